@@ -1,0 +1,74 @@
+"""How much of a SQuAD file can be answered by lexical overlap alone.
+
+    python tools/lexical_overlap.py bertsquad/pocket/pocket-v1.1.json
+
+No model: the sentence that shares most of the question's content words (rare ones count more) is
+taken, and in it the longest run of words that the question doesn't have. Three figures: how often
+that sentence holds an answer, how often the run is an answer (exact match), and its F1. Then the
+mean share of a question's content words that stand in the sentence of the answer.
+"""
+
+import math
+import re
+import sys
+from collections import Counter
+from pathlib import Path
+
+from bertsquad import squad
+
+_STOP = frozenset(
+    """a an the of in on at to for from by with and or but as is was were are be been it its that
+    this these those which who whom whose what when where why how did do does had has have not he
+    she they his her their there than then into after before during also about such can could
+    would will many much long far often""".split()
+)
+
+
+def content_words(text: str) -> set[str]:
+    """The lower-cased words of `text` that carry meaning."""
+    return {word for word in re.findall(r"\w+", text.lower()) if word not in _STOP}
+
+
+def sentences(context: str) -> list[str]:
+    """`context` cut after each full stop, question mark or exclamation mark."""
+    return re.split(r"(?<=[.!?])\s+", context)
+
+
+def longest_foreign_run(sentence: str, known: set[str]) -> str:
+    """The longest run of words in `sentence` of which none is in `known` or a stop word."""
+    best: list[str] = []
+    run: list[str] = []
+    for word in sentence.split():
+        if content_words(word) - known:
+            run.append(word)
+            best = max(best, run, key=len)
+        else:
+            run = []
+    return " ".join(best)
+
+
+def main(path: Path) -> None:
+    """Print the figures for one file."""
+    dataset = squad.load(path)
+    hits, predictions, shares = 0, {}, []
+    for question in dataset.questions:
+        candidates = sentences(dataset.contexts[question.context])
+        known = content_words(question.text)
+        rarity = Counter(word for s in candidates for word in content_words(s))
+        weight = {w: math.log(1 + len(candidates) / n) for w, n in rarity.items()}
+        chosen = max(candidates, key=lambda s: sum(weight[w] for w in known & content_words(s)))
+        hits += any(answer in chosen for answer in question.answers)
+        predictions[question.id] = longest_foreign_run(chosen, known)
+        holding = [s for s in candidates if question.answers[0] in s]
+        if known and holding:
+            shares.append(max(len(known & content_words(s)) / len(known) for s in holding))
+    score = squad.score(predictions, dataset.questions)
+    print(f"questions                                {score.total}")
+    print(f"sentence of most overlap holds an answer {100 * hits / score.total:.1f} %")
+    print(f"exact match of the overlap baseline      {score.exact_match:.1f} %")
+    print(f"F1 of the overlap baseline               {score.f1:.1f} %")
+    print(f"question's words in the answer's sentence {100 * sum(shares) / len(shares):.1f} %")
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))
