@@ -1,0 +1,80 @@
+"""The models that the suite knows, and any other given by its path.
+
+Reference F1 is in per cent, by data set, and always that of the model in fp32.
+"""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from bertsquad.errors import SuiteError
+
+
+@dataclass(frozen=True)
+class Model:
+    """An extractive-QA model: where its file is, what it is run with and what it should reach.
+
+    `file` is a name in the registry, or None where `path` says where the user's own file is.
+    `precision` is the one it is stored in. `gflop` is the work of one sample of SQuAD's average
+    length (for estimates only).
+    """
+
+    name: str
+    file: str | None
+    dataset: str
+    precision: str = "fp32"
+    reference_f1: Mapping[str, float] = field(default_factory=dict, hash=False)
+    path: Path | None = None
+    gflop: float = 111.0
+    description: str = ""
+
+
+MODELS = {
+    model.name: model
+    for model in (
+        Model(
+            "bert_large",
+            "model.onnx",
+            "squad",
+            # MLPerf Inference, language/bert/README: the fp32 model's F1 on the dev set.
+            reference_f1={"squad": 90.874},
+            description="MLPerf's BERT-large, fp32, 1.34 GB, downloaded",
+        ),
+        Model(
+            "minilm",
+            "pocket/minilm-squad.onnx",
+            "pocket",
+            # squad: bertsquad/pocket/README.md. pocket: measured in fp32 on the CPU provider by
+            # pytest benchmarks --model minilm --device cpu -k "offline and accuracy"
+            reference_f1={"squad": 80.32709059835867, "pocket": 83.52733309989748},
+            gflop=4.0,
+            description="MiniLM-L6-H384 fine-tuned for this suite, 45 MB, bundled",
+        ),
+        Model(
+            "bert_large_int8",
+            "bert_large_v1_1_fake_quant.onnx",
+            "squad",
+            precision="int8",
+            # Its own F1 is 90.067, but MLPerf's target stays 99 % of the fp32 reference.
+            reference_f1={"squad": 90.874},
+            description="MLPerf's fake-quantised BERT-large, 1.34 GB, downloaded",
+        ),
+    )
+}
+
+#: What a plain `pytest benchmarks` collects; the others are asked for by name.
+DEFAULT_MODELS = ("minilm", "bert_large")
+
+
+def find(name: str) -> Model:
+    """The model called `name`, or the user's own where `name` is the path of an ONNX file."""
+    if name in MODELS:
+        return MODELS[name]
+    path = Path(name).expanduser()
+    if path.suffix == ".onnx":
+        if not path.is_file():
+            raise SuiteError(f"there is no file {name}")
+        stem = re.sub(r"[^a-z0-9_.]+", "_", path.stem.lower())
+        return Model(stem, None, "squad", path=path.resolve(), description="your own model")
+    raise SuiteError(f"expected {', '.join(MODELS)} or the path of an .onnx file, got {name!r}")
