@@ -1,0 +1,14 @@
+"""F1 on SQuAD, asserted."""
+
+import pytest
+
+from bertsquad.cases import Case
+from bertsquad.fixtures import Run
+
+
+@pytest.mark.accuracy
+def test_accuracy(case: Case, run: Run) -> None:
+    """All samples answered once; F1 must reach its share of the reference."""
+    result = run(case, "accuracy")
+    if result.failure:
+        pytest.fail(result.failure, pytrace=False)

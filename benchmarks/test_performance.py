@@ -1,0 +1,21 @@
+"""QPS and latency under LoadGen, recorded."""
+
+import pytest
+from pytest_benchmark.fixture import BenchmarkFixture
+
+from bertsquad.cases import Case
+from bertsquad.fixtures import Run
+from bertsquad.harness import query_seconds
+from bertsquad.replay import replay, replay_timer
+
+
+@pytest.mark.performance
+@pytest.mark.benchmark(timer=replay_timer)
+def test_performance(case: Case, run: Run, benchmark: BenchmarkFixture) -> None:
+    """LoadGen's figures become pytest-benchmark's; INVALID fails under `--rules mlperf`."""
+    result = run(case, "performance")
+    benchmark.group = case.scenario
+    benchmark.extra_info.update(result.as_dict())
+    replay(benchmark, query_seconds(result))
+    if result.failure:
+        pytest.fail(result.failure, pytrace=False)

@@ -1,0 +1,119 @@
+"""`python -m bertsquad`: fetch files ahead, see what this machine can run, clean the cache."""
+
+import argparse
+import shutil
+import sys
+from collections.abc import Sequence
+
+from bertsquad import __version__, assets, machine
+from bertsquad.devices import DEVICES, runtime_conflict
+from bertsquad.errors import SuiteError
+from bertsquad.models import MODELS
+from bertsquad.squad import DATASETS
+from bertsquad.worker import probe_devices
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; its exit status."""
+    parser = argparse.ArgumentParser(prog="python -m bertsquad", description=__doc__)
+    parser.add_argument("--version", action="version", version=f"bertsquad {__version__}")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    fetch = commands.add_parser(
+        "fetch", help="download and verify files, for a machine that will be offline"
+    )
+    fetch.add_argument(
+        "names",
+        nargs="*",
+        metavar="NAME",
+        help=f"a model ({', '.join(MODELS)}), a data set ({', '.join(DATASETS)}) or a file of "
+        "data_registry.txt (default: everything)",
+    )
+    commands.add_parser("doctor", help="what this machine can run, and why not the rest")
+    clean = commands.add_parser("clean", help="remove derived files: features, prepared models")
+    clean.add_argument("--downloads", action="store_true", help="remove downloaded files too")
+    given = parser.parse_args(arguments)
+    try:
+        if given.command == "fetch":
+            return _fetch(given.names)
+        if given.command == "doctor":
+            return _doctor()
+        return _clean(given.downloads)
+    except SuiteError as error:
+        print(f"python -m bertsquad {given.command}: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 130
+
+
+def _files(names: Sequence[str]) -> list[str]:
+    """The registry names that models, data sets and file names stand for."""
+    if not names:
+        return list(assets.registry())
+    files: list[str] = []
+    for name in names:
+        if name in MODELS:
+            model = MODELS[name]
+            assert model.file is not None
+            files += [model.file, DATASETS[model.dataset].file]
+        elif name in DATASETS:
+            files.append(DATASETS[name].file)
+        elif name in assets.registry():
+            files.append(name)
+        else:
+            known = ", ".join([*MODELS, *DATASETS, *assets.registry()])
+            raise SuiteError(f"expected names among {known}; got {name!r}")
+    return list(dict.fromkeys(files))
+
+
+def _fetch(names: Sequence[str]) -> int:
+    status = 0
+    for name in _files(names):
+        try:
+            print(f"{name}: {assets.fetch(name, progressbar=sys.stderr.isatty())}")
+        except SuiteError as error:
+            print(f"{name}: {error}", file=sys.stderr)
+            status = 1
+    return status
+
+
+def _doctor() -> int:
+    print(f"bertsquad {__version__}")
+    print("versions: " + ", ".join(f"{name} {v}" for name, v in machine.versions().items()))
+    print(f"machine:  {machine.cpu_name()}, {machine.cores()} cores")
+    print(f"GPU:      {', '.join(machine.gpu_names()) or 'none'}")
+    print(f"data:     {assets.data_folder()}")
+    print(f"cache:    {assets.cache_folder()}")
+    conflict = runtime_conflict()
+    if conflict is not None:
+        print(f"problem:  {conflict}")
+    print("files:")
+    for name in assets.registry():
+        path = assets.path_of(name)
+        try:
+            state = f"ok ({assets.fetch(name)})" if path.is_file() else "not here (fetch gets it)"
+        except SuiteError as error:
+            state = str(error)
+        print(f"  {name}: {state}")
+    print("devices:")
+    for name, reason in probe_devices().items():
+        precisions = ", ".join(DEVICES[name].precisions)
+        print(f"  {name}: {f'ok ({precisions})' if reason is None else f'no: {reason}'}")
+    return 0
+
+
+def _clean(downloads: bool) -> int:
+    folder = assets.cache_folder()
+    if folder.is_dir():
+        shutil.rmtree(folder)
+        print(f"removed {folder}")
+    if downloads:
+        for name, entry in assets.registry().items():
+            path = assets.path_of(name)
+            if not entry.bundled and path.is_file():
+                path.unlink()
+                print(f"removed {path}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,90 @@
+"""Which cases there are: model x data set x scenario x device x precision."""
+
+from dataclasses import dataclass
+
+from bertsquad.devices import DEVICES, why_not
+from bertsquad.errors import SuiteError
+from bertsquad.loadgen import SCENARIOS
+from bertsquad.models import DEFAULT_MODELS, MODELS, Model
+from bertsquad.options import Options
+from bertsquad.squad import DATASETS
+
+
+@dataclass(frozen=True)
+class Case:
+    """One thing to measure."""
+
+    model: Model
+    dataset: str
+    scenario: str
+    device: str
+    precision: str
+
+    @property
+    def id(self) -> str:
+        """The name of the case, as in `test_accuracy[minilm-pocket-offline-cpu-fp32]`."""
+        return f"{self.model.name}-{self.dataset}-{self.scenario}-{self.device}-{self.precision}"
+
+    @property
+    def markers(self) -> tuple[str, str]:
+        """The pytest markers that select the case: its scenario, and `cpu` or `gpu`."""
+        return self.scenario, DEVICES[self.device].marker
+
+    @property
+    def session(self) -> tuple[str, str, str, str]:
+        """What cases must share to run in one process, one after the other."""
+        return self.model.name, self.dataset, self.device, self.precision
+
+
+def collect(options: Options) -> list[Case]:
+    """All cases that `options` ask for, cases of one session side by side.
+
+    Combinations that a device can't calculate are left out, unless the user named both.
+    """
+    models = options.models or tuple(MODELS[name] for name in DEFAULT_MODELS)
+    devices = options.devices or tuple(DEVICES)
+    cases = []
+    for model in models:
+        for dataset in options.datasets or (model.dataset,):
+            for precision in options.precisions or (model.precision,):
+                for device in devices:
+                    if precision not in DEVICES[device].precisions:
+                        if options.devices and options.precisions:
+                            raise SuiteError(_mismatch(device, precision))
+                        continue
+                    cases += [
+                        Case(model, dataset, scenario, device, precision) for scenario in SCENARIOS
+                    ]
+    return list(dict.fromkeys(cases))
+
+
+def _mismatch(device: str, precision: str) -> str:
+    able = [name for name, entry in DEVICES.items() if precision in entry.precisions]
+    return f"--device {device} can't calculate in {precision}; that runs on {', '.join(able)}"
+
+
+def is_named(subject: str, options: Options) -> bool:
+    """Whether the user named the `subject` of an Unavailable, so that its lack is a failure.
+
+    Naming a model asks for its data set too.
+    """
+    named = {
+        "model": options.models,
+        "dataset": options.datasets or options.models,
+        "device": options.devices,
+    }
+    return bool(named[subject])
+
+
+def missing_device(case: Case) -> str | None:
+    """Why the case's device can't be had, as far as shows without a runtime."""
+    reason = why_not(DEVICES[case.device])
+    return None if reason is None else f"{case.device}: {reason}"
+
+
+def sample_count(case: Case, options: Options, available: int) -> int:
+    """How many windows the case runs, of `available`."""
+    if options.rules == "mlperf" or options.dataset_size == "all":
+        return available
+    wanted = options.dataset_size or DATASETS[case.dataset].quick_samples or available
+    return min(int(wanted), available)

@@ -1,0 +1,298 @@
+"""LoadGen: what a run is asked to do, and what its log says that it did.
+
+LoadGen has no getter for results, so the detail log's `:::MLLOG` lines are the source.
+`mlperf_loadgen` itself is imported by the worker process alone.
+"""
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bertsquad.errors import SuiteError
+
+#: LoadGen's name of the benchmark. Any other silently loses BERT's constants.
+BENCHMARK = "bert"
+DETAIL = "mlperf_log_detail.txt"
+SUMMARY = "mlperf_log_summary.txt"
+ACCURACY = "mlperf_log_accuracy.json"
+#: The SUT's own figures beside LoadGen's logs: int64 [queries] (Offline, Server: [samples]), ns.
+LATENCIES = "latencies_ns.npy"
+
+
+@dataclass(frozen=True)
+class Scenario:
+    """A LoadGen scenario: its name there, its official metric, and what its targets are.
+
+    `metric_ns` says that the metric is in nanoseconds; `has_rate` that a rate is what it measures.
+    """
+
+    name: str
+    loadgen_name: str
+    metric: str
+    has_rate: bool
+    samples_per_query: int = 1
+
+
+SCENARIOS = {
+    scenario.name: scenario
+    for scenario in (
+        Scenario("offline", "Offline", "result_samples_per_second", True),
+        Scenario("singlestream", "SingleStream", "early_stopping_latency_ss", False),
+        Scenario("multistream", "MultiStream", "early_stopping_latency_ms", False, 8),
+        Scenario("server", "Server", "result_completed_samples_per_sec", True),
+    )
+}
+MODES = ("accuracy", "performance")
+RULES = ("quick", "mlperf")
+
+#: `--rules quick`: how long a performance run lasts, in seconds, and how many queries it has at
+#: least. 64 is what LoadGen's early stopping wants in SingleStream.
+QUICK_DURATION_S = 3.0
+QUICK_QUERIES = {"offline": 1, "singlestream": 64, "multistream": 8, "server": 64}
+#: LoadGen's own minimum under MLPerf's rules (mlperf.conf: `*.*.min_duration`), in seconds.
+MLPERF_DURATION_S = 600.0
+#: MLPerf's Server bound for BERT (mlperf.conf: `bert.Server.target_latency`), in milliseconds.
+SERVER_BOUND_MS = 130.0
+#: Queries a second in Server's accuracy mode, where the rate means nothing but waiting.
+ACCURACY_SERVER_QPS = 10_000.0
+
+
+@dataclass(frozen=True)
+class Request:
+    """One run: the case and what the user wants of it. Paths are text, so that it is JSON.
+
+    `samples` is the number of windows, from the first on; `buffer_size` LoadGen's performance
+    sample count; targets that are None come from `user_conf` or the probe.
+    """
+
+    scenario: str
+    mode: str
+    rules: str
+    folder: str
+    samples: int
+    buffer_size: int | None = None
+    target_qps: float | None = None
+    target_latency_ms: float | None = None
+    min_duration_s: float | None = None
+    user_conf: str | None = None
+
+
+@dataclass(frozen=True)
+class Targets:
+    """What LoadGen is told to expect, and who said so: `option`, `user-conf` or `probe`.
+
+    For Offline and Server `qps` is the rate; for the others `latency_ms` is that of a query; for
+    Server `latency_ms` is the bound.
+    """
+
+    qps: float | None
+    latency_ms: float | None
+    source: str
+
+
+_CONF_LINE = re.compile(
+    r"(?P<model>[\w*-]+)\.(?P<scenario>[A-Za-z*]+)\.(?P<key>\w+)\s*=\s*(?P<value>[-+.\w]+)"
+)
+
+
+def read_user_conf(path: Path) -> dict[tuple[str, str], str]:
+    """The lines of a LoadGen user.conf that mean BERT: (scenario or *, key) to value.
+
+    SuiteError names the line that LoadGen would stumble over.
+    """
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise SuiteError(f"{path} can't be read as a user.conf: {error}") from error
+    settings = {}
+    scenarios = {scenario.loadgen_name for scenario in SCENARIOS.values()} | {"*"}
+    for number, line in enumerate(lines, start=1):
+        text = line.partition("#")[0].strip()
+        if not text:
+            continue
+        match = _CONF_LINE.fullmatch(text)
+        if match is None or match["scenario"] not in scenarios:
+            raise SuiteError(
+                f"{path}, line {number}: expected model.Scenario.key = value, found {text!r}"
+            )
+        if match["model"] in (BENCHMARK, "*"):
+            settings[match["scenario"], match["key"]] = match["value"]
+    return settings
+
+
+def given_targets(request: Request) -> Targets | None:
+    """The targets that the user gave, by option or else in the user.conf; None if a probe must."""
+    scenario = SCENARIOS[request.scenario]
+    conf = read_user_conf(Path(request.user_conf)) if request.user_conf else {}
+
+    def of_conf(key: str) -> float | None:
+        value = conf.get((scenario.loadgen_name, key), conf.get(("*", key)))
+        return None if value is None else float(value)
+
+    qps, latency_ms = of_conf("target_qps"), of_conf("target_latency")
+    source = "user-conf"
+    if (request.target_qps if scenario.has_rate else request.target_latency_ms) is not None:
+        source = "option"
+    qps = request.target_qps or qps
+    latency_ms = request.target_latency_ms or latency_ms
+    if (qps if scenario.has_rate else latency_ms) is None:
+        return None
+    return Targets(qps if scenario.has_rate else None, latency_ms, source)
+
+
+def server_bound_ms(request: Request) -> float:
+    """The latency that 99 % of Server's queries must keep, in milliseconds."""
+    if request.target_latency_ms is not None:
+        return request.target_latency_ms
+    conf = read_user_conf(Path(request.user_conf)) if request.user_conf else {}
+    value = conf.get(("Server", "target_latency"), conf.get(("*", "target_latency")))
+    return SERVER_BOUND_MS if value is None else float(value)
+
+
+def settings(request: Request, targets: Targets | None) -> Any:
+    """LoadGen's TestSettings for a run (`targets` is None in accuracy mode, where none count)."""
+    import mlperf_loadgen as lg
+
+    scenario = SCENARIOS[request.scenario]
+    result = lg.TestSettings()
+    # Type 0 is mlperf.conf, compiled in; 2 the user's file. The default, 1, works only once.
+    result.FromConfig("", BENCHMARK, scenario.loadgen_name, 0)
+    result.scenario = getattr(lg.TestScenario, scenario.loadgen_name)
+    result.mode = (
+        lg.TestMode.AccuracyOnly if request.mode == "accuracy" else lg.TestMode.PerformanceOnly
+    )
+    if request.rules == "quick":
+        result.min_duration_ms = int(QUICK_DURATION_S * 1000)
+        result.min_query_count = QUICK_QUERIES[request.scenario]
+    if request.user_conf is not None:
+        result.FromConfig(request.user_conf, BENCHMARK, scenario.loadgen_name, 2)
+    if request.min_duration_s is not None:
+        result.min_duration_ms = int(request.min_duration_s * 1000)
+    result.performance_sample_count_override = buffered_samples(request)
+    if request.mode == "accuracy":
+        result.server_target_qps = ACCURACY_SERVER_QPS
+    elif targets is not None:
+        _set_targets(result, request.scenario, targets)
+    return result
+
+
+def buffered_samples(request: Request) -> int:
+    """LoadGen's performance sample count: how many samples it draws a performance run from."""
+    return min(request.buffer_size or request.samples, request.samples)
+
+
+def _set_targets(result: Any, scenario: str, targets: Targets) -> None:
+    if scenario == "offline":
+        result.offline_expected_qps = targets.qps
+    elif scenario == "server":
+        result.server_target_qps = targets.qps
+        if targets.latency_ms is not None:
+            result.server_target_latency_ns = int(targets.latency_ms * 1e6)
+    elif scenario == "singlestream" and targets.latency_ms is not None:
+        result.single_stream_expected_latency_ns = int(targets.latency_ms * 1e6)
+    elif scenario == "multistream" and targets.latency_ms is not None:
+        result.multi_stream_expected_latency_ns = int(targets.latency_ms * 1e6)
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run folder's detail log: the last value of every key, and LoadGen's own complaints."""
+
+    folder: Path
+    values: Mapping[str, Any]
+    errors: tuple[str, ...]
+
+    @property
+    def valid(self) -> bool:
+        """Whether LoadGen itself calls the run VALID."""
+        return self.values.get("result_validity") == "VALID" and not self.errors
+
+    @property
+    def invalid_reasons(self) -> list[str]:
+        """Why the run is not valid, from every place where LoadGen says so."""
+        if self.valid:
+            return []
+        reasons = [text for key, text in _NOT_MET.items() if self.values.get(key) is False]
+        if self.values.get("early_stopping_met") is False:
+            advice = " ".join(str(self.values.get("early_stopping_result", "")).split())
+            reasons.append(f"early stopping: {advice}")
+        advice = str(self.values.get("result_invalid_reason", "")).strip()
+        if advice:
+            reasons.append(advice)
+        return reasons + list(self.errors)
+
+    def latency_ms(self, percentile: str) -> float | None:
+        """LoadGen's latency at `percentile`, written as in its log ("99.00"), in ms."""
+        value = self.values.get(f"result_{percentile}_percentile_latency_ns")
+        return None if value is None else value / 1e6
+
+    def metric(self, scenario: Scenario) -> float | None:
+        """The official figure: samples/s for Offline and Server, milliseconds for the others.
+
+        None where early stopping gave no estimate.
+        """
+        value = self.values.get(scenario.metric)
+        if value is None:
+            return None
+        if scenario.has_rate:
+            return float(value)
+        return value / 1e6 or None
+
+
+_NOT_MET = {
+    "result_perf_constraints_met": "the latency bound was not kept",
+    "result_min_duration_met": "the run was shorter than the minimum duration",
+    "result_min_queries_met": "the run had fewer queries than the minimum",
+}
+
+
+def read_run(folder: Path) -> Run:
+    """Parse the detail log in `folder`; SuiteError if it is missing or was cut short."""
+    path = folder / DETAIL
+    values: dict[str, Any] = {}
+    errors = []
+    try:
+        with path.open(encoding="utf-8", errors="replace") as file:
+            for line in file:
+                prefix, _, body = line.partition(":::MLLOG ")
+                if prefix or not body:
+                    continue
+                record = json.loads(body, strict=False)
+                values[record["key"]] = record["value"]
+                if record["metadata"]["is_error"]:
+                    errors.append(f"LoadGen: {str(record['value']).strip()}")
+    except OSError as error:
+        raise SuiteError(f"{path} can't be read: {error.strerror}") from error
+    except (ValueError, KeyError, TypeError) as error:
+        raise SuiteError(f"{path} is not a whole LoadGen detail log: {error}") from error
+    accuracy = values.get("effective_test_mode") == "AccuracyOnly"
+    if ("power_end" if accuracy else "num_errors") not in values:
+        raise SuiteError(f"{path} was cut short: the run didn't end")
+    return Run(folder, values, tuple(errors))
+
+
+def read_accuracy_log(folder: Path) -> dict[int, NDArray[np.float32]]:
+    """The logits by sample, float32 [length, 2] (start, end), of an accuracy run.
+
+    LoadGen may issue a sample twice (MultiStream fills its last query); the last response counts,
+    as in MLPerf's script.
+    """
+    path = folder / ACCURACY
+    try:
+        entries = json.loads(path.read_bytes())
+        return {
+            int(entry["qsl_idx"]): np.frombuffer(bytes.fromhex(entry["data"]), np.float32).reshape(
+                -1, 2
+            )
+            for entry in entries
+        }
+    except OSError as error:
+        raise SuiteError(f"{path} can't be read: {error.strerror}") from error
+    except (ValueError, KeyError, TypeError) as error:
+        raise SuiteError(f"{path} is not a whole LoadGen accuracy log: {error}") from error

@@ -1,0 +1,107 @@
+"""A short measurement before the clock starts, so that nobody has to guess LoadGen's targets.
+
+Only the worker process imports this module.
+"""
+
+import time
+from collections.abc import Sequence
+
+import numpy as np
+
+from bertsquad import batching
+from bertsquad.engines import Engine
+from bertsquad.features import Features
+from bertsquad.loadgen import SCENARIOS, Request, Targets, server_bound_ms
+from bertsquad.sut import effective_lengths, infer
+
+#: Seconds that a measurement takes, and the batches that it runs at least.
+PROBE_S = 0.7
+PROBE_BATCHES = 3
+
+#: LoadGen prepares its queries from the expectation and gives up where they run out, so the probe
+#: errs on the side of more: rates are raised and latencies lowered by this share.
+SLACK = 0.15
+
+
+class BoundUnattainable(Exception):
+    """The device can't keep Server's latency bound at any rate; the message says by how much."""
+
+
+class Probe:
+    """Measures an engine on the first `samples` windows of a data set."""
+
+    def __init__(self, engine: Engine, features: Features, samples: int) -> None:
+        self._engine = engine
+        self._features = features
+        self._lengths = effective_lengths(engine, features)[:samples]
+        self._cost: batching.Cost | None = None
+
+    def warm_up(self) -> None:
+        """Run samples over the spread of lengths, alone and together."""
+        order = np.argsort(self._lengths)
+        for position in np.linspace(0, len(order) - 1, 4).astype(int):
+            self._seconds([int(order[position])])
+        for batch in self._offline_batches(16):
+            self._seconds(batch)
+
+    def targets(self, request: Request) -> Targets:
+        """What LoadGen should expect of this engine; BoundUnattainable where no rate is honest."""
+        if request.scenario == "offline":
+            batches = self._offline_batches(len(self._lengths))
+            seconds = self._measure(batches, PROBE_S)
+            done = sum(len(batch) for batch in batches[: len(seconds)])
+            return Targets(done / sum(seconds) * (1 + SLACK), None, "probe")
+        if request.scenario == "server":
+            bound_ms = server_bound_ms(request)
+            rate = batching.sustainable_rate(self._lengths, bound_ms / 1e3, self.cost())
+            if rate is None:
+                alone = self.cost()(1, int(np.quantile(self._lengths, 0.99))) * 1e3
+                raise BoundUnattainable(
+                    f"a long query takes {alone:.0f} ms here even when it never waits, so 99 % "
+                    f"within {bound_ms:g} ms can't be kept at any rate (--target-qps runs it all "
+                    "the same)"
+                )
+            return Targets(rate, bound_ms, "probe")
+        queries = self._random_batches(SCENARIOS[request.scenario].samples_per_query, 64)
+        fastest = min(self._measure(queries, PROBE_S))
+        return Targets(None, fastest * 1e3 * (1 - SLACK), "probe")
+
+    def cost(self) -> batching.Cost:
+        """How long batches of different sizes take, measured at the first call."""
+        if self._cost is None:
+            batches = [batch for size in (1, 1, 2, 4) for batch in self._random_batches(size, 12)]
+            np.random.default_rng(1).shuffle(batches)
+            seconds = self._measure(batches, 3 * PROBE_S)
+            tokens = [len(batch) * int(self._lengths[batch].max()) for batch in batches]
+            self._cost = batching.Cost.fit(list(zip(tokens, seconds, strict=False)))
+        return self._cost
+
+    def _seconds(self, batch: Sequence[int]) -> float:
+        start = time.perf_counter()
+        infer(self._engine, self._features, batch)
+        return time.perf_counter() - start
+
+    def _measure(self, batches: Sequence[Sequence[int]], budget_s: float) -> list[float]:
+        """The seconds that the first of `batches` took, as many as fit into `budget_s`."""
+        seconds: list[float] = []
+        for batch in batches:
+            seconds.append(self._seconds(batch))
+            if sum(seconds) > budget_s and len(seconds) >= PROBE_BATCHES:
+                break
+        return seconds
+
+    def _random_batches(self, size: int, count: int) -> list[list[int]]:
+        drawn = np.random.default_rng(0).integers(0, len(self._lengths), (count, size))
+        return [batch.tolist() for batch in drawn]
+
+    def _offline_batches(self, limit: int) -> list[list[int]]:
+        """Offline's batches of up to `limit` samples spread over the lengths, in random order."""
+        order = np.argsort(self._lengths, kind="stable")
+        count = min(limit, len(order))
+        chosen = order[np.linspace(0, len(order) - 1, count).astype(int)]
+        batches = [
+            chosen[positions].tolist()
+            for positions in batching.by_length(self._lengths[chosen], batching.BATCH_TOKENS)
+        ]
+        np.random.default_rng(0).shuffle(batches)
+        return batches

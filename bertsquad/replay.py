@@ -1,0 +1,35 @@
+"""LoadGen's figures as pytest-benchmark's statistics.
+
+pytest-benchmark's table, JSON, comparison and regression gates all read its own statistics, so
+those must be LoadGen's figures and not the wall time of a wrapper. LoadGen runs once; then the
+latencies are replayed on a clock that only the replayed function moves.
+"""
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+_now = 0.0
+
+
+def replay_timer() -> float:
+    """The replay's clock, in seconds; pytest-benchmark calls it before and after each round."""
+    return _now
+
+
+def replay(benchmark: Any, seconds: Sequence[float]) -> None:
+    """Let the `benchmark` fixture record one round for each of `seconds`.
+
+    The test must be marked `@pytest.mark.benchmark(timer=replay_timer)`.
+    """
+    remaining: Iterator[float] = iter(seconds)
+
+    def one_round() -> None:
+        global _now
+        # From 0 each time: a sum would lose digits, and only the difference counts.
+        _now += next(remaining)
+
+    def rewind() -> None:
+        global _now
+        _now = 0.0
+
+    benchmark.pedantic(one_round, setup=rewind, rounds=len(seconds), iterations=1)

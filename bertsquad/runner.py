@@ -1,0 +1,141 @@
+"""What the worker process does with a case: warm up, probe, let LoadGen run, write what it saw."""
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import mlperf_loadgen as lg
+import numpy as np
+
+from bertsquad import features, loadgen
+from bertsquad.devices import DEVICES
+from bertsquad.engines import Engine, versions
+from bertsquad.files import write_whole
+from bertsquad.loadgen import Request, Targets
+from bertsquad.probe import BoundUnattainable, Probe
+from bertsquad.sut import OfflineSut, ServerSut, StreamSut, Sut
+from bertsquad.worker import Setup, describe
+
+#: Seconds between two reports of progress.
+PROGRESS_S = 0.5
+
+Send = Callable[..., None]
+
+
+class Runner:
+    """One engine over one data set, running case after case."""
+
+    def __init__(self, setup: Setup, send: Send) -> None:
+        self._send = send
+        send("phase", name="loading")
+        self._features = features.load(Path(setup.features))
+        self._engine = Engine(
+            Path(setup.model),
+            setup.model_key,
+            DEVICES[setup.device],
+            setup.precision,
+            setup.threads,
+        )
+        self._probes: dict[int, Probe] = {}
+
+    def facts(self) -> dict[str, Any]:
+        """What is known of the engine once it is proven."""
+        return {
+            "provider": self._engine.provider,
+            "proof": self._engine.proof,
+            "preparation": self._engine.prepared.note,
+            "threads": self._engine.threads,
+            "versions": versions(),
+        }
+
+    def run(self, request: Request) -> dict[str, Any]:
+        """Run one case into its (existing) folder; what LoadGen's logs don't tell.
+
+        Where no rate keeps Server's bound, LoadGen isn't started and `unattainable` says why.
+        """
+        probe = self._probe(request.samples)
+        targets: Targets | None = None
+        if request.mode == "performance":
+            self._send("phase", name="probing")
+            try:
+                targets = loadgen.given_targets(request) or probe.targets(request)
+            except BoundUnattainable as error:
+                return {"unattainable": str(error)}
+        sut = self._sut(request, probe)
+        self._send("phase", name="running")
+        qsl = lg.ConstructQSL(
+            request.samples, loadgen.buffered_samples(request), lambda _: None, lambda _: None
+        )
+        started = time.perf_counter()
+        try:
+            lg.StartTestWithLogSettings(
+                sut.handle,
+                qsl,
+                loadgen.settings(request, targets),
+                _log_settings(request.folder),
+                f"{request.folder}/audit.config",  # never a stray one from the working directory
+            )
+        finally:
+            seconds = time.perf_counter() - started
+            lg.DestroyQSL(qsl)
+            sut.close()
+        if sut.error is not None:
+            raise sut.error
+        latencies = np.array(sut.latencies_ns, np.int64)
+        write_whole(Path(request.folder) / loadgen.LATENCIES, lambda file: np.save(file, latencies))
+        batched = np.array(sut.batches, np.int64).reshape(-1, 2)
+        return {
+            "seconds": seconds,
+            "target_qps": targets.qps if targets else None,
+            "target_latency_ms": targets.latency_ms if targets else None,
+            "target_source": targets.source if targets else None,
+            "batches": len(batched),
+            "mean_batch": float(batched[:, 0].mean()) if len(batched) else None,
+        }
+
+    def _probe(self, samples: int) -> Probe:
+        """The probe over the first `samples` windows; the engine is warm once it exists."""
+        probe = self._probes.get(samples)
+        if probe is None:
+            self._send("phase", name="warming up")
+            probe = self._probes[samples] = Probe(self._engine, self._features, samples)
+            probe.warm_up()
+        return probe
+
+    def _sut(self, request: Request, probe: Probe) -> Sut:
+        progress = self._reporter()
+        if request.scenario == "offline":
+            return OfflineSut(self._engine, self._features, progress, self._failing)
+        if request.scenario == "server":
+            bound_s = loadgen.server_bound_ms(request) / 1e3
+            return ServerSut(
+                self._engine, self._features, progress, self._failing, probe.cost(), bound_s
+            )
+        return StreamSut(self._engine, self._features, progress, self._failing)
+
+    def _failing(self, error: BaseException) -> None:
+        """Tell the parent at once, since LoadGen goes on until its time is up."""
+        self._send("failing", message=describe(error))
+
+    def _reporter(self) -> Callable[[int], None]:
+        last = 0.0
+
+        def report(done: int) -> None:
+            nonlocal last
+            now = time.monotonic()
+            if now - last > PROGRESS_S:
+                last = now
+                self._send("progress", done=done)
+
+        return report
+
+
+def _log_settings(folder: str) -> Any:
+    output = lg.LogOutputSettings()
+    output.outdir = folder
+    output.copy_summary_to_stdout = False
+    log_settings = lg.LogSettings()
+    log_settings.log_output = output
+    log_settings.enable_trace = False  # it grows with the queries
+    return log_settings

@@ -1,0 +1,107 @@
+"""What the terminal shows of a session: the header before it and the table after it."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from bertsquad import assets, machine
+from bertsquad.cases import collect, missing_device
+from bertsquad.estimates import estimate_s
+from bertsquad.loadgen import MODES
+from bertsquad.options import Options
+from bertsquad.squad import DATASETS
+
+COLUMNS = (
+    "case",
+    "mode",
+    "F1 / QPS / p90",
+    "target",
+    "p50/p90/p99 ms",
+    "time",
+    "provider",
+    "verdict",
+)
+
+Row = Mapping[str, Any]
+
+
+def header(options: Options) -> list[str]:
+    """What is under test: versions, machine, models, data sets, folders, cases and their time."""
+    cases = collect(options)
+    models = {case.model.name: case.model.description for case in cases}
+    datasets = {case.dataset: DATASETS[case.dataset].description for case in cases}
+    runnable = [case for case in cases if missing_device(case) is None]
+    minutes = sum(estimate_s(case, mode, options) for case in runnable for mode in MODES) / 60
+    versions = ", ".join(f"{name} {version}" for name, version in machine.versions().items())
+    return [
+        f"versions: {versions}",
+        f"machine: {machine.cpu_name()}, {machine.cores()} cores; "
+        f"GPU: {', '.join(machine.gpu_names()) or 'none'}",
+        *(f"model {name}: {text}" for name, text in models.items()),
+        *(f"data set {name}: {text}" for name, text in datasets.items()),
+        f"folders: data {assets.data_folder()}, cache {assets.cache_folder()}, "
+        f"output {options.output}",
+        f"rules: {options.rules}; {len(cases) * len(MODES)} cases before selection, "
+        f"{len(runnable) * len(MODES)} on devices that are here, about {max(minutes, 1):.0f} min",
+    ]
+
+
+def table(results: Sequence[Row]) -> list[str]:
+    """The lines of an aligned table, one row a result (`Result.as_dict()`), header first."""
+    rows = [COLUMNS, *(_cells(result) for result in results)]
+    widths = [max(len(row[i]) for row in rows) for i in range(len(COLUMNS))]
+    return [
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+        for row in rows
+    ]
+
+
+def remarks(results: Sequence[Row]) -> list[str]:
+    """Below the table: why a result is no plain success, one line each."""
+    lines = []
+    for result in results:
+        if result["mode"] == "performance" and not result["loadgen_valid"]:
+            reasons = "; ".join(result["invalid_reasons"])
+            lines.append(f"{result['case']}: INVALID: {reasons}")
+        elif result["verdict"] != "passed" or result["f1_upper_bound"] is not None:
+            lines.append(f"{result['case']}: {result['reason']}")
+    if results and not all(result["mlperf_valid"] for result in results):
+        lines.append("Not valid MLPerf results: see invalid_reasons in each result.json.")
+    return lines
+
+
+def _cells(result: Row) -> tuple[str, ...]:
+    provider = result["provider"].removesuffix("ExecutionProvider")
+    head, tail = (result["case"], result["mode"]), (f"{result['run_time_s']:.1f} s", provider)
+    if result["mode"] == "accuracy":
+        size = f"{result['question_count']} questions"
+        if result["sample_count"] < result["dataset_samples"]:
+            size = f"subset, {size}"
+        return (
+            *head,
+            f"F1 {result['f1']:.3f}, EM {result['exact_match']:.3f}",
+            "-" if result["f1_target"] is None else f"F1 {result['f1_target']:.3f}",
+            "-",
+            *tail,
+            f"{result['verdict']} ({size})",
+        )
+    percentiles = "/".join(
+        "-" if result[key] is None else f"{result[key]:.1f}"
+        for key in ("latency_p50_ms", "latency_p90_ms", "latency_p99_ms")
+    )
+    return (
+        *head,
+        f"{result['qps']:.2f} QPS" if result["qps"] else f"p90 {result['latency_p90_ms']:.2f} ms",
+        _target(result),
+        "-" if result["scenario"] == "offline" else percentiles,
+        *tail,
+        "VALID" if result["loadgen_valid"] else "INVALID",
+    )
+
+
+def _target(result: Row) -> str:
+    parts = []
+    if result["target_qps"] is not None:
+        parts.append(f"{result['target_qps']:.2f} QPS")
+    if result["target_latency_ms"] is not None:
+        parts.append(f"{result['target_latency_ms']:.1f} ms")
+    return f"{', '.join(parts)} ({result['target_source']})"

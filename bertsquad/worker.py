@@ -1,0 +1,250 @@
+"""The child process in which the session and LoadGen live, and the parent's handle on it.
+
+LoadGen is C++ that aborts its process when something is wrong and can't be stopped; so it has one
+of its own, which the parent feeds with cases and kills when it must. The two talk in lines of
+JSON: requests on the child's standard input, events on its standard output. Whatever else the
+child's libraries print goes to a log file.
+"""
+
+import contextlib
+import dataclasses
+import json
+import os
+import queue
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TextIO
+
+from bertsquad.devices import DEVICES
+from bertsquad.errors import SuiteError, Unavailable
+from bertsquad.loadgen import Request
+
+#: How long a child may go on after it said that a callback failed, in seconds.
+GRACE_S = 5.0
+
+Event = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Setup:
+    """What a child is made for: one model on one device in one precision, over one data set."""
+
+    model: str
+    model_key: str
+    features: str
+    device: str
+    precision: str
+    threads: int
+
+
+#: What a child is asked instead of a Setup to say which devices this machine has.
+_DEVICES = "devices"
+
+
+def probe_devices() -> dict[str, str | None]:
+    """For each device why it can't run a small model here, None if it can, tried in a child."""
+    with tempfile.TemporaryDirectory() as folder:
+        worker = Worker(None, Path(folder) / "worker.log")
+        worker.close()
+    reasons: dict[str, str | None] = worker.ready["reasons"]
+    return reasons
+
+
+class WorkerDied(SuiteError):
+    """The child ended, was killed or took too long; the message says which."""
+
+
+class Worker:
+    """The parent's side: starts the child and runs one case after the other in it."""
+
+    def __init__(self, setup: Setup | None, log: Path) -> None:
+        """Start the child and wait until its session is proven (None: until it tried devices).
+
+        Raises what the child raised: Unavailable or SuiteError.
+        """
+        self._log = log
+        log.parent.mkdir(parents=True, exist_ok=True)
+        with log.open("ab") as file:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "bertsquad.worker"],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=file,
+                text=True,
+                encoding="utf-8",
+                env=os.environ | {"PYTHONPATH": _python_path()},
+                start_new_session=True,  # a terminal's Ctrl-C is the parent's to handle
+            )
+        self._events: queue.Queue[Event | None] = queue.Queue()
+        threading.Thread(target=self._listen, daemon=True).start()
+        try:
+            message = {_DEVICES: True} if setup is None else dataclasses.asdict(setup)
+            self.ready = self._ask(message, None, lambda event: None)
+        except BaseException:
+            self.close()
+            raise
+
+    @property
+    def alive(self) -> bool:
+        """Whether the child can take another case."""
+        return self._process.poll() is None
+
+    def run(
+        self,
+        request: Request,
+        timeout_s: float | None = None,
+        on_event: Callable[[Event], None] = lambda event: None,
+    ) -> Event:
+        """Run one case; the child's closing event.
+
+        Raises WorkerDied if the child ended or exceeded `timeout_s` (it is killed then), or what
+        the child raised.
+        """
+        try:
+            return self._ask(dataclasses.asdict(request), timeout_s, on_event)
+        except BaseException as error:
+            if not isinstance(error, SuiteError) or isinstance(error, WorkerDied):
+                self.kill()
+            raise
+
+    def close(self) -> None:
+        """Let the child end by itself, or kill it."""
+        if self._process.stdin is not None:
+            with contextlib.suppress(OSError):
+                self._process.stdin.close()
+        try:
+            self._process.wait(timeout=2)
+        except subprocess.TimeoutExpired:
+            self.kill()
+
+    def kill(self) -> None:
+        """End the child at once."""
+        self._process.kill()
+        self._process.wait()
+
+    def _listen(self) -> None:
+        assert self._process.stdout is not None
+        for line in self._process.stdout:
+            self._events.put(json.loads(line))
+        self._events.put(None)
+
+    def _ask(
+        self, message: Event, timeout_s: float | None, on_event: Callable[[Event], None]
+    ) -> Event:
+        assert self._process.stdin is not None
+        try:
+            self._process.stdin.write(json.dumps(message) + "\n")
+            self._process.stdin.flush()
+        except OSError:
+            raise self._died() from None
+        deadline = None if timeout_s is None else time.monotonic() + timeout_s
+        failing: str | None = None
+        while True:
+            left = None if deadline is None else max(0.0, deadline - time.monotonic())
+            try:
+                event = self._events.get(timeout=left)
+            except queue.Empty:
+                if failing is not None:
+                    raise WorkerDied(failing) from None
+                raise WorkerDied(
+                    f"the case didn't end within {timeout_s:g} s and was stopped "
+                    "(--case-timeout-s allows more)"
+                ) from None
+            if event is None:
+                raise self._died()
+            kind = event["event"]
+            if kind == "done":
+                return event
+            if kind == "unavailable":
+                raise Unavailable(event["message"])
+            if kind == "error":
+                raise SuiteError(event["message"])
+            if kind == "failing":
+                failing = event["message"]
+                deadline = min(deadline or float("inf"), time.monotonic() + GRACE_S)
+            on_event(event)
+
+    def _died(self) -> WorkerDied:
+        code = self._process.wait()
+        how = f"was killed by signal {-code}" if code < 0 else f"ended with status {code}"
+        tail = self._log.read_text(encoding="utf-8", errors="replace").strip().splitlines()[-3:]
+        last = f"; its last words: {' / '.join(tail)}" if tail else ""
+        return WorkerDied(f"the process that ran the model {how} (log: {self._log}){last}")
+
+
+def _python_path() -> str:
+    """The child's import path: this package first, wherever it was imported from."""
+    here = str(Path(__file__).resolve().parent.parent)
+    inherited = os.environ.get("PYTHONPATH")
+    return os.pathsep.join([here, inherited] if inherited else [here])
+
+
+def describe(error: BaseException) -> str:
+    """An error of a model, a runtime or a callback as one line for the user."""
+    return f"{type(error).__name__}: {' '.join(str(error).split())}"
+
+
+# The child's side.
+
+
+def _main() -> None:
+    # Libraries print to standard output; the events keep a channel of their own.
+    with os.fdopen(os.dup(1), "w", encoding="utf-8") as channel:
+        os.dup2(2, 1)
+        requests = _requests()
+        with contextlib.suppress(BrokenPipeError):
+            _serve(requests, channel)
+    os._exit(0)  # runtimes have threads that would delay a normal exit
+
+
+def _requests() -> Iterator[Event]:
+    """The parent's messages; the process ends with the parent, even in the middle of a run."""
+    messages: queue.Queue[Event] = queue.Queue()
+
+    def read() -> None:
+        for line in sys.stdin:
+            messages.put(json.loads(line))
+        os._exit(0)
+
+    threading.Thread(target=read, daemon=True).start()
+    while True:
+        yield messages.get()
+
+
+def _serve(requests: Iterator[Event], channel: TextIO) -> None:
+    from bertsquad.engines import why_not_really
+    from bertsquad.runner import Runner
+
+    lock = threading.Lock()
+
+    def send(event: str, **fields: object) -> None:
+        with lock:
+            channel.write(json.dumps({"event": event, **fields}) + "\n")
+            channel.flush()
+
+    runner: Runner | None = None
+    for message in requests:
+        try:
+            if _DEVICES in message:
+                send("done", reasons={name: why_not_really(name) for name in DEVICES})
+            elif runner is None:
+                runner = Runner(Setup(**message), send)
+                send("done", **runner.facts())
+            else:
+                send("done", **runner.run(Request(**message)))
+        except Unavailable as error:
+            send("unavailable", message=str(error))
+        except SuiteError as error:
+            send("error", message=str(error))
+        except Exception as error:  # anything else is the model's or the runtime's
+            send("error", message=describe(error))
+
+
+if __name__ == "__main__":
+    _main()

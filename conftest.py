@@ -1,0 +1,150 @@
+"""Policy: the options, which cases there are, which are skipped and why, header and summary."""
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from bertsquad import cases, fixtures, options, summary
+from bertsquad.errors import SuiteError
+from bertsquad.fixtures import OPTIONS, RESULT
+from bertsquad.loadgen import SCENARIOS
+
+MARKERS = {
+    "cpu": "cases that run on the CPU: devices cpu and openvino",
+    "gpu": "cases that run on an NVIDIA GPU: devices cuda and tensorrt",
+    **{name: f"LoadGen's {entry.loadgen_name} scenario" for name, entry in SCENARIOS.items()},
+    "accuracy": "cases that assert F1",
+    "performance": "cases that record QPS and latency",
+    "slow": "tests of the suite itself that take long",
+}
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    group = parser.getgroup("bertsquad", "BERT on SQuAD under LoadGen")
+    for option in options.OPTIONS:
+        group.addoption(
+            option.flag,
+            dest=option.field,
+            action="append" if option.repeats else "store",
+            type=_checked(option),
+            metavar=option.metavar,
+            help=option.help,
+        )
+
+
+def _checked(option: options.Option) -> Callable[[str], object]:
+    def parse(text: str) -> object:
+        try:
+            return option.parse(text)
+        except SuiteError as error:
+            raise pytest.UsageError(f"{option.flag}: {error}") from error
+
+    return parse
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.pluginmanager.register(fixtures, "bertsquad-fixtures")
+    for name, text in MARKERS.items():
+        config.addinivalue_line("markers", f"{name}: {text}")
+    try:
+        config.stash[OPTIONS] = options.build(vars(config.option))
+        cases.collect(config.stash[OPTIONS])
+    except SuiteError as error:
+        raise pytest.UsageError(str(error)) from error
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    if "case" in metafunc.fixturenames:
+        metafunc.parametrize(
+            "case",
+            [
+                pytest.param(
+                    case, id=case.id, marks=[getattr(pytest.mark, m) for m in case.markers]
+                )
+                for case in cases.collect(metafunc.config.stash[OPTIONS])
+            ],
+        )
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    given = config.stash[OPTIONS]
+    suite = [(item, case) for item in items if (case := _case(item)) is not None]
+    # 1. Cases of one session follow each other, so that one process serves them all.
+    order = list(dict.fromkeys(case.session for _, case in suite))
+    places = iter(sorted(suite, key=lambda pair: order.index(pair[1].session)))
+    items[:] = [item if _case(item) is None else next(places)[0] for item in items]
+    for item, case in suite:
+        # 2. Parallel runs would time each other.
+        if _is_parallel(config) and item.get_closest_marker("performance"):
+            reason = "performance cases don't run under -n, where they would time each other"
+            item.add_marker(pytest.mark.skip(reason=reason))
+        # 3. A device that isn't here and that nobody named.
+        missing = cases.missing_device(case)
+        if missing is not None and not cases.is_named("device", given):
+            item.add_marker(pytest.mark.skip(reason=missing))
+
+
+def _case(item: pytest.Item) -> cases.Case | None:
+    callspec = getattr(item, "callspec", None)
+    case = callspec.params.get("case") if callspec is not None else None
+    return case if isinstance(case, cases.Case) else None
+
+
+def _is_parallel(config: pytest.Config) -> bool:
+    return hasattr(config, "workerinput") or bool(getattr(config.option, "numprocesses", None))
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
+    outcome: Any = yield
+    report = outcome.get_result()
+    if report.when == "call" and RESULT in item.stash:
+        report.bertsquad = item.stash[RESULT]
+
+
+def pytest_report_header(config: pytest.Config) -> list[str]:
+    return summary.header(config.stash[OPTIONS])
+
+
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    results = [
+        report.bertsquad
+        for reports in terminalreporter.stats.values()
+        for report in reports
+        if hasattr(report, "bertsquad")
+    ]
+    if results:
+        terminalreporter.section("BERT on SQuAD")
+        for line in [*summary.table(results), "", *summary.remarks(results)]:
+            terminalreporter.write_line(line)
+
+
+def pytest_benchmark_update_json(config: pytest.Config, output_json: dict[str, Any]) -> None:
+    output_json["accuracy"] = [
+        report.bertsquad
+        for reports in config.pluginmanager.getplugin("terminalreporter").stats.values()
+        for report in reports
+        if getattr(report, "bertsquad", {}).get("mode") == "accuracy"
+    ]
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Write the JSON that was asked for where pytest-benchmark, without a benchmark, doesn't."""
+    config = session.config
+    benchmarks = getattr(config, "_benchmarksession", None)
+    if benchmarks is None or not benchmarks.json or benchmarks.benchmarks:
+        return
+    if hasattr(config, "workerinput"):
+        return
+    commit = config.hook.pytest_benchmark_generate_commit_info(config=config)
+    document = config.hook.pytest_benchmark_generate_json(
+        config=config,
+        benchmarks=[],
+        include_data=True,
+        machine_info=benchmarks.get_machine_info(),
+        commit_info=commit,
+    )
+    config.hook.pytest_benchmark_update_json(config=config, benchmarks=[], output_json=document)
+    benchmarks.save_json(document)
