@@ -107,6 +107,16 @@ def pytest_report_header(config: pytest.Config) -> list[str]:
     return summary.header(config.stash[OPTIONS])
 
 
+def pytest_report_collectionfinish(items: list[pytest.Item]) -> list[str]:
+    chosen = [
+        (case, item.originalname.removeprefix("test_"))
+        for item in items
+        if isinstance(item, pytest.Function) and (case := _case(item)) is not None
+        if not item.get_closest_marker("skip")
+    ]
+    return [summary.workload(chosen, items[0].config.stash[OPTIONS])] if chosen else []
+
+
 def pytest_terminal_summary(terminalreporter: Any) -> None:
     results = [
         report.bertsquad

@@ -110,7 +110,7 @@ def judge_f1(
         return Verdict(FAILED, f"{figures} is under {goal}"), None
     if questions < 2:
         return Verdict(UNDECIDED, f"subset: {questions} whole questions are too few to judge"), None
-    bound = 100 * upper_bound(f1_by_question, CONFIDENCE)
+    bound = 100 * min(1.0, upper_bound(f1_by_question, CONFIDENCE))
     share = f"{100 * CONFIDENCE:g} % confidence bound of {bound:.3f}"
     if bound < target:
         return Verdict(FAILED, f"subset: {figures}, with a {share}, is under {goal}"), bound

@@ -4,9 +4,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from bertsquad import assets, machine
-from bertsquad.cases import collect, missing_device
+from bertsquad.cases import Case, collect
 from bertsquad.estimates import estimate_s
-from bertsquad.loadgen import MODES
 from bertsquad.options import Options
 from bertsquad.squad import DATASETS
 
@@ -25,12 +24,10 @@ Row = Mapping[str, Any]
 
 
 def header(options: Options) -> list[str]:
-    """What is under test: versions, machine, models, data sets, folders, cases and their time."""
+    """What is under test: versions, machine, models, data sets, folders, rules."""
     cases = collect(options)
     models = {case.model.name: case.model.description for case in cases}
     datasets = {case.dataset: DATASETS[case.dataset].description for case in cases}
-    runnable = [case for case in cases if missing_device(case) is None]
-    minutes = sum(estimate_s(case, mode, options) for case in runnable for mode in MODES) / 60
     versions = ", ".join(f"{name} {version}" for name, version in machine.versions().items())
     return [
         f"versions: {versions}",
@@ -40,9 +37,15 @@ def header(options: Options) -> list[str]:
         *(f"data set {name}: {text}" for name, text in datasets.items()),
         f"folders: data {assets.data_folder()}, cache {assets.cache_folder()}, "
         f"output {options.output}",
-        f"rules: {options.rules}; {len(cases) * len(MODES)} cases before selection, "
-        f"{len(runnable) * len(MODES)} on devices that are here, about {max(minutes, 1):.0f} min",
+        f"rules: {options.rules}",
     ]
+
+
+def workload(chosen: Sequence[tuple[Case, str]], options: Options) -> str:
+    """How many (case, mode) pairs are to run, and how long that may take."""
+    seconds = sum(estimate_s(case, mode, options) for case, mode in chosen)
+    time = f"{seconds / 60:.0f} min" if seconds >= 90 else f"{seconds:.0f} s"
+    return f"{len(chosen)} cases to run, about {time} on this machine if their files can be had"
 
 
 def table(results: Sequence[Row]) -> list[str]:
