@@ -16,6 +16,7 @@ MARKERS = {
     **{name: f"LoadGen's {entry.loadgen_name} scenario" for name, entry in SCENARIOS.items()},
     "accuracy": "cases that assert F1",
     "performance": "cases that record QPS and latency",
+    "compliance": "cases that audit a performance run (MLPerf's TEST01)",
     "slow": "tests of the suite itself that take long",
 }
 
@@ -76,8 +77,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     items[:] = [item if _case(item) is None else next(places)[0] for item in items]
     for item, case in suite:
         # 2. Parallel runs would time each other.
-        if _is_parallel(config) and item.get_closest_marker("performance"):
-            reason = "performance cases don't run under -n, where they would time each other"
+        if _is_parallel(config) and not item.get_closest_marker("accuracy"):
+            reason = "cases that measure speed don't run under -n, which would disturb them"
             item.add_marker(pytest.mark.skip(reason=reason))
         # 3. A device that isn't here and that nobody named.
         missing = cases.missing_device(case)

@@ -2,8 +2,9 @@
 
 from bertsquad import machine
 from bertsquad.cases import Case, sample_count
-from bertsquad.loadgen import MLPERF_DURATION_S, QUICK_DURATION_S, SCENARIOS
+from bertsquad.loadgen import QUICK_DURATION_S, SCENARIOS
 from bertsquad.options import Options
+from bertsquad.rules import MIN_DURATION_S, SAMPLES
 from bertsquad.squad import DATASETS
 
 #: Nominal GFLOP/s: of a core for the CPU devices, of the whole for the GPUs.
@@ -20,8 +21,8 @@ def estimate_s(case: Case, mode: str, options: Options) -> float:
     if mode == "accuracy":
         samples = sample_count(case, options, DATASETS[case.dataset].samples)
         return _OVERHEAD_S + samples * sample_s
-    duration = MLPERF_DURATION_S if options.rules == "mlperf" else QUICK_DURATION_S
+    duration = MIN_DURATION_S if options.rules == "mlperf" else QUICK_DURATION_S
     queries = SCENARIOS[case.scenario].samples_per_query * 8
     if options.rules == "mlperf" and case.scenario == "offline":
-        queries = 10_833
+        queries = SAMPLES
     return _OVERHEAD_S + max(options.min_duration_s or duration, queries * sample_s)

@@ -11,13 +11,14 @@ from typing import Any
 import numpy as np
 import pooch
 
-from bertsquad import __version__, answers, assets, features, loadgen, machine, squad
+from bertsquad import __version__, answers, assets, compliance, features, loadgen, machine, squad
 from bertsquad.cases import Case, sample_count
 from bertsquad.errors import SuiteError
 from bertsquad.features import Features
-from bertsquad.loadgen import SCENARIOS, SERVER_BOUND_MS, Request, Run
+from bertsquad.loadgen import SCENARIOS, Request, Run
 from bertsquad.options import Options
 from bertsquad.results import (
+    PASSED,
     RESULT,
     Result,
     Verdict,
@@ -71,6 +72,7 @@ class Harness:
         self._data: dict[str, _Data] = {}
         self._vocabulary: Vocabulary | None = None
         self._worker: tuple[tuple[str, ...], Worker] | None = None
+        self._results: dict[tuple[str, str], Result] = {}
 
     def close(self) -> None:
         """End the worker."""
@@ -81,9 +83,14 @@ class Harness:
     def run(self, case: Case, mode: str) -> Result:
         """Run one case and judge it; its folder holds LoadGen's logs and `result.json`.
 
-        Raises Unavailable where something can't be had, BoundUnattainable where no Server rate
-        is honest, SuiteError where the run itself failed.
+        Mode `compliance` needs the case's accuracy and performance runs of this session, and makes
+        them where they are missing. Raises Unavailable where something can't be had,
+        BoundUnattainable where no Server rate is honest, SuiteError where the run itself failed.
         """
+        if mode == "compliance":
+            for needed in ("accuracy", "performance"):
+                if (case.id, needed) not in self._results:
+                    self.run(case, needed)
         started = datetime.now(UTC)
         model_file, model_key = self._model(case)
         data = self.data(case.dataset)
@@ -117,9 +124,12 @@ class Harness:
             self._judge_accuracy(result, case, data, folder)
         else:
             _judge_performance(result, request, run, event)
+        if mode == "compliance":
+            self._judge_compliance(result, case, folder)
         result.provenance = self._provenance(started, model_file, model_key, data, worker, run)
         result.provenance["seconds_with_scoring"] = time.perf_counter() - begun
         result.save()
+        self._results[case.id, mode] = result
         return result
 
     def data(self, name: str) -> _Data:
@@ -166,6 +176,10 @@ class Harness:
 
     def _request(self, case: Case, mode: str, folder: Path, data: _Data) -> Request:
         options = self._options
+        qps, latency_ms = options.target_qps, options.target_latency_ms
+        if mode == "compliance":  # audited and unaudited run must have been asked for the same
+            unaudited = self._results[case.id, "performance"]
+            qps, latency_ms = unaudited.target_qps, unaudited.target_latency_ms
         return Request(
             scenario=case.scenario,
             mode=mode,
@@ -173,8 +187,8 @@ class Harness:
             folder=str(folder),
             samples=sample_count(case, options, len(data.features)),
             buffer_size=options.buffer_size,
-            target_qps=options.target_qps,
-            target_latency_ms=options.target_latency_ms,
+            target_qps=qps,
+            target_latency_ms=latency_ms,
             min_duration_s=options.min_duration_s,
             user_conf=str(options.user_conf) if options.user_conf else None,
         )
@@ -209,10 +223,25 @@ class Harness:
             f"{case.model.name} on {case.dataset}, {case.device}, {case.precision}",
         )
         result.verdict, result.reason = verdict.word, verdict.reason
-        result.invalid_reasons = mlperf_objections(
-            result.rules, case.dataset, not subset, None, SERVER_BOUND_MS
-        )
-        result.mlperf_valid = not result.invalid_reasons and verdict.word == "passed"
+        result.invalid_reasons = mlperf_objections(result, None)
+        result.mlperf_valid = not result.invalid_reasons and verdict.word == PASSED
+
+    def _judge_compliance(self, result: Result, case: Case, folder: Path) -> None:
+        accuracy = loadgen.read_accuracy_log(Path(self._results[case.id, "accuracy"].run_dir))
+        tolerance = compliance.TOLERANCE[case.precision]
+        comparison = compliance.compare(loadgen.read_responses(folder), accuracy, tolerance)
+        unaudited = self._results[case.id, "performance"]
+        result.target_source = unaudited.target_source
+        plain, audited = _speed(unaudited), _speed(result)
+        ratio = audited / plain if plain and audited else None
+        result.compliance_responses = comparison.responses
+        result.compliance_largest_difference = comparison.largest
+        result.compliance_speed_ratio = ratio
+        what = f"{case.model.name} on {case.device}, {case.precision}"
+        audit = compliance.judge(comparison, ratio, result.rules, tolerance, what)
+        if audit.word != PASSED or result.verdict == PASSED:
+            result.verdict, result.reason = audit.word, audit.reason
+        result.mlperf_valid = result.mlperf_valid and result.verdict == PASSED
 
     def _provenance(
         self,
@@ -273,15 +302,21 @@ def _judge_performance(result: Result, request: Request, run: Run, event: Event)
     result.target_source = event["target_source"]
     verdict: Verdict = judge_performance(request.rules, run.valid, run.invalid_reasons, what)
     result.verdict, result.reason = verdict.word, verdict.reason
-    objections = mlperf_objections(
-        request.rules,
-        result.dataset,
-        result.sample_count == result.dataset_samples,
-        loadgen.server_bound_ms(request) if result.scenario == "server" else None,
-        SERVER_BOUND_MS,
-    )
+    bound_ms = loadgen.server_bound_ms(request) if result.scenario == "server" else None
+    objections = mlperf_objections(result, bound_ms)
     result.mlperf_valid = run.valid and not objections
     result.invalid_reasons = run.invalid_reasons + objections
+
+
+def _speed(result: Result) -> float | None:
+    """A figure that grows with the speed: the rate, or one over the official latency.
+
+    Where early stopping gave no estimate of that (quick runs), the 90th percentile stands in.
+    """
+    if result.qps is not None:
+        return result.qps
+    latency_ms = result.mlperf_metric_value or result.latency_p90_ms
+    return None if not latency_ms else 1e3 / latency_ms
 
 
 def query_seconds(result: Result) -> list[float]:

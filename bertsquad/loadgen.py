@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from bertsquad import rules
 from bertsquad.errors import SuiteError
 
 #: LoadGen's name of the benchmark. Any other silently loses BERT's constants.
@@ -48,17 +49,13 @@ SCENARIOS = {
         Scenario("server", "Server", "result_completed_samples_per_sec", True),
     )
 }
-MODES = ("accuracy", "performance")
+MODES = ("accuracy", "performance", "compliance")
 RULES = ("quick", "mlperf")
 
 #: `--rules quick`: how long a performance run lasts, in seconds, and how many queries it has at
 #: least. 64 is what LoadGen's early stopping wants in SingleStream.
 QUICK_DURATION_S = 3.0
 QUICK_QUERIES = {"offline": 1, "singlestream": 64, "multistream": 8, "server": 64}
-#: LoadGen's own minimum under MLPerf's rules (mlperf.conf: `*.*.min_duration`), in seconds.
-MLPERF_DURATION_S = 600.0
-#: MLPerf's Server bound for BERT (mlperf.conf: `bert.Server.target_latency`), in milliseconds.
-SERVER_BOUND_MS = 130.0
 #: Queries a second in Server's accuracy mode, where the rate means nothing but waiting.
 ACCURACY_SERVER_QPS = 10_000.0
 
@@ -67,8 +64,9 @@ ACCURACY_SERVER_QPS = 10_000.0
 class Request:
     """One run: the case and what the user wants of it. Paths are text, so that it is JSON.
 
-    `samples` is the number of windows, from the first on; `buffer_size` LoadGen's performance
-    sample count; targets that are None come from `user_conf` or the probe.
+    `mode` `compliance` is a performance run under TEST01's audit. `samples` is the number of
+    windows, from the first on; `buffer_size` LoadGen's performance sample count; targets that are
+    None come from `user_conf` or the probe.
     """
 
     scenario: str
@@ -152,7 +150,7 @@ def server_bound_ms(request: Request) -> float:
         return request.target_latency_ms
     conf = read_user_conf(Path(request.user_conf)) if request.user_conf else {}
     value = conf.get(("Server", "target_latency"), conf.get(("*", "target_latency")))
-    return SERVER_BOUND_MS if value is None else float(value)
+    return rules.SERVER_BOUND_MS if value is None else float(value)
 
 
 def settings(request: Request, targets: Targets | None) -> Any:
@@ -283,15 +281,21 @@ def read_accuracy_log(folder: Path) -> dict[int, NDArray[np.float32]]:
     LoadGen may issue a sample twice (MultiStream fills its last query); the last response counts,
     as in MLPerf's script.
     """
+    return dict(read_responses(folder))
+
+
+def read_responses(folder: Path) -> list[tuple[int, NDArray[np.float32]]]:
+    """Every logged response in the log's order: the sample and its float32 [length, 2] logits."""
     path = folder / ACCURACY
     try:
         entries = json.loads(path.read_bytes())
-        return {
-            int(entry["qsl_idx"]): np.frombuffer(bytes.fromhex(entry["data"]), np.float32).reshape(
-                -1, 2
+        return [
+            (
+                int(entry["qsl_idx"]),
+                np.frombuffer(bytes.fromhex(entry["data"]), np.float32).reshape(-1, 2),
             )
             for entry in entries
-        }
+        ]
     except OSError as error:
         raise SuiteError(f"{path} can't be read: {error.strerror}") from error
     except (ValueError, KeyError, TypeError) as error:

@@ -7,8 +7,9 @@ from typing import Any
 
 from bertsquad.devices import DEVICES, PRECISIONS
 from bertsquad.errors import SuiteError
-from bertsquad.loadgen import MLPERF_DURATION_S, RULES, read_user_conf
+from bertsquad.loadgen import RULES, read_user_conf
 from bertsquad.models import DEFAULT_MODELS, MODELS, Model, find
+from bertsquad.rules import MIN_DURATION_S
 from bertsquad.squad import DATASETS
 
 
@@ -40,10 +41,10 @@ class Options:
             raise SuiteError(
                 "--dataset-size can't go with --rules mlperf, which runs the whole data set"
             )
-        if self.min_duration_s is not None and self.min_duration_s < MLPERF_DURATION_S:
+        if self.min_duration_s is not None and self.min_duration_s < MIN_DURATION_S:
             raise SuiteError(
                 f"--min-duration-s {self.min_duration_s:g} can't go with --rules mlperf, which "
-                f"wants {MLPERF_DURATION_S:g} s or more"
+                f"wants {MIN_DURATION_S:g} s or more"
             )
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from bertsquad.files import write_whole
+from bertsquad.rules import CLOSED_MODELS, SERVER_BOUND_MS
 
 #: Raised whenever a key of `result.json` changes its meaning or goes away.
 SCHEMA_VERSION = 1
@@ -68,6 +69,9 @@ class Result:
     f1_target: float | None = None
     f1_upper_bound: float | None = None
     question_count: int | None = None
+    compliance_responses: int | None = None
+    compliance_largest_difference: float | None = None
+    compliance_speed_ratio: float | None = None
     provenance: dict[str, Any] = field(default_factory=dict)
     schema_version: int = SCHEMA_VERSION
 
@@ -127,19 +131,22 @@ def judge_performance(
     return Verdict(FAILED if rules == "mlperf" else PASSED, why)
 
 
-def mlperf_objections(
-    rules: str, dataset: str, whole: bool, bound_ms: float | None, official_bound_ms: float
-) -> list[str]:
-    """Why MLPerf would not accept a run, whatever LoadGen says of it."""
+def mlperf_objections(result: Result, bound_ms: float | None) -> list[str]:
+    """Why MLPerf's closed division would not accept a run, whatever LoadGen says of it.
+
+    `bound_ms` is Server's latency bound, None in the other scenarios.
+    """
     objections = []
-    if rules != "mlperf":
+    if result.rules != "mlperf":
         objections.append("run under --rules quick, shorter than MLPerf's rules want")
-    if dataset != "squad":
-        objections.append(f"run on {dataset}, not on SQuAD v1.1")
-    elif not whole:
+    if result.model not in CLOSED_MODELS:
+        objections.append(f"{result.model} is not MLPerf's model (open division only)")
+    if result.dataset != "squad":
+        objections.append(f"run on {result.dataset}, not on SQuAD v1.1")
+    elif result.sample_count < result.dataset_samples:
         objections.append("run on a subset of the data set")
-    if bound_ms is not None and bound_ms != official_bound_ms:
-        objections.append(f"latency bound {bound_ms:g} ms instead of {official_bound_ms:g} ms")
+    if bound_ms is not None and bound_ms != SERVER_BOUND_MS:
+        objections.append(f"latency bound {bound_ms:g} ms instead of {SERVER_BOUND_MS:g} ms")
     return objections
 
 

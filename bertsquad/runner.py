@@ -14,6 +14,7 @@ from bertsquad.engines import Engine, versions
 from bertsquad.files import write_whole
 from bertsquad.loadgen import Request, Targets
 from bertsquad.probe import BoundUnattainable, Probe
+from bertsquad.rules import TEST01
 from bertsquad.sut import OfflineSut, ServerSut, StreamSut, Sut
 from bertsquad.worker import Setup, describe
 
@@ -56,13 +57,16 @@ class Runner:
         """
         probe = self._probe(request.samples)
         targets: Targets | None = None
-        if request.mode == "performance":
+        if request.mode != "accuracy":
             self._send("phase", name="probing")
             try:
                 targets = loadgen.given_targets(request) or probe.targets(request)
             except BoundUnattainable as error:
                 return {"unattainable": str(error)}
         sut = self._sut(request, probe)
+        audit = Path(request.folder) / "audit.config"
+        if request.mode == "compliance":
+            audit.write_text(TEST01.config, encoding="utf-8")
         self._send("phase", name="running")
         qsl = lg.ConstructQSL(
             request.samples, loadgen.buffered_samples(request), lambda _: None, lambda _: None
@@ -74,7 +78,7 @@ class Runner:
                 qsl,
                 loadgen.settings(request, targets),
                 _log_settings(request.folder),
-                f"{request.folder}/audit.config",  # never a stray one from the working directory
+                str(audit),  # never a stray one from the working directory
             )
         finally:
             seconds = time.perf_counter() - started

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bertsquad.errors import SuiteError
+from bertsquad.rules import SAMPLES
 
 
 @dataclass(frozen=True)
@@ -32,7 +33,7 @@ class DatasetEntry:
 DATASETS = {
     entry.name: entry
     for entry in (
-        DatasetEntry("squad", "dev-v1.1.json", 20, 10_833, "SQuAD v1.1 dev set, 10,570 questions"),
+        DatasetEntry("squad", "dev-v1.1.json", 20, SAMPLES, "SQuAD v1.1 dev set, 10,570 questions"),
         DatasetEntry("pocket", "pocket/pocket-v1.1.json", None, 494, "470 questions, bundled"),
     )
 }

@@ -87,6 +87,17 @@ def _cells(result: Row) -> tuple[str, ...]:
             *tail,
             f"{result['verdict']} ({size})",
         )
+    if result["mode"] == "compliance":
+        ratio = result["compliance_speed_ratio"]
+        return (
+            *head,
+            f"{result['compliance_responses']} responses, off by "
+            f"{result['compliance_largest_difference']:.1g} at most",
+            "-",
+            "-",
+            *tail,
+            f"{result['verdict']} (TEST01, speed x {'-' if ratio is None else f'{ratio:.3f}'})",
+        )
     percentiles = "/".join(
         "-" if result[key] is None else f"{result[key]:.1f}"
         for key in ("latency_p50_ms", "latency_p90_ms", "latency_p99_ms")
