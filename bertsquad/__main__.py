@@ -1,13 +1,15 @@
-"""`python -m bertsquad`: fetch files ahead, see what this machine can run, clean the cache."""
+"""`python -m bertsquad`: everything around the runs that pytest makes."""
 
 import argparse
 import shutil
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 from bertsquad import __version__, assets, machine
 from bertsquad.devices import DEVICES, runtime_conflict
 from bertsquad.errors import SuiteError
+from bertsquad.evidence import Refused
 from bertsquad.models import MODELS
 from bertsquad.squad import DATASETS
 from bertsquad.worker import probe_devices
@@ -31,12 +33,44 @@ def main(arguments: Sequence[str] | None = None) -> int:
     commands.add_parser("doctor", help="what this machine can run, and why not the rest")
     clean = commands.add_parser("clean", help="remove derived files: features, prepared models")
     clean.add_argument("--downloads", action="store_true", help="remove downloaded files too")
+    submission = commands.add_parser(
+        "submission", help="make a submitter's tree for MLPerf Inference from finished runs"
+    )
+    submission.add_argument(
+        "results", nargs="+", type=Path, metavar="DIR", help="a folder given to pytest's --output"
+    )
+    submission.add_argument(
+        "--answers",
+        type=Path,
+        default=Path("submission.toml"),
+        metavar="FILE",
+        help="what the machine can't say, written by the first call (default: submission.toml)",
+    )
+    submission.add_argument(
+        "--tree",
+        type=Path,
+        default=Path("submission"),
+        metavar="DIR",
+        help="the folder to make (default: submission)",
+    )
+    submission.add_argument(
+        "--session",
+        metavar="MODEL-DEVICE-PRECISION",
+        help="which runs, where the folders hold several",
+    )
+    submission.add_argument(
+        "--shortened",
+        action="store_true",
+        help="take shortened runs, and mark the tree as not for submission",
+    )
     given = parser.parse_args(arguments)
     try:
         if given.command == "fetch":
             return _fetch(given.names)
         if given.command == "doctor":
             return _doctor()
+        if given.command == "submission":
+            return _submission(given)
         return _clean(given.downloads)
     except SuiteError as error:
         print(f"python -m bertsquad {given.command}: {error}", file=sys.stderr)
@@ -98,6 +132,22 @@ def _doctor() -> int:
     for name, reason in probe_devices().items():
         precisions = ", ".join(DEVICES[name].precisions)
         print(f"  {name}: {f'ok ({precisions})' if reason is None else f'no: {reason}'}")
+    return 0
+
+
+def _submission(given: argparse.Namespace) -> int:
+    from bertsquad.submission import submit
+
+    try:
+        made = submit(given.results, given.answers, given.tree, given.session, given.shortened)
+    except Refused as refusal:
+        for reason in refusal.reasons:
+            print(f"refused: {reason}", file=sys.stderr)
+        return 1
+    for folder in made:
+        print(f"made {folder}")
+    if given.shortened:
+        print("made from shortened runs: nothing in it may be submitted")
     return 0
 
 

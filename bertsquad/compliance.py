@@ -7,11 +7,14 @@ not have changed the speed.
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from bertsquad.results import FAILED, PASSED, Verdict
+from bertsquad import loadgen
+from bertsquad.loadgen import Run
+from bertsquad.results import FAILED, PASSED, Result, Verdict
 from bertsquad.rules import TEST01
 
 Logits = NDArray[np.float32]
@@ -81,3 +84,40 @@ def judge(
         limit = f"more than {100 * TEST01.speed_tolerance:g} % off"
         return Verdict(FAILED, f"TEST01: {equal}, but {speed} is {limit} ({what})")
     return Verdict(PASSED, f"TEST01: {equal}; {speed}")
+
+
+@dataclass(frozen=True)
+class Audited:
+    """TEST01's outcome: the comparison of responses, the ratio of speeds, and the judgement."""
+
+    comparison: Comparison
+    speed_ratio: float | None
+    verdict: Verdict
+
+
+def audit(audited: Run, unaudited: Run, accuracy_folder: Path, result: Result) -> Audited:
+    """Hold an audited run (`result` says of which case) against the other two, from their logs."""
+    tolerance = TOLERANCE[result.precision]
+    comparison = compare(
+        loadgen.read_responses(audited.folder),
+        loadgen.read_accuracy_log(accuracy_folder),
+        tolerance,
+    )
+    plain, under_audit = (speed(run, result.scenario) for run in (unaudited, audited))
+    ratio = under_audit / plain if plain and under_audit else None
+    what = f"{result.model} on {result.device}, {result.precision}"
+    verdict = judge(comparison, ratio, result.rules, tolerance, what)
+    return Audited(comparison, ratio, verdict)
+
+
+def speed(run: Run, scenario: str) -> float | None:
+    """A figure that grows with the speed: the rate, or one over the official latency.
+
+    Where early stopping gave no estimate of that (quick runs), the 90th percentile stands in.
+    """
+    entry = loadgen.SCENARIOS[scenario]
+    metric = run.metric(entry)
+    if entry.has_rate:
+        return metric
+    latency_ms = metric or run.latency_ms("90.00")
+    return 1 / latency_ms if latency_ms else None

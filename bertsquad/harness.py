@@ -26,7 +26,8 @@ from bertsquad.results import (
     judge_performance,
     mlperf_objections,
 )
-from bertsquad.squad import DATASETS, Dataset
+from bertsquad.rules import SEEDS
+from bertsquad.squad import DATASETS, Dataset, Score
 from bertsquad.tokenization import Vocabulary
 from bertsquad.worker import Event, Setup, Worker
 
@@ -40,7 +41,7 @@ Visible = Callable[[], contextlib.AbstractContextManager[Any]]
 
 
 @dataclass(frozen=True)
-class _Data:
+class Data:
     """A data set with everything made from it."""
 
     dataset: Dataset
@@ -69,7 +70,7 @@ class Harness:
         self._parallel = parallel
         self._command = command
         self._visible = visible
-        self._data: dict[str, _Data] = {}
+        self._data: dict[str, Data] = {}
         self._vocabulary: Vocabulary | None = None
         self._worker: tuple[tuple[str, ...], Worker] | None = None
         self._results: dict[tuple[str, str], Result] = {}
@@ -125,14 +126,14 @@ class Harness:
         else:
             _judge_performance(result, request, run, event)
         if mode == "compliance":
-            self._judge_compliance(result, case, folder)
+            self._judge_compliance(result, run)
         result.provenance = self._provenance(started, model_file, model_key, data, worker, run)
         result.provenance["seconds_with_scoring"] = time.perf_counter() - begun
         result.save()
         self._results[case.id, mode] = result
         return result
 
-    def data(self, name: str) -> _Data:
+    def data(self, name: str) -> Data:
         """The data set `name` and its features, fetched and built at the first call."""
         if name not in self._data:
             vocabulary_file = assets.fetch(VOCABULARY)
@@ -143,8 +144,22 @@ class Harness:
             dataset = squad.load(file)
             built, path = cached_features(dataset, self._vocabulary, file, vocabulary_file)
             checksum = assets.registry()[DATASETS[name].file].checksum
-            self._data[name] = _Data(dataset, built, path, file, checksum)
+            self._data[name] = Data(dataset, built, path, file, checksum)
         return self._data[name]
+
+    def score(self, data: Data, folder: Path, samples: int) -> Score:
+        """EM and F1 of the accuracy log in `folder`, over the questions that were wholly run.
+
+        Raises SuiteError if the log isn't that of the first `samples` windows.
+        """
+        assert self._vocabulary is not None
+        logits = loadgen.read_accuracy_log(folder)
+        if sorted(logits) != list(range(samples)):
+            raise SuiteError(
+                f"{folder / loadgen.ACCURACY} holds {len(logits)} samples where {samples} were run"
+            )
+        found = answers.find(data.dataset, data.features, self._vocabulary, logits)
+        return squad.score(found, [q for q in data.dataset.questions if q.id in found])
 
     def _model(self, case: Case) -> tuple[Path, str]:
         """The model's verified file, and what names its content."""
@@ -155,7 +170,7 @@ class Harness:
             path = assets.fetch(case.model.file, "model", progressbar=True)
         return path, assets.registry()[case.model.file].checksum.rpartition(":")[2]
 
-    def _worker_for(self, case: Case, model: Path, key: str, data: _Data) -> Worker:
+    def _worker_for(self, case: Case, model: Path, key: str, data: Data) -> Worker:
         """The worker of the case's session; another session's is ended first."""
         if self._worker is not None:
             session, worker = self._worker
@@ -174,7 +189,7 @@ class Harness:
         self._worker = case.session, worker
         return worker
 
-    def _request(self, case: Case, mode: str, folder: Path, data: _Data) -> Request:
+    def _request(self, case: Case, mode: str, folder: Path, data: Data) -> Request:
         options = self._options
         qps, latency_ms = options.target_qps, options.target_latency_ms
         if mode == "compliance":  # audited and unaudited run must have been asked for the same
@@ -199,16 +214,8 @@ class Harness:
         whole = self._options.rules == "mlperf" or self._options.dataset_size == "all"
         return None if whole else QUICK_TIMEOUT_S
 
-    def _judge_accuracy(self, result: Result, case: Case, data: _Data, folder: Path) -> None:
-        assert self._vocabulary is not None
-        logits = loadgen.read_accuracy_log(folder)
-        if sorted(logits) != list(range(result.sample_count)):
-            raise SuiteError(
-                f"{folder / loadgen.ACCURACY} holds {len(logits)} samples where "
-                f"{result.sample_count} were run"
-            )
-        found = answers.find(data.dataset, data.features, self._vocabulary, logits)
-        score = squad.score(found, [q for q in data.dataset.questions if q.id in found])
+    def _judge_accuracy(self, result: Result, case: Case, data: Data, folder: Path) -> None:
+        score = self.score(data, folder, result.sample_count)
         reference = self._options.reference_f1 or case.model.reference_f1.get(case.dataset)
         share = self._options.accuracy_target / 100
         result.f1, result.exact_match = score.f1, score.exact_match
@@ -226,21 +233,17 @@ class Harness:
         result.invalid_reasons = mlperf_objections(result, None)
         result.mlperf_valid = not result.invalid_reasons and verdict.word == PASSED
 
-    def _judge_compliance(self, result: Result, case: Case, folder: Path) -> None:
-        accuracy = loadgen.read_accuracy_log(Path(self._results[case.id, "accuracy"].run_dir))
-        tolerance = compliance.TOLERANCE[case.precision]
-        comparison = compliance.compare(loadgen.read_responses(folder), accuracy, tolerance)
-        unaudited = self._results[case.id, "performance"]
-        result.target_source = unaudited.target_source
-        plain, audited = _speed(unaudited), _speed(result)
-        ratio = audited / plain if plain and audited else None
-        result.compliance_responses = comparison.responses
-        result.compliance_largest_difference = comparison.largest
-        result.compliance_speed_ratio = ratio
-        what = f"{case.model.name} on {case.device}, {case.precision}"
-        audit = compliance.judge(comparison, ratio, result.rules, tolerance, what)
-        if audit.word != PASSED or result.verdict == PASSED:
-            result.verdict, result.reason = audit.word, audit.reason
+    def _judge_compliance(self, result: Result, run: Run) -> None:
+        performance = self._results[result.case, "performance"]
+        accuracy = self._results[result.case, "accuracy"]
+        unaudited = loadgen.read_run(Path(performance.run_dir))
+        audited = compliance.audit(run, unaudited, Path(accuracy.run_dir), result)
+        result.target_source = performance.target_source
+        result.compliance_responses = audited.comparison.responses
+        result.compliance_largest_difference = audited.comparison.largest
+        result.compliance_speed_ratio = audited.speed_ratio
+        if audited.verdict.word != PASSED or result.verdict == PASSED:
+            result.verdict, result.reason = audited.verdict.word, audited.verdict.reason
         result.mlperf_valid = result.mlperf_valid and result.verdict == PASSED
 
     def _provenance(
@@ -248,11 +251,10 @@ class Harness:
         started: datetime,
         model_file: Path,
         model_key: str,
-        data: _Data,
+        data: Data,
         worker: Worker,
         run: Run,
     ) -> dict[str, Any]:
-        seeds = ("qsl_rng_seed", "sample_index_rng_seed", "schedule_rng_seed")
         return {
             "suite_version": __version__,
             "git_revision": machine.git_revision(assets.PACKAGE.parent),
@@ -261,6 +263,9 @@ class Harness:
             "versions": machine.versions(),
             "cpu": machine.cpu_name(),
             "cores": machine.cores(),
+            "sockets": machine.sockets(),
+            "memory_bytes": machine.memory_bytes(),
+            "operating_system": machine.operating_system(),
             "gpus": list(machine.gpu_names()),
             "threads": worker.ready["threads"],
             "provider_proof": worker.ready["proof"],
@@ -269,7 +274,8 @@ class Harness:
             "model_checksum": model_key,
             "dataset_file": data.file.name,
             "dataset_checksum": data.checksum,
-            "seeds": {seed: run.values.get(f"effective_{seed}") for seed in seeds},
+            "seeds": {seed: run.values.get(seed) for seed in SEEDS},
+            "log_checksums": loadgen.log_checksums(run.folder),
         }
 
 
@@ -306,17 +312,6 @@ def _judge_performance(result: Result, request: Request, run: Run, event: Event)
     objections = mlperf_objections(result, bound_ms)
     result.mlperf_valid = run.valid and not objections
     result.invalid_reasons = run.invalid_reasons + objections
-
-
-def _speed(result: Result) -> float | None:
-    """A figure that grows with the speed: the rate, or one over the official latency.
-
-    Where early stopping gave no estimate of that (quick runs), the 90th percentile stands in.
-    """
-    if result.qps is not None:
-        return result.qps
-    latency_ms = result.mlperf_metric_value or result.latency_p90_ms
-    return None if not latency_ms else 1e3 / latency_ms
 
 
 def query_seconds(result: Result) -> list[float]:

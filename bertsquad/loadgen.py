@@ -4,6 +4,7 @@ LoadGen has no getter for results, so the detail log's `:::MLLOG` lines are the 
 `mlperf_loadgen` itself is imported by the worker process alone.
 """
 
+import hashlib
 import json
 import re
 from collections.abc import Mapping
@@ -300,3 +301,12 @@ def read_responses(folder: Path) -> list[tuple[int, NDArray[np.float32]]]:
         raise SuiteError(f"{path} can't be read: {error.strerror}") from error
     except (ValueError, KeyError, TypeError) as error:
         raise SuiteError(f"{path} is not a whole LoadGen accuracy log: {error}") from error
+
+
+def log_checksums(folder: Path) -> dict[str, str]:
+    """The sha256 of each of LoadGen's logs in a run folder, by file name."""
+    checksums = {}
+    for name in (SUMMARY, DETAIL, ACCURACY):
+        with (folder / name).open("rb") as file:
+            checksums[name] = hashlib.file_digest(file, "sha256").hexdigest()
+    return checksums

@@ -56,6 +56,35 @@ def gpu_names() -> tuple[str, ...]:
     return tuple(line.strip() for line in done.stdout.splitlines() if line.strip())
 
 
+@cache
+def memory_bytes() -> int:
+    """The memory of this machine, in bytes; 0 where it can't be found out."""
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, ValueError, OSError):
+        return 0
+
+
+@cache
+def sockets() -> int:
+    """The number of processors, as packages."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return 1
+    return len({line for line in lines if line.startswith("physical id")}) or 1
+
+
+@cache
+def operating_system() -> str:
+    """The operating system's name and its kernel."""
+    try:
+        name = platform.freedesktop_os_release().get("PRETTY_NAME", platform.system())
+    except OSError:
+        name = platform.system()
+    return f"{name}, kernel {platform.release()}"
+
+
 def versions() -> dict[str, str]:
     """The installed versions of what decides a result, by distribution; Python's too."""
     found = {name: installed(name) for name in DISTRIBUTIONS}
