@@ -152,17 +152,25 @@ def _submission(given: argparse.Namespace) -> int:
 
 
 def _clean(downloads: bool) -> int:
-    folder = assets.cache_folder()
-    if folder.is_dir():
-        shutil.rmtree(folder)
-        print(f"removed {folder}")
+    doomed = [assets.cache_folder()]
     if downloads:
-        for name, entry in assets.registry().items():
-            path = assets.path_of(name)
-            if not entry.bundled and path.is_file():
+        doomed += [
+            assets.path_of(name) for name, entry in assets.registry().items() if not entry.bundled
+        ]
+    status = 0
+    for path in doomed:
+        try:
+            if path.is_dir():
+                shutil.rmtree(path.resolve())
+            elif path.is_file():
                 path.unlink()
-                print(f"removed {path}")
-    return 0
+            else:
+                continue
+            print(f"removed {path}")
+        except OSError as error:
+            print(f"{path} can't be removed: {error.strerror}", file=sys.stderr)
+            status = 1
+    return status
 
 
 if __name__ == "__main__":

@@ -37,10 +37,11 @@ def best_span(
     span = ends[None, :] - starts[:, None]
     fits = (span >= 0) & (span < MAX_ANSWER_TOKENS)
     fits &= may_start[starts][:, None] & ((ends >= first) & (ends < len(end) - 1))[None, :]
-    if not fits.any():
+    candidates = np.flatnonzero(fits)
+    if len(candidates) == 0:
         return None
     total = start[starts].astype(np.float64)[:, None] + end[ends].astype(np.float64)[None, :]
-    row, column = divmod(int(np.where(fits, total, -np.inf).argmax()), len(ends))
+    row, column = divmod(int(candidates[total.flat[candidates].argmax()]), len(ends))
     return int(starts[row]), int(ends[column]), float(total[row, column])
 
 

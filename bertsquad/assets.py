@@ -7,18 +7,21 @@ downloaded and may be read-only, `BERTSQUAD_CACHE` holds what was derived from i
 
 import os
 import re
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import urljoin, urlsplit
 
 import pooch
 from filelock import FileLock
 
 from bertsquad import __version__
 from bertsquad.errors import SuiteError, Unavailable
+from bertsquad.files import write_whole
 
 PACKAGE = Path(__file__).resolve().parent
 
@@ -42,7 +45,7 @@ SIZES = {
     "bert_calibration_features.txt": "495 bytes",
 }
 
-#: Seconds that a file's addresses, taken together, may take to answer.
+#: Seconds that a file's addresses, taken together, may take to accept a connection.
 CONNECT_S = 10.0
 #: Seconds without a byte after which a download counts as dead.
 STALL_S = 30.0
@@ -85,26 +88,36 @@ def registry() -> dict[str, Entry]:
 
 def data_folder() -> Path:
     """Where downloaded files are looked for and put."""
-    return Path(os.environ.get("BERTSQUAD_DATA") or pooch.os_cache("bertsquad")).absolute()
+    return _folder("BERTSQUAD_DATA")
 
 
 def cache_folder() -> Path:
     """Where derived files (features, prepared models) and locks are put."""
-    root = Path(os.environ.get("BERTSQUAD_CACHE") or pooch.os_cache("bertsquad")).absolute()
-    return root / "derived"
+    return _folder("BERTSQUAD_CACHE") / "derived"
 
 
-def lock(name: str) -> FileLock:
+def _folder(variable: str) -> Path:
+    chosen = os.environ.get(variable) or pooch.os_cache("bertsquad")
+    return Path(chosen).expanduser().absolute()
+
+
+@contextmanager
+def lock(name: str) -> Iterator[None]:
     """A lock between processes for the making of the file `name`."""
     folder = cache_folder() / "locks"
     try:
         folder.mkdir(parents=True, exist_ok=True)
+        held = FileLock(folder / f"{name.replace('/', '_')}.lock")
+        held.acquire()
     except OSError as error:
         raise SuiteError(
-            f"the cache folder {folder} can't be made ({error.strerror}): set BERTSQUAD_CACHE to "
-            "a folder that can be written"
+            f"the cache folder {folder} can't be written ({error.strerror}): set BERTSQUAD_CACHE "
+            "to a folder that can"
         ) from error
-    return FileLock(folder / f"{name.replace('/', '_')}.lock")
+    try:
+        yield
+    finally:
+        held.release()
 
 
 def path_of(name: str) -> Path:
@@ -119,7 +132,10 @@ def _algorithm(entry: Entry) -> tuple[str, str]:
 
 def _verify(entry: Entry, path: Path) -> None:
     algorithm, expected = _algorithm(entry)
-    found = pooch.file_hash(str(path), alg=algorithm)
+    try:
+        found = pooch.file_hash(str(path), alg=algorithm)
+    except OSError as error:
+        raise SuiteError(f"{path} can't be read: {error.strerror}") from error
     if found != expected:
         cure = "reinstall the package" if entry.bundled else "move it away to have it fetched again"
         raise SuiteError(
@@ -166,17 +182,16 @@ def _download(entry: Entry, path: Path, progressbar: bool) -> str | None:
     pooch.get_logger().setLevel("WARNING")
     mirror = os.environ.get("BERTSQUAD_MIRROR")
     urls = (*((f"{mirror.rstrip('/')}/{entry.name}",) if mirror else ()), *entry.urls)
+    if path.parent.is_dir() and not os.access(path.parent, os.W_OK):
+        return (
+            f"{entry.name} is not in {path.parent}, which can't be written: put the file there, or "
+            "point BERTSQUAD_DATA at another folder"
+        )
     reasons = []
     for url in urls:
         try:
             _refuse_plain_http(url)
-            pooch.retrieve(
-                url,
-                entry.checksum,
-                fname=path.name,
-                path=path.parent,
-                downloader=_downloader(progressbar, CONNECT_S / len(urls)),
-            )
+            write_whole(path, partial(_retrieve, entry, url, progressbar, CONNECT_S / len(urls)))
             return None
         except (OSError, ValueError, SuiteError) as error:  # ValueError: the wrong checksum
             reasons.append(f"{url}: {_short(error)}")
@@ -187,6 +202,12 @@ def _download(entry: Entry, path: Path, progressbar: bool) -> str | None:
         f"fetch {entry.name}`, or put the file there yourself, then point BERTSQUAD_DATA at its "
         "folder"
     )
+
+
+def _retrieve(entry: Entry, url: str, progressbar: bool, connect_s: float, to: Path) -> None:
+    """Let pooch download `url` to the file `to` and check it."""
+    downloader = _downloader(progressbar, connect_s)
+    pooch.retrieve(url, entry.checksum, fname=to.name, path=to.parent, downloader=downloader)
 
 
 def _short(error: BaseException) -> str:
@@ -200,7 +221,8 @@ def _short(error: BaseException) -> str:
         error = inner
     text = str(error).strip().split("\n")[0]
     text = re.sub(r"^\w+\(.*?\): ", "", text)  # urllib3 names the connection object first
-    return text[:200] or type(error).__name__
+    text = text.partition(" for url: ")[0]
+    return text[:300] or type(error).__name__
 
 
 def _refuse_plain_http(url: str) -> None:
@@ -213,7 +235,7 @@ def _refuse_plain_http(url: str) -> None:
 def _downloader(progressbar: bool, connect_s: float) -> Callable[..., Any]:
     def check_redirect(response: Any, **_: object) -> None:
         if response.is_redirect:
-            _refuse_plain_http(response.headers["location"])
+            _refuse_plain_http(urljoin(response.url, response.headers["location"]))
 
     downloader: Callable[..., Any] = pooch.HTTPDownloader(
         progressbar=progressbar,
@@ -224,6 +246,10 @@ def _downloader(progressbar: bool, connect_s: float) -> Callable[..., Any]:
         hooks={"response": check_redirect},
     )
     return downloader
+
+
+#: Seconds after which the note of a failure belongs to a session that is over.
+_STALE_S = 86_400
 
 
 def _failure_note(name: str) -> Path | None:
@@ -241,6 +267,8 @@ def _recall_failure(name: str) -> str | None:
 def _remember_failure(name: str, reason: str) -> None:
     note = _failure_note(name)
     if note is not None:
-        for stale in note.parent.glob(f"{name.replace('/', '_')}.failed-*"):
-            stale.unlink(missing_ok=True)
+        for other in note.parent.glob(f"{name.replace('/', '_')}.failed-*"):
+            with suppress(FileNotFoundError):
+                if time.time() - other.stat().st_mtime > _STALE_S:
+                    other.unlink()
         note.write_text(reason, encoding="utf-8")

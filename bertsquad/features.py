@@ -177,9 +177,38 @@ def save(features: Features, path: Path) -> None:
 
 
 def load(path: Path) -> Features:
-    """Read what `save` wrote; ValueError if the file is anything else."""
+    """Read what `save` wrote; ValueError, naming the file, if it is anything else."""
     try:
         with np.load(path, allow_pickle=False) as arrays:
-            return Features(**{field.name: arrays[field.name] for field in fields(Features)})
-    except (KeyError, OSError, EOFError, zipfile.BadZipFile) as error:
+            found = Features(**{field.name: arrays[field.name] for field in fields(Features)})
+        _check(found)
+    # zipfile tells of a damaged archive by RuntimeError too, and numpy by ValueError.
+    except (
+        *(KeyError, TypeError, ValueError, AttributeError, OSError, EOFError),
+        *(RuntimeError, zipfile.BadZipFile),
+    ) as error:
         raise ValueError(f"{path} is not a cache of features: {error}") from error
+    return found
+
+
+def _check(found: Features) -> None:
+    """Raise ValueError unless the arrays have the types and lengths that belong together."""
+    windows, tokens = len(found.question), len(found.tokens)
+    contexts, context_tokens = len(found.context_offsets) - 1, len(found.context_tokens)
+    expected = {
+        "tokens": (np.int32, tokens),
+        "offsets": (np.int64, windows + 1),
+        "question": (np.int32, windows),
+        "context_start": (np.int32, windows),
+        "doc_start": (np.int32, windows),
+        "max_context": (np.bool_, tokens),
+        "context_tokens": (np.int32, context_tokens),
+        "context_offsets": (np.int64, contexts + 1),
+        "word_of_token": (np.int32, context_tokens),
+    }
+    for name, (dtype, length) in expected.items():
+        array = getattr(found, name)
+        if array.dtype != dtype or array.shape != (length,):
+            raise ValueError(f"{name} is {array.dtype} {array.shape}")
+    if found.offsets[-1] != tokens or found.context_offsets[-1] != context_tokens:
+        raise ValueError("the offsets don't fit the tokens")

@@ -185,7 +185,8 @@ class Harness:
             precision=case.precision,
             threads=max(1, machine.cores() // self._parallel),
         )
-        worker = Worker(setup, self._options.output / f"worker-{'-'.join(case.session)}.log")
+        log = self._options.output / f"worker-{'-'.join(case.session)}.log"
+        worker = Worker(setup, log, self._timeout_s())
         self._worker = case.session, worker
         return worker
 

@@ -95,7 +95,9 @@ def versions() -> dict[str, str]:
 
 @cache
 def git_revision(folder: Path) -> str | None:
-    """The commit that `folder` is at, with `-dirty` where files differ from it."""
+    """The commit that the clone `folder` is at, with `-dirty` where files differ from it."""
+    if not (folder / ".git").exists():
+        return None
     try:
         done = subprocess.run(
             ["git", "-C", str(folder), "describe", "--always", "--dirty", "--abbrev=12"],

@@ -73,7 +73,7 @@ def load(path: Path) -> Dataset:
         document = json.loads(path.read_bytes())
     except OSError as error:
         raise SuiteError(f"{path} can't be read: {error.strerror}") from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise SuiteError(f"{path} is not SQuAD v1.1 JSON: {error}") from error
     contexts: list[str] = []
     questions: list[Question] = []
@@ -98,7 +98,7 @@ def load(path: Path) -> Dataset:
                     seen.add(question.id)
                     questions.append(question)
                 contexts.append(context)
-    except (KeyError, TypeError, AttributeError) as error:
+    except (KeyError, TypeError) as error:
         raise SuiteError(
             f"{path} is JSON but not SQuAD v1.1: expected data > paragraphs > context and qas "
             f"with id, question and answers, found no {error}"
@@ -117,6 +117,8 @@ def _text(value: object) -> str:
 def _check_span(path: Path, question: str, context: str, answer: Mapping[str, object]) -> None:
     text, start = answer["text"], answer["answer_start"]
     assert isinstance(text, str)
+    if not text:
+        raise SuiteError(f"{path}: question {question} has an empty answer")
     if not isinstance(start, int) or start < 0 or context[start : start + len(text)] != text:
         raise SuiteError(
             f"{path}: the answer {text!r:.60} to question {question} is not at its offset {start}"

@@ -79,8 +79,7 @@ def basic_tokens(text: str) -> list[str]:
                 run += char
         if run:
             tokens.append(run)
-    # Lower-casing or decomposing can leave blanks behind, at which BERT splits once more.
-    return " ".join(tokens).split()
+    return tokens
 
 
 class Vocabulary:

@@ -63,14 +63,15 @@ class WorkerDied(SuiteError):
 class Worker:
     """The parent's side: starts the child and runs one case after the other in it."""
 
-    def __init__(self, setup: Setup | None, log: Path) -> None:
+    def __init__(self, setup: Setup | None, log: Path, timeout_s: float | None = None) -> None:
         """Start the child and wait until its session is proven (None: until it tried devices).
 
-        Raises what the child raised: Unavailable or SuiteError.
+        Raises what the child raised, Unavailable or SuiteError, or WorkerDied as `run` does. What
+        the child's libraries print is in the file `log`, which is removed if it stays empty.
         """
         self._log = log
         log.parent.mkdir(parents=True, exist_ok=True)
-        with log.open("ab") as file:
+        with log.open("wb") as file:
             self._process = subprocess.Popen(
                 [sys.executable, "-m", "bertsquad.worker"],
                 stdin=subprocess.PIPE,
@@ -85,7 +86,7 @@ class Worker:
         threading.Thread(target=self._listen, daemon=True).start()
         try:
             message = {_DEVICES: True} if setup is None else dataclasses.asdict(setup)
-            self.ready = self._ask(message, None, lambda event: None)
+            self.ready = self._ask(message, timeout_s, lambda event: None)
         except BaseException:
             self.close()
             raise
@@ -122,11 +123,18 @@ class Worker:
             self._process.wait(timeout=2)
         except subprocess.TimeoutExpired:
             self.kill()
+        self._tidy()
+
+    def _tidy(self) -> None:
+        with contextlib.suppress(OSError):
+            if self._log.stat().st_size == 0:
+                self._log.unlink()
 
     def kill(self) -> None:
         """End the child at once."""
         self._process.kill()
         self._process.wait()
+        self._tidy()
 
     def _listen(self) -> None:
         assert self._process.stdout is not None

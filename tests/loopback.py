@@ -1,0 +1,188 @@
+"""An HTTP server on the loopback interface that can be told to misbehave.
+
+`with LoopbackServer() as server` starts it; `serve`, `fail`, `redirect` and `truncate` say what it
+answers under a path and return the URL. It counts every request. Made the proxy for everything
+that isn't loopback (see `isolate`), it also shows, without a network, what would have left this
+machine: such requests carry a whole URL, or host and port, as their path.
+"""
+
+import contextlib
+import hashlib
+import os
+import socket
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import pytest
+
+from bertsquad import assets
+from bertsquad.assets import Entry
+
+
+@dataclass(frozen=True)
+class Reply:
+    """What a path answers; `missing` bytes are announced and never sent."""
+
+    status: int
+    body: bytes = b""
+    location: str | None = None
+    missing: int = 0
+
+
+@dataclass(frozen=True)
+class Request:
+    """A request that came in."""
+
+    path: str
+    user_agent: str
+
+
+class LoopbackServer:
+    """Answers what it was told to, 404 otherwise."""
+
+    def __init__(self) -> None:
+        self.requests: list[Request] = []
+        self._replies: dict[str, Reply] = {}
+        self._arrived = threading.Condition()
+        self._open = threading.Event()
+        self._open.set()
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
+        self._server.daemon_threads = True
+        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.01,))
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.release()
+        self._server.shutdown()
+        self._thread.join()
+        self._server.server_close()
+
+    def url(self, path: str) -> str:
+        """The address of `path`, which starts with a slash."""
+        return f"http://127.0.0.1:{self._server.server_port}{path}"
+
+    def serve(self, path: str, body: bytes) -> str:
+        """Answer `body`."""
+        return self._reply(path, Reply(200, body))
+
+    def fail(self, path: str, status: int) -> str:
+        """Answer the error `status`."""
+        return self._reply(path, Reply(status, b"an error page"))
+
+    def redirect(self, path: str, location: str, status: int = 302) -> str:
+        """Send whoever asks to `location`."""
+        return self._reply(path, Reply(status, location=location))
+
+    def truncate(self, path: str, body: bytes) -> str:
+        """Announce `body`, send half of it and hang up."""
+        half = len(body) // 2
+        return self._reply(path, Reply(200, body[:half], missing=len(body) - half))
+
+    def serve_elsewhere(self, url: str, body: bytes) -> str:
+        """Answer `body` to those who ask this server, as their proxy, for a plain-http `url`."""
+        self._replies[url] = Reply(200, body)
+        return url
+
+    def hold(self) -> None:
+        """Answer nobody until `release`."""
+        self._open.clear()
+
+    def release(self) -> None:
+        """Answer again, those who wait first."""
+        self._open.set()
+
+    def count(self, path: str | None = None) -> int:
+        """How many requests came, all or those for `path`."""
+        with self._arrived:
+            return sum(path in (None, request.path) for request in self.requests)
+
+    def wait_for(self, count: int, timeout: float = 20.0) -> bool:
+        """Wait until `count` requests have come; whether they have."""
+        with self._arrived:
+            return self._arrived.wait_for(lambda: len(self.requests) >= count, timeout)
+
+    def _reply(self, path: str, reply: Reply) -> str:
+        self._replies[path] = reply
+        return self.url(path)
+
+    def _handler(self) -> type[BaseHTTPRequestHandler]:
+        server = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                request = Request(self.path, self.headers.get("User-Agent", ""))
+                with server._arrived:
+                    server.requests.append(request)
+                    server._arrived.notify_all()
+                server._open.wait()
+                reply = server._replies.get(self.path, Reply(404, b"no such file"))
+                with contextlib.suppress(ConnectionError):  # whoever asked may have gone
+                    self.send_response(reply.status)
+                    if reply.location is not None:
+                        self.send_header("Location", reply.location)
+                    self.send_header("Content-Length", str(len(reply.body) + reply.missing))
+                    self.send_header("Connection", "close")
+                    self.end_headers()
+                    self.wfile.write(reply.body)
+                self.close_connection = True
+
+            do_CONNECT = do_GET  # noqa: N815 (what a client asks its proxy before it speaks TLS)
+
+            def log_message(self, format: str, *args: object) -> None:
+                pass
+
+        return Handler
+
+
+@contextlib.contextmanager
+def refusing_address() -> Iterator[str]:
+    """A base URL whose port is taken and listens to nobody."""
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        yield f"http://127.0.0.1:{taken.getsockname()[1]}"
+
+
+def entry(name: str, body: bytes, *urls: str) -> Entry:
+    """A registry entry for a file with the content `body`."""
+    return Entry(name, f"sha256:{hashlib.sha256(body).hexdigest()}", urls)
+
+
+def register(monkeypatch: pytest.MonkeyPatch, *entries: Entry) -> None:
+    """Let `entries` be all that the registry holds."""
+    known = {entry.name: entry for entry in entries}
+    monkeypatch.setattr(assets, "registry", lambda: known)
+
+
+def isolate(monkeypatch: pytest.MonkeyPatch, folder: Path, server: LoopbackServer) -> None:
+    """Keep the suite's files in `folder` and what it asks of other machines at `server`."""
+    monkeypatch.setenv("BERTSQUAD_DATA", str(folder / "data"))
+    monkeypatch.setenv("BERTSQUAD_CACHE", str(folder / "cache"))
+    for name in ("BERTSQUAD_MIRROR", "PYTEST_XDIST_TESTRUNUID", "REQUEST_METHOD"):
+        monkeypatch.delenv(name, raising=False)
+    for name in ("http_proxy", "https_proxy", "all_proxy"):
+        monkeypatch.setenv(name, server.url(""))
+        monkeypatch.delenv(name.upper(), raising=False)
+    monkeypatch.setenv("no_proxy", "127.0.0.1,localhost")
+    monkeypatch.delenv("NO_PROXY", raising=False)
+    monkeypatch.setattr(assets, "_failed", {})
+    assets._verified.cache_clear()
+
+
+def forbid(path: Path, mode: int) -> None:
+    """Give `path` the permissions `mode`; skip the test where they don't bind this user."""
+    path.chmod(mode)
+    if os.access(path, os.W_OK):
+        pytest.skip("permissions don't bind this user (root?)")

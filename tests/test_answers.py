@@ -1,0 +1,352 @@
+import gzip
+import json
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from shared_data import (
+    GOLDEN,
+    dev_set,
+    dev_set_features,
+    needs_golden,
+    pocket,
+    pocket_features,
+    vocabulary,
+)
+
+from bertsquad import answers, features, squad
+from bertsquad.errors import SuiteError
+from bertsquad.features import Features
+from bertsquad.squad import Dataset, Question
+
+Logits = NDArray[np.float32]
+
+
+def logits(kind: str, seed: int, sample: int, length: int) -> Logits:
+    """Logits that anyone can make again; how the golden predictions were made."""
+    values = np.random.default_rng([seed, sample]).standard_normal((length, 2)).astype(np.float32)
+    if kind == "ties":
+        values = np.round(values).astype(np.float32)
+    if kind == "peaky":
+        values = (values**3 * 4).astype(np.float32)
+    return values
+
+
+def all_logits(made: Features, kind: str, seed: int) -> dict[int, Logits]:
+    return {s: logits(kind, seed, s, int(n)) for s, n in enumerate(made.lengths)}
+
+
+@needs_golden
+@pytest.mark.parametrize(
+    ("kind", "seed", "exact_match", "f1"),
+    [
+        ("normal", 1, 0.12298959318826869, 7.461876031772203),
+        ("ties", 2, 0.10406811731315042, 6.99618467306139),
+        ("peaky", 3, 0.13245033112582782, 7.252742764381278),
+    ],
+)
+def test_the_dev_set_s_answers_and_score_are_those_of_mlperf_s_script(
+    kind: str, seed: int, exact_match: float, f1: float
+) -> None:
+    with gzip.open(GOLDEN / f"predictions_{kind}_{seed}.json.gz") as file:
+        golden = json.load(file)
+    made = dev_set_features()
+    found = answers.find(dev_set(), made, vocabulary(), all_logits(made, kind, seed))
+    assert len(found) == 10_570
+    assert {key: (text, golden[key]) for key, text in found.items() if text != golden[key]} == {}
+    score = squad.score(found, dev_set().questions)
+    assert (score.exact_match, score.f1, score.total) == (exact_match, f1, 10_570)
+
+
+def slow_best_span(
+    window: Logits, may_start: NDArray[np.bool_], first: int
+) -> tuple[int, int, float] | None:
+    """MLPerf's way: pad to 384, sort by Python, try every pair, sort again."""
+    padded = [[float(v) for v in column] + [-10_000.0] * (384 - len(window)) for column in window.T]
+    starts, ends = (
+        [i for i, _ in sorted(enumerate(column), key=lambda pair: pair[1], reverse=True)[:20]]
+        for column in padded
+    )
+    pairs = [
+        (start, end, padded[0][start] + padded[1][end])
+        for start in starts
+        for end in ends
+        if first <= start < len(window) - 1
+        and first <= end < len(window) - 1
+        and may_start[start]
+        and start <= end < start + 30
+    ]
+    return sorted(pairs, key=lambda pair: pair[2], reverse=True)[0] if pairs else None
+
+
+@pytest.mark.parametrize("kind", ["normal", "ties", "peaky"])
+def test_the_best_span_is_the_one_that_trying_all_pairs_finds(kind: str) -> None:
+    random = np.random.default_rng(5)
+    nothing = 0
+    for case in range(1_500):
+        length = int(random.integers(4, 385)) if case % 2 else int(random.integers(4, 40))
+        first = int(random.integers(2, length - 1))
+        may_start = (np.arange(length) >= first) & (random.random(length) < random.random())
+        may_start[-1] = False
+        window = logits(kind, 6, case, length)
+        expected = slow_best_span(window, may_start, first)
+        nothing += expected is None
+        assert answers.best_span(window[:, 0], window[:, 1], may_start, first) == expected
+    assert 10 < nothing < 1_000
+
+
+def peaks(length: int, start: dict[int, float], end: dict[int, float]) -> tuple[Logits, Logits]:
+    made = np.full((2, length), -10.0, np.float32)
+    for row, column in zip(made, (start, end), strict=True):
+        for position, value in column.items():
+            row[position] = value
+    return made[0], made[1]
+
+
+def best(
+    start: dict[int, float],
+    end: dict[int, float],
+    length: int = 100,
+    first: int = 5,
+    barred: tuple[int, ...] = (),
+) -> tuple[int, int] | None:
+    may_start = np.zeros(length, np.bool_)
+    may_start[first : length - 1] = True
+    may_start[list(barred)] = False
+    found = answers.best_span(*peaks(length, start, end), may_start, first)
+    return None if found is None else found[:2]
+
+
+def test_of_equally_good_spans_the_first_wins() -> None:
+    assert best({}, {}) == (5, 5)
+    assert best({40: 1, 30: 1}, {41: 1, 31: 1, 35: 1}) == (30, 31)
+
+
+def test_of_equal_sums_the_one_with_the_better_start_wins() -> None:
+    assert best({30: 1, 60: 2}, {31: 2, 61: 1}) == (60, 61)
+
+
+def test_sums_are_compared_in_double_precision() -> None:
+    lost_in_float32 = 2.0**-22
+    assert best({30: 8, 70: 8}, {30: 0, 70: lost_in_float32}) == (70, 70)
+
+
+@pytest.mark.parametrize(("end", "expected"), [(59, (30, 59)), (60, (60, 60))])
+def test_an_answer_has_at_most_30_tokens(end: int, expected: tuple[int, int]) -> None:
+    assert best({30: 9, 60: 1}, {end: 9}) == expected
+
+
+def test_an_answer_does_not_end_before_it_starts() -> None:
+    assert best({30: 9}, {29: 9, 33: 1}) == (30, 33)
+    assert best({30: 9}, {30: 9, 29: 10}) == (30, 30)
+
+
+def test_an_answer_starts_only_where_its_window_shows_most_context() -> None:
+    assert best({30: 9, 31: 1}, {35: 9}, barred=(30,)) == (31, 35)
+
+
+def test_an_answer_stays_inside_the_context() -> None:
+    assert best({4: 9, 20: 1}, {4: 9, 22: 1}) == (20, 22), "the question comes before"
+    assert best({98: 1}, {99: 9, 98: 1}) == (98, 98), "[SEP] comes after"
+
+
+def test_only_the_20_best_starts_are_tried() -> None:
+    end = dict.fromkeys(range(60, 80), 1.0)
+    nineteen = dict.fromkeys(range(80, 99), 9.0)
+    assert best(nineteen | {60: 1.0}, end) == (60, 60)
+    assert best(nineteen | {60: 1.0, 99: 9.0}, end) is None
+
+
+def test_only_the_20_best_ends_are_tried() -> None:
+    start = dict.fromkeys(range(60, 80), 1.0)
+    nineteen = dict.fromkeys(range(5, 24), 9.0)
+    assert best(start, nineteen | {79: 1.0}) == (60, 79)
+    assert best(start, nineteen | {79: 1.0, 24: 9.0}) is None
+
+
+def test_a_span_of_infinitely_low_score_still_fits() -> None:
+    low = dict.fromkeys(range(100), -np.inf)
+    found = best(dict.fromkeys(range(20, 30), 1.0), low, first=0)
+    assert found is not None
+    assert found[0] <= found[1]
+
+
+def one_question(context: str, question: str = "What is it?") -> tuple[Dataset, Features]:
+    data = Dataset((context,), (Question("q", question, 0, ("x",)),))
+    return data, features.build(data, vocabulary())
+
+
+def flat(made: Features) -> dict[int, Logits]:
+    return {s: np.full((int(n), 2), -10, np.float32) for s, n in enumerate(made.lengths)}
+
+
+def aim(made: Features, all_windows: dict[int, Logits], sample: int, first: int, last: int) -> None:
+    """Let `sample`'s logits peak at the tokens `first` and `last` of its context."""
+    shift = int(made.context_start[sample]) - int(made.doc_start[sample])
+    all_windows[sample][first + shift, 0] = 9
+    all_windows[sample][last + shift, 1] = 9
+
+
+def answer_at(context: str, pieces: str) -> str:
+    """The answer where the logits peak at the first run of `pieces` in `context`."""
+    data, made = one_question(context)
+    tokens = [vocabulary().pieces[token] for token in made.context_tokens]
+    wanted = pieces.split()
+    runs = (i for i in range(len(tokens)) if tokens[i : i + len(wanted)] == wanted)
+    first = next(runs, None)
+    assert first is not None, f"{pieces} is not in {tokens}"
+    windows = flat(made)
+    aim(made, windows, 0, first, first + len(wanted) - 1)
+    return answers.find(data, made, vocabulary(), windows)["q"]
+
+
+@pytest.mark.parametrize(
+    ("context", "pieces", "expected"),
+    [
+        ("It was John Smith's idea.", "smith", "Smith"),
+        ("It was John Smith's idea.", "john smith ' s", "John Smith's"),
+        ("It was John Smith's idea.", "idea", "idea"),
+        ("It was John Smith's idea.", "idea .", "idea."),
+        ("the (Café Olé), 1999", "cafe ole", "Café Olé"),
+        ("the (Café Olé), 1999", "( cafe", "(Café"),
+        ("They paid €5.50, not $6.", "50", "50"),
+        ("They paid $5.50, not $6.", "$ 5 . 50", "$5.50"),
+        ("“NAÏVE,” she said", "naive", "NAÏVE"),
+        ("in New  \n\tYork\u202fCity, today", "new york city", "New York City"),
+        ("İzmir's port", "i ##z ##mir", "İzmir"),
+        ("all unaffable men", "una ##ffa", "unaffa"),
+        ("all unaffable men", "##ffa", "ffa"),
+        ("東京tower", "東", "東"),
+        ("東京tower", "京 tower", "京tower"),
+    ],
+)
+def test_an_answer_is_cut_from_the_original_text(context: str, pieces: str, expected: str) -> None:
+    assert answer_at(context, pieces) == expected
+
+
+@pytest.mark.parametrize(
+    ("context", "pieces", "expected"),
+    [
+        ("a cafe\u0301's door", "cafe", "cafe\u0301's"),
+        ("some 10\u00a0km, then", "10 km", "10\u00a0km,"),
+        ("a zero\u200bday, then", "zero ##day", "zero\u200bday,"),
+        ("all ☃☃, then", "[UNK]", "☃☃,"),
+        ("all ☃☃, then gone", "[UNK] , then", "☃☃, then"),
+    ],
+    ids=["combining-accent", "no-break-space", "zero-width-space", "unknown", "unknown-run"],
+)
+def test_where_the_alignment_fails_whole_words_are_the_answer(
+    context: str, pieces: str, expected: str
+) -> None:
+    assert answer_at(context, pieces) == expected
+
+
+def test_the_words_are_cut_at_the_first_place_that_reads_the_same() -> None:
+    assert answer_at("Tom-TOM drum", "- tom") == "-TOM"
+    data, made = one_question("Tom-TOM drum")
+    texts = answers.AnswerTexts(data, made, vocabulary())
+    assert [vocabulary().pieces[token] for token in made.context_tokens[:3]] == ["tom", "-", "tom"]
+    assert texts.text(0, 2, 2) == "Tom"
+
+
+def test_each_answer_comes_from_its_own_context() -> None:
+    contexts = ("Low tide.", "", "The Spring-tide came.")
+    data = Dataset(
+        contexts, tuple(Question(f"q{i}", "What?", i, ("x",)) for i in range(len(contexts)))
+    )
+    made = features.build(data, vocabulary())
+    windows = flat(made)
+    aim(made, windows, 0, 1, 1)
+    aim(made, windows, 1, 1, 3)
+    found = answers.find(data, made, vocabulary(), windows)
+    assert found == {"q0": "tide", "q1": "empty", "q2": "Spring-tide"}
+
+
+def test_where_nothing_can_be_an_answer_it_is_empty() -> None:
+    data, made = one_question("Low tide.", "which " * 30 + "?")
+    windows = flat(made)
+    windows[0][:20] = 9
+    assert answers.find(data, made, vocabulary(), windows) == {"q": "empty"}
+    windows[0][0] = -10
+    windows[0][made.context_start[0]] = 8
+    assert answers.find(data, made, vocabulary(), windows) == {"q": "Low"}
+
+
+#: Words of one token each, all different, so that a word's place is its token's.
+WORDS = [piece for piece in vocabulary().pieces if piece.isascii() and piece.isalpha()][-700:]
+
+
+def long_question() -> tuple[Dataset, Features]:
+    data, made = one_question(" ".join(WORDS))
+    assert list(made.word_of_token) == list(range(700))
+    assert list(made.doc_start) == [0, 128, 256, 384]
+    return data, made
+
+
+def test_an_answer_that_crosses_a_window_s_end_is_found_in_the_next() -> None:
+    data, made = long_question()
+    end = int(made.lengths[0] - made.context_start[0] - 1)
+    assert end < 384
+    windows = flat(made)
+    aim(made, windows, 1, end - 4, end + 4)
+    answer = " ".join(WORDS[end - 4 : end + 5])
+    assert answers.find(data, made, vocabulary(), windows) == {"q": answer}
+
+
+def test_a_window_answers_only_where_no_other_shows_more_context() -> None:
+    data, made = long_question()
+    windows = flat(made)
+    aim(made, windows, 0, 370, 370)
+    assert answers.find(data, made, vocabulary(), windows) != {"q": WORDS[370]}
+    aim(made, windows, 1, 370, 370)
+    assert answers.find(data, made, vocabulary(), windows) == {"q": WORDS[370]}
+
+
+def test_the_best_window_wins_and_the_first_of_equals() -> None:
+    data, made = long_question()
+    windows = flat(made)
+    for sample, place in enumerate([100, 300, 400]):
+        aim(made, windows, sample, place, place)
+    assert answers.find(data, made, vocabulary(), windows) == {"q": WORDS[100]}
+    windows[2] += np.float32(0.5)
+    assert answers.find(data, made, vocabulary(), windows) == {"q": WORDS[400]}
+
+
+def test_a_question_with_a_missing_window_is_left_out() -> None:
+    data, made = pocket(), pocket_features()
+    windows = all_logits(made, "normal", 1)
+    whole = answers.find(data, made, vocabulary(), windows)
+    assert list(whole) == [question.id for question in data.questions]
+
+    counts = np.bincount(made.question)
+    several = int(np.flatnonzero(counts > 1)[0])
+    del windows[int(np.flatnonzero(made.question == several)[-1])]
+    del windows[0]
+    part = answers.find(data, made, vocabulary(), windows)
+    left_out = {data.questions[several].id, data.questions[0].id}
+    assert part == {key: text for key, text in whole.items() if key not in left_out}
+    complete = list(answers.complete_questions(data, part))
+    assert complete == [i for i in range(len(data.questions)) if i not in (0, several)]
+
+
+def test_without_logits_only_questions_without_windows_are_answered() -> None:
+    questions = (Question("a", "Why?", 0, ("x",)), Question("b", "Why?", 1, ("x",)))
+    data = Dataset(("Low tide.", ""), questions)
+    made = features.build(data, vocabulary())
+    assert answers.find(data, made, vocabulary(), {}) == {"b": "empty"}
+
+
+@pytest.mark.parametrize("change", ["longer", "shorter", "padded", "one column", "three columns"])
+def test_logits_of_another_shape_are_refused_by_sample(change: str) -> None:
+    data, made = pocket(), pocket_features()
+    windows = all_logits(made, "normal", 1)
+    length = int(made.lengths[3])
+    windows[3] = {
+        "longer": np.zeros((length + 1, 2), np.float32),
+        "shorter": np.zeros((length - 1, 2), np.float32),
+        "padded": np.zeros((384, 2), np.float32),
+        "one column": np.zeros(length, np.float32),
+        "three columns": np.zeros((length, 3), np.float32),
+    }[change]
+    with pytest.raises(SuiteError, match=f"sample 3 has {length} tokens"):
+        answers.find(data, made, vocabulary(), windows)

@@ -1,0 +1,294 @@
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from loopback import LoopbackServer, entry, forbid, isolate, register
+
+from bertsquad import __version__, assets
+from bertsquad.__main__ import main
+from bertsquad.devices import DEVICES
+
+MODEL = "model.onnx"
+DATASET = "dev-v1.1.json"
+POCKET = "pocket/pocket-v1.1.json"
+MINILM = "pocket/minilm-squad.onnx"
+BODIES = {MODEL: b"not really a model", DATASET: b"{}"}
+
+
+@pytest.fixture
+def server() -> Iterator[LoopbackServer]:
+    with LoopbackServer() as started:
+        yield started
+
+
+@pytest.fixture(autouse=True)
+def data(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, server: LoopbackServer) -> Path:
+    """The data folder, empty; the downloaded files come from `server`, the bundled are real."""
+    isolate(monkeypatch, tmp_path, server)
+    bundled = [known for known in assets.registry().values() if known.bundled]
+    downloaded = [
+        entry(name, body, server.serve(f"/{name}", body)) for name, body in BODIES.items()
+    ]
+    register(monkeypatch, *downloaded, *bundled)
+    return tmp_path / "data"
+
+
+def place(path: Path, text: str = "text") -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text, "utf-8")
+    return path
+
+
+def files_under(folder: Path) -> set[str]:
+    return {path.relative_to(folder).as_posix() for path in folder.rglob("*") if not path.is_dir()}
+
+
+def start(*arguments: str) -> "subprocess.Popen[str]":
+    return subprocess.Popen(
+        [sys.executable, "-m", "bertsquad", *arguments],
+        cwd=assets.PACKAGE.parent,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        encoding="utf-8",
+    )
+
+
+# fetch
+
+
+@pytest.mark.parametrize(
+    ("names", "files"),
+    [
+        (["bert_large"], [MODEL, DATASET]),
+        (["squad"], [DATASET]),
+        ([MODEL], [MODEL]),
+        (["minilm"], [MINILM, POCKET]),
+        (["pocket"], [POCKET]),
+        (["squad", "bert_large", DATASET], [DATASET, MODEL]),
+        ([], [MODEL, DATASET, MINILM, "pocket/vocab.txt", POCKET]),
+    ],
+    ids=["model", "data set", "file", "bundled model", "bundled data set", "twice", "everything"],
+)
+def test_fetch_gets_what_is_named_and_says_where_it_is(
+    names: list[str], files: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["fetch", *names]) == 0
+    out, err = capsys.readouterr()
+    assert out.splitlines() == [f"{name}: {assets.path_of(name)}" for name in files]
+    assert err == ""
+
+
+def test_fetch_downloads_nothing_that_was_not_named(data: Path, server: LoopbackServer) -> None:
+    assert main(["fetch", "minilm"]) == 0
+    assert server.count() == 0
+    assert main(["fetch", "squad"]) == 0
+    assert files_under(data) == {DATASET}
+    assert (data / DATASET).read_bytes() == BODIES[DATASET]
+
+
+def test_fetch_with_an_unknown_name_says_which_there_are_and_fetches_nothing(
+    tmp_path: Path, server: LoopbackServer, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["fetch", "squad", "bert_huge"]) == 1
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert len(err.splitlines()) == 1
+    assert "'bert_huge'" in err
+    for known in ("bert_large", "minilm", "squad", "pocket", MODEL, DATASET):
+        assert known in err
+    assert server.count() == 0
+    assert files_under(tmp_path) == set()
+
+
+def test_a_file_that_cannot_be_had_is_told_and_the_others_are_fetched_all_the_same(
+    data: Path, server: LoopbackServer, capsys: pytest.CaptureFixture[str]
+) -> None:
+    url = server.fail(f"/{MODEL}", 503)
+    assert main(["fetch", "bert_large"]) == 1
+    out, err = capsys.readouterr()
+    assert out == f"{DATASET}: {data / DATASET}\n"
+    assert len(err.splitlines()) == 1
+    assert err.startswith(f"{MODEL}: {MODEL} (1.34 GB) is not in {data}")
+    assert url in err
+
+
+def test_fetch_leaves_a_file_with_another_checksum_and_says_so(
+    data: Path, server: LoopbackServer, capsys: pytest.CaptureFixture[str]
+) -> None:
+    mine = place(data / DATASET, "something of my own")
+    assert main(["fetch", DATASET]) == 1
+    assert f"{mine} is not the file it should be" in capsys.readouterr().err
+    assert mine.read_text("utf-8") == "something of my own"
+    assert server.count() == 0
+
+
+def test_a_cache_folder_that_cannot_be_made_is_one_sentence(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("BERTSQUAD_CACHE", str(place(tmp_path / "file")))
+    assert main(["fetch", MODEL]) == 1
+    assert "set BERTSQUAD_CACHE" in capsys.readouterr().err
+    assert files_under(tmp_path) == {"file"}
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows can't send SIGINT to one process")
+def test_ctrl_c_during_a_download_ends_it_quietly_and_leaves_nothing_behind(
+    monkeypatch: pytest.MonkeyPatch, data: Path, server: LoopbackServer
+) -> None:
+    monkeypatch.setenv("BERTSQUAD_MIRROR", server.url(""))
+    server.hold()
+    # A child of a process that ignores SIGINT, as those in the background do, would ignore it too.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        process = start("fetch", "squad")
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert server.wait_for(1)
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=30)
+    assert process.returncode == 130
+    assert out + err == ""
+    assert files_under(data) == set()
+    assert server.count() == 1
+
+
+# doctor
+
+
+def test_doctor_says_what_is_here_and_what_this_machine_can_run(
+    data: Path, server: LoopbackServer, tmp_path: Path
+) -> None:
+    place(data / DATASET, "something of my own")
+    process = start("doctor")
+    out, err = process.communicate(timeout=60)
+    assert (process.returncode, err) == (0, "")
+    lines = out.splitlines()
+    assert lines[0] == f"bertsquad {__version__}"
+    assert f"data:     {data}" in lines
+    assert f"cache:    {assets.cache_folder()}" in lines
+    assert f"  {MODEL}: not here (fetch gets it)" in lines
+    assert f"  {MINILM}: ok ({assets.PACKAGE / MINILM})" in lines
+    assert any(
+        line.startswith(f"  {DATASET}: {data / DATASET} is not the file it should be")
+        for line in lines
+    )
+    assert f"  cpu: ok ({', '.join(DEVICES['cpu'].precisions)})" in lines
+    for device in DEVICES:
+        told = [line for line in lines if line.startswith(f"  {device}: ")]
+        assert len(told) == 1
+        assert told[0].startswith((f"  {device}: ok (", f"  {device}: no: "))
+    assert server.count() == 0
+    assert files_under(tmp_path) == {f"data/{DATASET}"}
+
+
+# clean
+
+
+def test_clean_removes_what_was_derived_and_nothing_else(
+    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    main(["fetch", "squad"])
+    place(tmp_path / "cache" / "derived" / "features" / "squad.npz")
+    place(tmp_path / "cache" / "mine.txt")
+    capsys.readouterr()
+    assert main(["clean"]) == 0
+    assert capsys.readouterr().out == f"removed {tmp_path / 'cache' / 'derived'}\n"
+    assert files_under(tmp_path) == {"cache/mine.txt", f"data/{DATASET}"}
+    assert not (tmp_path / "cache" / "derived").exists()
+
+
+def test_clean_with_downloads_removes_the_registered_files_and_no_others(
+    monkeypatch: pytest.MonkeyPatch,
+    data: Path,
+    tmp_path: Path,
+    server: LoopbackServer,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    package = tmp_path / "package"  # not the real one, which a fault would empty
+    monkeypatch.setattr(assets, "PACKAGE", package)
+    register(
+        monkeypatch,
+        entry(MODEL, BODIES[MODEL], server.url(f"/{MODEL}")),
+        entry("absent.txt", b"text"),
+        entry("pocket/vocab.txt", b"text"),
+    )
+    place(package / "pocket" / "vocab.txt")
+    place(tmp_path / "cache" / "derived" / "features" / "squad.npz")
+    place(data / "mine.onnx")
+    place(data / "pocket" / "vocab.txt")
+    main(["fetch", MODEL])
+    capsys.readouterr()
+    assert main(["clean", "--downloads"]) == 0
+    assert capsys.readouterr().out.splitlines() == [
+        f"removed {tmp_path / 'cache' / 'derived'}",
+        f"removed {data / MODEL}",
+    ]
+    assert files_under(tmp_path) == {
+        "data/mine.onnx",
+        "data/pocket/vocab.txt",
+        "package/pocket/vocab.txt",
+    }
+
+
+def test_clean_keeps_the_downloads_where_both_folders_are_the_users_cache(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.delenv("BERTSQUAD_DATA")
+    monkeypatch.delenv("BERTSQUAD_CACHE")
+    for name in ("HOME", "XDG_CACHE_HOME", "LOCALAPPDATA"):
+        monkeypatch.setenv(name, str(tmp_path / "home"))
+    if tmp_path not in assets.cache_folder().parents:
+        pytest.skip("the per-user cache folder can't be moved on this system")
+    main(["fetch", "squad"])
+    features = place(assets.cache_folder() / "features" / "squad.npz")
+    assert main(["clean"]) == 0
+    assert not features.exists()
+    assert assets.path_of(DATASET).is_file()
+
+
+def test_clean_with_nothing_to_remove_is_no_error(tmp_path: Path) -> None:
+    assert main(["clean", "--downloads"]) == 0
+    assert files_under(tmp_path) == set()
+
+
+@pytest.mark.skipif(os.name == "nt", reason="links need rights on Windows")
+def test_clean_copes_with_a_derived_folder_that_is_a_link_to_another_disk(tmp_path: Path) -> None:
+    place(tmp_path / "disk" / "features" / "squad.npz")
+    (tmp_path / "cache").mkdir()
+    (tmp_path / "cache" / "derived").symlink_to(tmp_path / "disk")
+    assert main(["clean"]) in (0, 1)
+
+
+def test_clean_says_which_download_it_may_not_remove(
+    data: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    main(["fetch", "squad"])
+    forbid(data, 0o555)
+    assert main(["clean", "--downloads"]) == 1
+    assert str(data / DATASET) in capsys.readouterr().err
+
+
+# The command line.
+
+
+def test_the_version_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        main(["--version"])
+    assert caught.value.code == 0
+    assert capsys.readouterr().out == f"bertsquad {__version__}\n"
+
+
+@pytest.mark.parametrize("arguments", [[], ["fetsch"], ["fetch", "--all"], ["clean", "squad"]])
+def test_a_command_line_that_makes_no_sense_is_a_usage_error(
+    tmp_path: Path, arguments: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as caught:
+        main(arguments)
+    assert caught.value.code == 2
+    assert "usage: python -m bertsquad" in capsys.readouterr().err
+    assert files_under(tmp_path) == set()

@@ -1,0 +1,347 @@
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+from shared_data import POCKET_FILE, dev_set, needs_dev_set, pocket_features
+
+from bertsquad import squad
+from bertsquad.errors import SuiteError
+from bertsquad.squad import DATASETS, Question
+
+
+@pytest.mark.parametrize(
+    ("answer", "expected"),
+    [
+        ("The  Cat, a dog!", "cat dog"),
+        ("U.S.A.", "usa"),
+        ("well-known", "wellknown"),
+        ("it's", "its"),
+        ("an apple", "apple"),
+        ("theatre and analysis", "theatre and analysis"),
+        ("the, a. AN", ""),
+        ("", ""),
+        ("  \t\n ", ""),
+        ("Café 4 °C", "café 4 °c"),
+        ("“the” hat", "“ ” hat"),
+        ("$1,000.50", "100050"),
+        ("the_end", "theend"),
+        ("two\u00a0words", "two words"),
+    ],
+)
+def test_normalising_drops_case_punctuation_and_articles(answer: str, expected: str) -> None:
+    assert squad.normalise(answer) == expected
+
+
+@pytest.mark.parametrize(
+    ("prediction", "truth", "expected"),
+    [
+        ("The Eiffel Tower!", "eiffel tower", True),
+        ("Eiffel", "Eiffel Tower", False),
+        ("the", "a", True),
+        ("", "", True),
+        ("cafe", "café", False),
+    ],
+)
+def test_exact_match_compares_what_normalising_leaves(
+    prediction: str, truth: str, expected: bool
+) -> None:
+    assert squad.exact_match(prediction, truth) is expected
+
+
+@pytest.mark.parametrize(
+    ("prediction", "truth", "expected"),
+    [
+        ("the cat sat", "A cat sat!", 1.0),
+        ("the cat sat", "cat sat down", 0.8),  # precision 2/2, recall 2/3
+        ("big red dog", "dog", 0.5),  # precision 1/3, recall 1/1
+        ("dog dog", "dog", 2 / 3),  # a word counts as often as it stands in both
+        ("dog dog dog", "dog dog cat", 2 / 3),
+        ("sat cat", "cat sat", 1.0),  # order doesn't count
+        ("cat", "dog", 0.0),
+        ("cats", "cat", 0.0),
+        ("the", "the", 0.0),  # nothing is left to share, although they match exactly
+        ("", "cat", 0.0),
+        ("cat", "", 0.0),
+    ],
+)
+def test_f1_is_the_harmonic_mean_over_shared_words(
+    prediction: str, truth: str, expected: float
+) -> None:
+    assert squad.f1(prediction, truth) == pytest.approx(expected, abs=1e-15)
+
+
+def question(name: str, *answers: str) -> Question:
+    return Question(name, "?", 0, answers)
+
+
+def test_each_question_scores_by_its_best_answer() -> None:
+    questions = [
+        question("a", "red", "the big red dog"),  # 1 and 0.5, the first is exact
+        question("b", "cat", "cat sat down"),  # 0 and 0
+        question("c", "one two three", "one two"),  # 0.5 and 2/3
+    ]
+    score = squad.score({"a": "Red", "b": "dog", "c": "one"}, questions)
+    assert score.total == 3
+    assert score.exact_match == pytest.approx(100 / 3)
+    assert score.f1_by_question == pytest.approx((1, 0, 2 / 3))
+    assert score.f1 == pytest.approx(100 * (1 + 0 + 2 / 3) / 3)
+
+
+def test_only_the_questions_given_are_scored() -> None:
+    questions = [question("a", "red"), question("b", "blue")]
+    score = squad.score({"a": "red", "b": "green", "c": "unasked"}, questions[:1])
+    assert (score.exact_match, score.f1, score.total) == (100.0, 100.0, 1)
+
+
+def test_no_question_at_all_has_no_score() -> None:
+    score = squad.score({}, [])
+    assert math.isnan(score.f1)
+    assert math.isnan(score.exact_match)
+    assert score.total == 0
+
+
+@needs_dev_set
+def test_the_dev_set_s_own_answers_score_100() -> None:
+    questions = dev_set().questions
+    score = squad.score({q.id: q.answers[-1] for q in questions}, questions)
+    assert (score.exact_match, score.total) == (100.0, 10_570)
+    assert score.f1 > 99.9  # an answer of articles alone has F1 0
+
+
+@needs_dev_set
+def test_the_dev_set_has_2067_contexts_and_keeps_file_order() -> None:
+    assert len(dev_set().contexts) == 2_067
+    assert dev_set().questions[0].id == "56be4db0acb8001400a502ec"
+    indices = [question.context for question in dev_set().questions]
+    assert indices == sorted(indices)
+
+
+def test_the_bundled_set_is_as_large_as_its_table_says() -> None:
+    entry = DATASETS["pocket"]
+    questions = len(squad.load(POCKET_FILE).questions)
+    assert entry.samples == len(pocket_features())
+    assert f"{questions} questions" in entry.description
+    assert entry.quick_samples is None
+
+
+CONTEXT = "Low tide at six, naïve 東京 tide at noon."
+
+
+def document() -> dict[str, Any]:
+    """Two articles that are right."""
+    return {
+        "version": "1.1",
+        "data": [
+            {
+                "title": "Tides",
+                "paragraphs": [
+                    {
+                        "context": CONTEXT,
+                        "qas": [
+                            {
+                                "id": "one",
+                                "question": "When is low tide?",
+                                "answers": [
+                                    {"text": "six", "answer_start": 12},
+                                    {"text": "at six", "answer_start": 9},
+                                ],
+                            },
+                            {
+                                "id": "two",
+                                "question": "Where?",
+                                "answers": [{"text": "東京", "answer_start": 23}],
+                            },
+                        ],
+                    },
+                    {"context": "No one asks about this.", "qas": []},
+                ],
+            },
+            {
+                "title": "Noon",
+                "paragraphs": [
+                    {
+                        "context": "Noon.",
+                        "qas": [
+                            {
+                                "id": "three",
+                                "question": "When?",
+                                "answers": [{"text": "Noon", "answer_start": 0}],
+                            }
+                        ],
+                    }
+                ],
+            },
+        ],
+    }
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    return tmp_path / "tides.json"
+
+
+def write(file: Path, content: object) -> Path:
+    file.write_text(json.dumps(content), encoding="utf-8")
+    return file
+
+
+def test_contexts_and_questions_are_read_in_file_order(file: Path) -> None:
+    data = squad.load(write(file, document()))
+    assert data.contexts == (
+        CONTEXT,
+        "No one asks about this.",
+        "Noon.",
+    )
+    assert data.questions == (
+        Question("one", "When is low tide?", 0, ("six", "at six")),
+        Question("two", "Where?", 0, ("東京",)),
+        Question("three", "When?", 2, ("Noon",)),
+    )
+
+
+def test_a_file_that_is_not_ascii_reads_the_same(file: Path) -> None:
+    escaped = squad.load(write(file, document()))
+    file.write_text(json.dumps(document(), ensure_ascii=False), encoding="utf-8")
+    assert squad.load(file) == escaped
+    file.write_text(json.dumps(document(), ensure_ascii=False), encoding="utf-8-sig")
+    assert squad.load(file) == escaped
+
+
+def refusal(file: Path) -> str:
+    """The one sentence with which the file is refused; it names the file."""
+    before = file.read_bytes() if file.is_file() else None
+    with pytest.raises(SuiteError) as caught:
+        squad.load(file)
+    message = str(caught.value)
+    assert str(file) in message
+    assert "\n" not in message
+    assert before == (file.read_bytes() if file.is_file() else None)
+    return message
+
+
+def test_a_missing_file_is_named(file: Path) -> None:
+    assert "can't be read" in refusal(file)
+
+
+def test_a_folder_is_no_data_set(tmp_path: Path) -> None:
+    assert "can't be read" in refusal(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"no JSON",
+        b'{"data": [',
+        b"\xff\xfe\x00 not UTF-8",
+        b"PK\x03\x04",
+        b'{"data": []} {}',
+        pytest.param(
+            b"[" * 200_000,
+        ),
+    ],
+    ids=["empty", "text", "cut-off", "bytes", "zip", "two-documents", "nested"],
+)
+def test_what_is_not_json_is_refused(file: Path, content: bytes) -> None:
+    file.write_bytes(content)
+    assert "is not SQuAD v1.1 JSON" in refusal(file)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        None,
+        7,
+        "data",
+        [],
+        {},
+        {"data": None},
+        {"data": 1},
+        {"data": {"paragraphs": []}},
+        {"data": ["article"]},
+        {"data": [{"title": "no paragraphs"}]},
+        {"data": [{"paragraphs": [{"qas": []}]}]},
+        {"data": [{"paragraphs": [{"context": "no qas"}]}]},
+        {"data": [{"paragraphs": [[]]}]},
+    ],
+    ids=lambda content: json.dumps(content),
+)
+def test_json_that_is_not_squad_is_refused(file: Path, content: object) -> None:
+    message = refusal(write(file, content))
+    assert "is JSON but not SQuAD v1.1" in message
+    assert "paragraphs > context and qas" in message
+
+
+def first_qa(content: dict[str, Any]) -> dict[str, Any]:
+    found: dict[str, Any] = content["data"][0]["paragraphs"][0]["qas"][0]
+    return found
+
+
+@pytest.mark.parametrize("key", ["id", "question", "answers"])
+def test_a_question_that_lacks_a_part_is_refused(file: Path, key: str) -> None:
+    content = document()
+    del first_qa(content)[key]
+    assert f"found no '{key}'" in refusal(write(file, content))
+
+
+@pytest.mark.parametrize("key", ["text", "answer_start"])
+def test_an_answer_that_lacks_a_part_is_refused(file: Path, key: str) -> None:
+    content = document()
+    del first_qa(content)["answers"][1][key]
+    assert f"found no '{key}'" in refusal(write(file, content))
+
+
+@pytest.mark.parametrize("value", [None, 7, 1.5, True, ["Low tide"], {"text": "x"}], ids=repr)
+@pytest.mark.parametrize("place", ["context", "id", "question", "text"])
+def test_text_that_is_not_a_string_is_refused(file: Path, place: str, value: object) -> None:
+    content = document()
+    {
+        "context": content["data"][0]["paragraphs"][0],
+        "id": first_qa(content),
+        "question": first_qa(content),
+        "text": first_qa(content)["answers"][0],
+    }[place][place] = value
+    assert "is JSON but not SQuAD v1.1" in refusal(write(file, content))
+
+
+@pytest.mark.parametrize("start", [11, 13, -1, 12 - len(CONTEXT), 999, 12.0, "12", None], ids=repr)
+def test_an_answer_that_is_not_at_its_offset_is_refused(file: Path, start: object) -> None:
+    content = document()
+    first_qa(content)["answers"][0]["answer_start"] = start
+    message = refusal(write(file, content))
+    assert f"the answer 'six' to question one is not at its offset {start}" in message
+
+
+def test_an_empty_answer_is_refused(file: Path) -> None:
+    content = document()
+    first_qa(content)["answers"][0] = {"text": "", "answer_start": 999}
+    assert "one" in refusal(write(file, content))
+
+
+def test_a_question_without_an_answer_is_refused(file: Path) -> None:
+    content = document()
+    first_qa(content)["answers"] = []
+    assert "question one has no answer" in refusal(write(file, content))
+
+
+@pytest.mark.parametrize("other", [1, 2], ids=["in its paragraph", "in another article"])
+def test_an_id_that_occurs_twice_is_refused(file: Path, other: int) -> None:
+    content = document()
+    paragraphs = [p for article in content["data"] for p in article["paragraphs"]]
+    [qa for p in paragraphs for qa in p["qas"]][other]["id"] = "one"
+    assert "question id one occurs twice" in refusal(write(file, content))
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        {"data": []},
+        {"data": [{"paragraphs": []}]},
+        {"data": [{"paragraphs": [{"context": "Unasked.", "qas": []}]}]},
+    ],
+    ids=["no articles", "no paragraphs", "no questions"],
+)
+def test_a_file_without_questions_is_refused(file: Path, content: object) -> None:
+    assert "has no questions" in refusal(write(file, content))

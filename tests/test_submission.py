@@ -1,0 +1,296 @@
+import dataclasses
+import hashlib
+import json
+import re
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from bertsquad import loadgen, models, submission
+from bertsquad.cases import Case
+from bertsquad.errors import SuiteError
+from bertsquad.evidence import Refused, find_evidence, objections
+from bertsquad.harness import Harness
+from bertsquad.options import Options
+from bertsquad.rules import CATEGORIES, SEEDS, TEST01
+from bertsquad.system import read_answers
+
+SCENARIOS = ("offline", "singlestream")
+MODES = ("accuracy", "performance", "compliance")
+ANSWERS = {
+    "submitter": "Acme",
+    "system": "two_cores",
+    "status": "rdi",
+    "system_name": "Two cores",
+    "host_storage_capacity": "1 TB",
+    "host_storage_type": "NVMe SSD",
+    "host_memory_configuration": "2 x 16 GB",
+    "host_networking": "N/A",
+    "host_networking_topology": "N/A",
+    "host_network_card_count": "1",
+    "cooling": "air",
+    "starting_weights_filename": "minilm-squad.onnx",
+    "weight_transformations": "none",
+}
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An output folder with short real runs of all that a closed submission needs."""
+    output = tmp_path_factory.mktemp("runs") / "results"
+    harness = Harness(Options(dataset_size=20, min_duration_s=0.2, output=output))
+    try:
+        for scenario in SCENARIOS:
+            case = Case(models.MODELS["minilm"], "pocket", scenario, "cpu", "fp32")
+            for mode in MODES:
+                harness.run(case, mode)
+    finally:
+        harness.close()
+    return output
+
+
+@pytest.fixture
+def runs(finished: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(finished, tmp_path / "results"))
+
+
+@pytest.fixture
+def answers(tmp_path: Path) -> Path:
+    return filled_answers(tmp_path / "answers.toml")
+
+
+def filled_answers(path: Path, **changes: str) -> Path:
+    with pytest.raises(SuiteError, match="was written"):
+        read_answers(path)
+    text = path.read_text(encoding="utf-8")
+    for key, value in (ANSWERS | changes).items():
+        text, count = re.subn(rf'^{key} = ".*"', f'{key} = "{value}"', text, flags=re.M)
+        assert count == 1, key
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def folder(runs: Path, mode: str, scenario: str) -> Path:
+    return runs / f"{mode}-minilm-pocket-{scenario}-cpu-fp32"
+
+
+def reasons(runs: Path, answers: Path, tree: Path, shortened: bool = False) -> tuple[str, ...]:
+    with pytest.raises(Refused) as refused:
+        submission.submit([runs], answers, tree, shortened=shortened)
+    assert not tree.exists()
+    return refused.value.reasons
+
+
+def test_shortened_runs_make_a_marked_open_tree(runs: Path, answers: Path, tmp_path: Path) -> None:
+    tree = tmp_path / "tree"
+    made = submission.submit([runs], answers, tree, shortened=True)
+    home = tree / "open" / "Acme"
+    assert home / "results" / "two_cores" / "bert-99" in made
+    assert "may\nbe submitted" not in (tree / submission.SHORTENED).read_text()
+    assert "none of it may be submitted" in (tree / submission.SHORTENED).read_text()
+    assert (home / "src" / "bertsquad" / "loadgen.py").is_file()
+    for name in ("SingleStream", "Offline"):
+        scenario = home / "results" / "two_cores" / "bert-99" / name
+        files = sorted(str(p.relative_to(scenario)) for p in scenario.rglob("*") if p.is_file())
+        assert files == [
+            "README.md",
+            "accuracy/accuracy.txt",
+            "accuracy/mlperf_log_accuracy.json",
+            "accuracy/mlperf_log_detail.txt",
+            "accuracy/mlperf_log_summary.txt",
+            "measurements.json",
+            "performance/run_1/mlperf_log_detail.txt",
+            "performance/run_1/mlperf_log_summary.txt",
+            "user.conf",
+        ]
+        assert all((scenario / file).stat().st_size for file in files)
+
+
+def test_accuracy_is_the_official_line_the_hash_of_the_whole_log_and_a_cut_log(
+    runs: Path, answers: Path, tmp_path: Path
+) -> None:
+    submission.submit([runs], answers, tmp_path / "tree", shortened=True)
+    made = tmp_path / "tree/open/Acme/results/two_cores/bert-99/Offline/accuracy"
+    log = folder(runs, "accuracy", "offline") / loadgen.ACCURACY
+    result = json.loads((log.parent / "result.json").read_text())
+    official, digest = (made / "accuracy.txt").read_text().splitlines()
+    # The pattern by which MLCommons' checker finds F1.
+    pattern = r"^{[\"\']exact_match[\"\']\:\s*[\d\.]+,\s*[\"\']f1[\"\']\:\s*([\d\.]+)}"
+    match = re.match(pattern, official)
+    assert match is not None and float(match[1]) == result["f1"]
+    assert digest == f"hash={hashlib.sha256(log.read_bytes()).hexdigest()}"
+    cut = (made / loadgen.ACCURACY).read_bytes()
+    assert len(cut) <= 10 * 1024 < log.stat().st_size
+    assert cut[:4096] == log.read_bytes()[:4096]
+    assert cut[-4096:] == log.read_bytes()[-4096:]
+
+
+def test_the_system_description_has_every_key_and_measurements_no_empty_one(
+    runs: Path, answers: Path, tmp_path: Path
+) -> None:
+    submission.submit([runs], answers, tmp_path / "tree", shortened=True)
+    home = tmp_path / "tree/open/Acme"
+    system = json.loads((home / "systems/two_cores.json").read_text())
+    assert len(system) == 35
+    assert all(isinstance(value, str) for value in system.values())
+    assert system["submitter"] == "Acme" and system["system_type"] == "edge"
+    assert system["accelerators_per_node"] == "0" and system["cooling"] == "air"
+    measured = json.loads(
+        (home / "results/two_cores/bert-99/Offline/measurements.json").read_text()
+    )
+    assert sorted(measured) == [
+        "input_data_types",
+        "retraining",
+        "starting_weights_filename",
+        "weight_data_types",
+        "weight_transformations",
+    ]
+    assert all(measured.values())
+
+
+def test_short_runs_are_refused_with_file_and_cure(
+    runs: Path, answers: Path, tmp_path: Path
+) -> None:
+    said = "\n".join(reasons(runs, answers, tmp_path / "tree"))
+    assert str(folder(runs, "performance", "offline") / loadgen.DETAIL) in said
+    for part in ("--rules quick", "600000", "10833", "INVALID", "made on pocket"):
+        assert part in said, part
+    assert "--rules mlperf" in said
+
+
+def test_closed_wants_mlperfs_models(runs: Path, tmp_path: Path) -> None:
+    answers = filled_answers(tmp_path / "closed.toml", division="closed")
+    said = reasons(runs, answers, tmp_path / "tree", shortened=True)
+    assert any("bert_large" in reason and "open" in reason for reason in said)
+
+
+@pytest.fixture
+def closed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    monkeypatch.setattr(submission, "CLOSED_MODELS", ("minilm",))
+    yield filled_answers(tmp_path / "closed.toml", division="closed")
+
+
+def test_a_closed_tree_carries_test01(runs: Path, closed: Path, tmp_path: Path) -> None:
+    submission.submit([runs], closed, tmp_path / "tree", shortened=True)
+    audit = tmp_path / "tree/closed/Acme/results/two_cores/bert-99/Offline/TEST01"
+    for name in ("verify_accuracy.txt", "verify_performance.txt"):
+        assert "TEST PASS" in (audit / name).read_text().splitlines()
+    detail = (audit / "performance/run_1" / loadgen.DETAIL).read_text()
+    assert str(TEST01.accuracy_log_rng_seed) in detail
+    assert (audit / "accuracy" / loadgen.ACCURACY).stat().st_size <= 10 * 1024
+
+
+def rewrite(path: Path, text: str, runs: Path) -> None:
+    """Tamper with a log and with the checksum that `result.json` has of it."""
+    path.write_text(text)
+    result = json.loads((path.parent / "result.json").read_text())
+    checksums = loadgen.log_checksums(path.parent)
+    result["provenance"]["log_checksums"] = checksums
+    (path.parent / "result.json").write_text(json.dumps(result))
+
+
+def test_tampered_responses_fail_test01(runs: Path, closed: Path, tmp_path: Path) -> None:
+    log = folder(runs, "compliance", "offline") / loadgen.ACCURACY
+    entries = json.loads(log.read_text())
+    data = bytearray.fromhex(entries[0]["data"])
+    data[-1] ^= 0x01  # the exponent of the last logit: the official tool looks at byte 0 alone
+    entries[0]["data"] = data.hex().upper()
+    rewrite(log, json.dumps(entries), runs)
+    said = reasons(runs, closed, tmp_path / "tree", shortened=True)
+    assert any("TEST01" in reason and str(log) in reason for reason in said)
+
+
+@pytest.mark.parametrize("name", [loadgen.DETAIL, loadgen.SUMMARY, loadgen.ACCURACY])
+def test_an_edited_truncated_or_missing_log_is_named(
+    name: str, runs: Path, answers: Path, tmp_path: Path
+) -> None:
+    log = folder(runs, "accuracy", "offline") / name
+    whole = log.read_text()
+    for content in (f"{whole}\n", whole[: len(whole) // 2], None):
+        if content is None:
+            log.unlink()
+        else:
+            log.write_text(content)
+        with pytest.raises(SuiteError, match=re.escape(str(log))):
+            submission.submit([runs], answers, tmp_path / "tree", shortened=True)
+    assert not (tmp_path / "tree").exists()
+
+
+def test_another_runs_log_is_refused(runs: Path, answers: Path, tmp_path: Path) -> None:
+    own = folder(runs, "accuracy", "offline") / loadgen.ACCURACY
+    shutil.copy(folder(runs, "accuracy", "singlestream") / loadgen.ACCURACY, own)
+    with pytest.raises(SuiteError, match="mixed up"):
+        submission.submit([runs], answers, tmp_path / "tree", shortened=True)
+
+
+def test_runs_of_different_models_are_refused(runs: Path, answers: Path, tmp_path: Path) -> None:
+    path = folder(runs, "performance", "singlestream") / "result.json"
+    result = json.loads(path.read_text())
+    result["provenance"]["model_checksum"] = "0" * 64
+    path.write_text(json.dumps(result))
+    said = reasons(runs, answers, tmp_path / "tree", shortened=True)
+    assert any("model_checksum" in reason and str(path) in reason for reason in said)
+
+
+def test_an_f1_that_the_log_does_not_give_is_refused(
+    runs: Path, answers: Path, tmp_path: Path
+) -> None:
+    path = folder(runs, "accuracy", "offline") / "result.json"
+    result = json.loads(path.read_text())
+    path.write_text(json.dumps(result | {"f1": 99.9}))
+    said = reasons(runs, answers, tmp_path / "tree", shortened=True)
+    assert any("99.9" in reason and str(path) in reason for reason in said)
+
+
+def test_other_seeds_are_refused_even_in_shortened_runs(
+    runs: Path, answers: Path, tmp_path: Path
+) -> None:
+    log = folder(runs, "performance", "offline") / loadgen.DETAIL
+    seed = str(SEEDS["effective_qsl_rng_seed"])
+    rewrite(log, log.read_text().replace(seed, "12345"), runs)
+    said = reasons(runs, answers, tmp_path / "tree", shortened=True)
+    assert any("effective_qsl_rng_seed is 12345" in reason for reason in said)
+
+
+def test_a_missing_scenario_says_the_command_that_makes_it(
+    runs: Path, answers: Path, tmp_path: Path
+) -> None:
+    shutil.rmtree(folder(runs, "performance", "singlestream"))
+    (said,) = reasons(runs, answers, tmp_path / "tree", shortened=True)
+    assert "no performance run of singlestream" in said and "pytest benchmarks" in said
+
+
+def test_a_valid_full_run_has_no_objection(runs: Path) -> None:
+    (evidence,) = find_evidence([folder(runs, "performance", "offline")])
+    values = dict(evidence.run.values) | {
+        "result_validity": "VALID",
+        "effective_min_duration_ms": 600_000,
+        "effective_performance_sample_count": 10_833,
+        "effective_samples_per_query": 40_000,
+    }
+    result = dataclasses.replace(evidence.result, rules="mlperf", dataset="squad")
+    whole = dataclasses.replace(
+        evidence, result=result, run=dataclasses.replace(evidence.run, values=values)
+    )
+    assert list(objections(whole, shortened=False)) == []
+
+
+def test_targets_are_those_of_the_rules() -> None:
+    assert [round(category.f1_target, 6) for category in CATEGORIES] == [89.96526, 90.783126]
+
+
+@pytest.mark.parametrize(
+    ("change", "complaint"),
+    [
+        ({"submitter": "A/B"}, "folder's name"),
+        ({"status": "sold"}, "available, preview, rdi"),
+        ({"division": "network"}, "open, closed"),
+        ({"cooling": " "}, "cooling is empty"),
+    ],
+)
+def test_bad_answers_are_named(change: dict[str, str], complaint: str, tmp_path: Path) -> None:
+    path = filled_answers(tmp_path / "a.toml", **change)
+    with pytest.raises(SuiteError, match=complaint):
+        read_answers(path)
