@@ -82,16 +82,17 @@ class Harness:
             self._worker = None
 
     def run(self, case: Case, mode: str) -> Result:
-        """Run one case and judge it; its folder holds LoadGen's logs and `result.json`.
+        """Run one case and judge it, once a session; its folder holds the logs and `result.json`.
 
-        Mode `compliance` needs the case's accuracy and performance runs of this session, and makes
-        them where they are missing. Raises Unavailable where something can't be had,
+        Mode `compliance` compares with the case's accuracy and performance runs, and makes them
+        first where they are missing. Raises Unavailable where something can't be had,
         BoundUnattainable where no Server rate is honest, SuiteError where the run itself failed.
         """
+        if (case.id, mode) in self._results:
+            return self._results[case.id, mode]
         if mode == "compliance":
             for needed in ("accuracy", "performance"):
-                if (case.id, needed) not in self._results:
-                    self.run(case, needed)
+                self.run(case, needed)
         started = datetime.now(UTC)
         model_file, model_key = self._model(case)
         data = self.data(case.dataset)
