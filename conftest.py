@@ -118,26 +118,27 @@ def pytest_report_collectionfinish(items: list[pytest.Item]) -> list[str]:
     return [summary.workload(chosen, items[0].config.stash[OPTIONS])] if chosen else []
 
 
-def pytest_terminal_summary(terminalreporter: Any) -> None:
-    results = [
+def _results(terminalreporter: Any) -> list[dict[str, Any]]:
+    """The results that the session's reports carry, workers' reports included."""
+    return [
         report.bertsquad
-        for reports in terminalreporter.stats.values()
+        for reports in (terminalreporter.stats.values() if terminalreporter else ())
         for report in reports
         if hasattr(report, "bertsquad")
     ]
-    if results:
+
+
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    if results := _results(terminalreporter):
         terminalreporter.section("BERT on SQuAD")
         for line in [*summary.table(results), "", *summary.remarks(results)]:
             terminalreporter.write_line(line)
 
 
+@pytest.hookimpl(optionalhook=True)
 def pytest_benchmark_update_json(config: pytest.Config, output_json: dict[str, Any]) -> None:
-    output_json["accuracy"] = [
-        report.bertsquad
-        for reports in config.pluginmanager.getplugin("terminalreporter").stats.values()
-        for report in reports
-        if getattr(report, "bertsquad", {}).get("mode") == "accuracy"
-    ]
+    results = _results(config.pluginmanager.getplugin("terminalreporter"))
+    output_json["accuracy"] = [result for result in results if result["mode"] == "accuracy"]
 
 
 @pytest.hookimpl(trylast=True)

@@ -30,6 +30,10 @@ def by_length(lengths: Sequence[int] | NDArray[np.integer], budget: int) -> list
     return batches
 
 
+#: How many of the oldest waiting samples Server chooses a batch from.
+LOOKAHEAD = 64
+
+
 @dataclass(frozen=True)
 class Cost:
     """How long a batch takes: `base_s` plus `token_s` for each padded token, in seconds."""
@@ -105,9 +109,10 @@ def simulate_server(
         upto = bisect_right(arrivals, now, arrived)
         waiting += range(arrived, upto)
         arrived = upto
+        oldest = waiting[:LOOKAHEAD]
         batch = next_batch(
-            [lengths[i] for i in waiting],
-            [arrivals[i] + bound_s for i in waiting],
+            [lengths[i] for i in oldest],
+            [arrivals[i] + bound_s for i in oldest],
             now,
             cost,
             budget,
@@ -147,12 +152,13 @@ def sustainable_rate(
         latencies = simulate_server(arrivals, drawn, bound_s, cost)
         return float(np.quantile(latencies, percentile)) <= PROBE_MARGIN * bound_s
 
-    high = 1.0 / float(np.mean([cost(1, n) for n in drawn]))
+    # No more than it can do when all is there at once.
+    high = len(drawn) / max(simulate_server([0.0] * len(drawn), drawn, bound_s, cost))
     low = high / 100
     if not holds(low):
         return None
-    while holds(high):  # batches can do more than one sample after the other
-        high *= 2
+    if holds(high):
+        return PROBE_MARGIN * high
     while high / low > 1.02:
         middle = (low * high) ** 0.5
         low, high = (middle, high) if holds(middle) else (low, middle)

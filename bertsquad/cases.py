@@ -42,6 +42,9 @@ def collect(options: Options) -> list[Case]:
     Combinations that a device can't calculate are left out, unless the user named both.
     """
     models = options.models or tuple(MODELS[name] for name in DEFAULT_MODELS)
+    for model in models:
+        if any(other.name == model.name and other != model for other in models):
+            raise SuiteError(f"two of the models would both be called {model.name}: rename a file")
     devices = options.devices or tuple(DEVICES)
     cases = []
     for model in models:

@@ -40,18 +40,20 @@ def run(request: pytest.FixtureRequest, harness: Harness) -> Run:
 
     def run_case(case: cases.Case, mode: str) -> Result:
         options = request.config.stash[OPTIONS]
+        result: Result | None = None
+        skips = False
         try:
             result = harness.run(case, mode)
         except Unavailable as error:
-            if cases.is_named(error.subject, options):
-                pytest.fail(str(error), pytrace=False)
-            pytest.skip(str(error))
+            skips, message = not cases.is_named(error.subject, options), str(error)
         except BoundUnattainable as error:
-            if options.rules == "mlperf":
-                pytest.fail(str(error), pytrace=False)
-            pytest.skip(str(error))
+            skips, message = options.rules != "mlperf", str(error)
         except SuiteError as error:
-            pytest.fail(f"{case.id}: {error}", pytrace=False)
+            message = f"{case.id}: {error}"
+        if result is None:  # outside of the handlers, so that the message comes once
+            if skips:
+                pytest.skip(message)
+            pytest.fail(message, pytrace=False)
         request.node.stash[RESULT] = result.as_dict()
         request.node.user_properties.extend(flat_properties(result))
         return result

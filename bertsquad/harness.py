@@ -220,7 +220,8 @@ class Harness:
         score = self.score(data, folder, result.sample_count)
         reference = self._options.reference_f1 or case.model.reference_f1.get(case.dataset)
         share = self._options.accuracy_target / 100
-        result.f1, result.exact_match = score.f1, score.exact_match
+        if score.total:
+            result.f1, result.exact_match = score.f1, score.exact_match
         result.question_count = score.total
         result.f1_target = None if reference is None else share * reference
         subset = result.sample_count < result.dataset_samples

@@ -95,16 +95,19 @@ class Targets:
     source: str
 
 
+# LoadGen reads three words a line: without the blanks it would pass over the line in silence.
 _CONF_LINE = re.compile(
-    r"(?P<model>[\w*-]+)\.(?P<scenario>[A-Za-z*]+)\.(?P<key>\w+)\s*=\s*(?P<value>[-+.\w]+)"
+    r"(?P<model>[\w*-]+)\.(?P<scenario>[A-Za-z*]+)\.(?P<key>\w+)\s+=\s+(?P<value>\S+)"
 )
+#: The keys of a user.conf that take a fraction; LoadGen reads all others as whole numbers.
+_FRACTIONS = ("target_qps", "target_latency", "target_latency_percentile")
+
+#: A user.conf's lines that mean BERT: (model, scenario, key), each of the first two maybe `*`.
+UserConf = Mapping[tuple[str, str, str], float]
 
 
-def read_user_conf(path: Path) -> dict[tuple[str, str], str]:
-    """The lines of a LoadGen user.conf that mean BERT: (scenario or *, key) to value.
-
-    SuiteError names the line that LoadGen would stumble over.
-    """
+def read_user_conf(path: Path) -> UserConf:
+    """Read a LoadGen user.conf; SuiteError names the line that LoadGen would stumble over."""
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
@@ -118,40 +121,48 @@ def read_user_conf(path: Path) -> dict[tuple[str, str], str]:
         match = _CONF_LINE.fullmatch(text)
         if match is None or match["scenario"] not in scenarios:
             raise SuiteError(
-                f"{path}, line {number}: expected model.Scenario.key = value, found {text!r}"
+                f"{path}, line {number}: expected model.Scenario.key = value, blanks around the "
+                f"equals sign included, found {text!r}"
             )
+        pattern = r"\d+(\.\d+)?" if match["key"] in _FRACTIONS else r"\d+"
+        value = match["value"]
+        if not re.fullmatch(pattern, value, re.ASCII) or not (
+            match["key"] not in _FRACTIONS or float(value) > 0
+        ):
+            raise SuiteError(f"{path}, line {number}: expected a number above 0, found {text!r}")
         if match["model"] in (BENCHMARK, "*"):
-            settings[match["scenario"], match["key"]] = match["value"]
+            settings[match["model"], match["scenario"], match["key"]] = float(value)
     return settings
+
+
+def _of_conf(request: Request, key: str) -> float | None:
+    """What the request's user.conf says of `key`, of several lines the one LoadGen follows."""
+    if request.user_conf is None:
+        return None
+    conf = read_user_conf(Path(request.user_conf))
+    scenario = SCENARIOS[request.scenario].loadgen_name
+    for place in ((BENCHMARK, scenario), ("*", scenario), (BENCHMARK, "*"), ("*", "*")):
+        if (*place, key) in conf:
+            return conf[*place, key]
+    return None
 
 
 def given_targets(request: Request) -> Targets | None:
     """The targets that the user gave, by option or else in the user.conf; None if a probe must."""
     scenario = SCENARIOS[request.scenario]
-    conf = read_user_conf(Path(request.user_conf)) if request.user_conf else {}
-
-    def of_conf(key: str) -> float | None:
-        value = conf.get((scenario.loadgen_name, key), conf.get(("*", key)))
-        return None if value is None else float(value)
-
-    qps, latency_ms = of_conf("target_qps"), of_conf("target_latency")
-    source = "user-conf"
-    if (request.target_qps if scenario.has_rate else request.target_latency_ms) is not None:
-        source = "option"
-    qps = request.target_qps or qps
-    latency_ms = request.target_latency_ms or latency_ms
+    option = request.target_qps if scenario.has_rate else request.target_latency_ms
+    qps = request.target_qps or _of_conf(request, "target_qps")
+    latency_ms = request.target_latency_ms or _of_conf(request, "target_latency")
     if (qps if scenario.has_rate else latency_ms) is None:
         return None
+    source = "user-conf" if option is None else "option"
     return Targets(qps if scenario.has_rate else None, latency_ms, source)
 
 
 def server_bound_ms(request: Request) -> float:
     """The latency that 99 % of Server's queries must keep, in milliseconds."""
-    if request.target_latency_ms is not None:
-        return request.target_latency_ms
-    conf = read_user_conf(Path(request.user_conf)) if request.user_conf else {}
-    value = conf.get(("Server", "target_latency"), conf.get(("*", "target_latency")))
-    return rules.SERVER_BOUND_MS if value is None else float(value)
+    given = request.target_latency_ms or _of_conf(request, "target_latency")
+    return given or rules.SERVER_BOUND_MS
 
 
 def settings(request: Request, targets: Targets | None) -> Any:
@@ -162,15 +173,15 @@ def settings(request: Request, targets: Targets | None) -> Any:
     result = lg.TestSettings()
     # Type 0 is mlperf.conf, compiled in; 2 the user's file. The default, 1, works only once.
     result.FromConfig("", BENCHMARK, scenario.loadgen_name, 0)
-    result.scenario = getattr(lg.TestScenario, scenario.loadgen_name)
-    result.mode = (
-        lg.TestMode.AccuracyOnly if request.mode == "accuracy" else lg.TestMode.PerformanceOnly
-    )
     if request.rules == "quick":
         result.min_duration_ms = int(QUICK_DURATION_S * 1000)
         result.min_query_count = QUICK_QUERIES[request.scenario]
     if request.user_conf is not None:
         result.FromConfig(request.user_conf, BENCHMARK, scenario.loadgen_name, 2)
+    result.scenario = getattr(lg.TestScenario, scenario.loadgen_name)
+    result.mode = (
+        lg.TestMode.AccuracyOnly if request.mode == "accuracy" else lg.TestMode.PerformanceOnly
+    )
     if request.min_duration_s is not None:
         result.min_duration_ms = int(request.min_duration_s * 1000)
     result.performance_sample_count_override = buffered_samples(request)

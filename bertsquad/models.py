@@ -76,5 +76,9 @@ def find(name: str) -> Model:
         if not path.is_file():
             raise SuiteError(f"there is no file {name}")
         stem = re.sub(r"[^a-z0-9_.]+", "_", path.stem.lower())
-        return Model(stem, None, "squad", path=path.resolve(), description="your own model")
+        # Two operations a weight and token, 178 tokens as in SQuAD's average window.
+        gflop = path.stat().st_size / 4 * 2 * 178 / 1e9
+        return Model(
+            stem, None, "squad", path=path.resolve(), gflop=gflop, description="your own model"
+        )
     raise SuiteError(f"expected {', '.join(MODELS)} or the path of an .onnx file, got {name!r}")

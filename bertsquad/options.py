@@ -9,7 +9,7 @@ from bertsquad.devices import DEVICES, PRECISIONS
 from bertsquad.errors import SuiteError
 from bertsquad.loadgen import RULES, read_user_conf
 from bertsquad.models import DEFAULT_MODELS, MODELS, Model, find
-from bertsquad.rules import MIN_DURATION_S
+from bertsquad.rules import MIN_DURATION_S, SAMPLES
 from bertsquad.squad import DATASETS
 
 
@@ -37,15 +37,35 @@ class Options:
         """Refuse what can't go together."""
         if self.rules != "mlperf":
             return
+        if self.user_conf is not None:
+            _check_official(self.user_conf)
         if self.dataset_size is not None:
             raise SuiteError(
                 "--dataset-size can't go with --rules mlperf, which runs the whole data set"
+            )
+        if self.buffer_size is not None and self.buffer_size < SAMPLES:
+            raise SuiteError(
+                f"--buffer-size {self.buffer_size} can't go with --rules mlperf, which draws from "
+                "all samples"
             )
         if self.min_duration_s is not None and self.min_duration_s < MIN_DURATION_S:
             raise SuiteError(
                 f"--min-duration-s {self.min_duration_s:g} can't go with --rules mlperf, which "
                 f"wants {MIN_DURATION_S:g} s or more"
             )
+
+
+def _check_official(path: Path) -> None:
+    """Refuse a user.conf that changes what MLPerf's rules leave to LoadGen."""
+    for (_, _, key), value in read_user_conf(path).items():
+        if key in ("target_qps", "target_latency"):
+            continue
+        if key == "min_duration" and value >= MIN_DURATION_S * 1000:
+            continue
+        raise SuiteError(
+            f"{path} sets {key} to {value:g}, but --rules mlperf leaves all but the targets, and a "
+            f"min_duration of {MIN_DURATION_S * 1000:g} ms or more, to LoadGen"
+        )
 
 
 def choice(*names: str) -> Callable[[str], str]:
@@ -104,8 +124,9 @@ def user_conf(text: str) -> Path:
 def output(text: str) -> Path:
     """A parser that takes a folder, there already or not."""
     path = Path(text).expanduser().absolute()
-    if path.exists() and not path.is_dir():
-        raise SuiteError(f"expected a folder, but {text!r} is a file")
+    there = next(place for place in (path, *path.parents) if place.exists())
+    if not there.is_dir():
+        raise SuiteError(f"expected a folder, but {str(there)!r} is a file")
     return path
 
 

@@ -78,9 +78,13 @@ def inspect(path: Path) -> Signature:
 
 def _load(path: Path) -> onnx.ModelProto:
     try:
+        if path.stat().st_size == 0:
+            raise SuiteError(f"{path} is empty")
         return onnx.load(str(path), load_external_data=False)
     except OSError as error:
         raise SuiteError(f"{path} can't be read: {error.strerror}") from error
+    except SuiteError:
+        raise
     except Exception as error:  # protobuf's DecodeError has no public home
         raise SuiteError(f"{path} is not an ONNX model, or is truncated") from error
 
@@ -92,7 +96,7 @@ def _signature(path: Path, model: onnx.ModelProto) -> Signature:
     ids = _pick(path, "input", names, "ids", exclude=("segment", "type", "position"))
     mask = _pick(path, "input", names, "mask")
     rest = [name for name in names if name not in (ids, mask)]
-    if len(rest) > 1 or (rest and not any(word in rest[0] for word in ("segment", "type"))):
+    if len(rest) > 1 or (rest and not any(word in rest[0].lower() for word in ("segment", "type"))):
         raise SuiteError(
             f"{path}: expected the inputs ids, mask and at most segments, found {', '.join(names)}"
         )
@@ -214,11 +218,12 @@ def _difference(path: Path, signature: Signature, relaxed: Prepared, run: Runner
         found = run(relaxed.path, cast(list[Feed], short))
     except Exception:  # ONNX Runtime's exceptions have no common base; any means "can't be opened"
         return None
-    return max(
-        float(np.abs(want[:, : got.shape[1]] - got).max())
+    differences = [
+        np.abs(want[:, : got.shape[1]] - got).max()
         for wants, gots in zip(expected, found, strict=True)
         for want, got in zip(wants, gots, strict=True)
-    )
+    ]
+    return float(np.max(differences))  # NaN where any is
 
 
 def _read_verdict(path: Path) -> bool | None:

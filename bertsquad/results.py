@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from bertsquad.files import write_whole
-from bertsquad.rules import CLOSED_MODELS, SERVER_BOUND_MS
+from bertsquad.rules import CATEGORIES, CLOSED_MODELS, SERVER_BOUND_MS
 
 #: Raised whenever a key of `result.json` changes its meaning or goes away.
 SCHEMA_VERSION = 1
@@ -104,6 +104,8 @@ def judge_f1(
     its mean. `f1_by_question` is 0 to 1; `what` says model, device and precision.
     """
     questions = len(f1_by_question)
+    if questions == 0:
+        return Verdict(UNDECIDED, "subset: no question was run with all of its windows"), None
     figures = f"F1 {f1:.3f} on {questions} questions ({what})"
     if target is None:
         return Verdict(NO_TARGET, f"{figures}; no reference F1 is known for it"), None
@@ -145,6 +147,10 @@ def mlperf_objections(result: Result, bound_ms: float | None) -> list[str]:
         objections.append(f"run on {result.dataset}, not on SQuAD v1.1")
     elif result.sample_count < result.dataset_samples:
         objections.append("run on a subset of the data set")
+    if result.f1_target is not None and result.f1_target < CATEGORIES[0].f1_target:
+        objections.append(
+            f"F1 target {result.f1_target:.3f}, under MLPerf's {CATEGORIES[0].f1_target:.3f}"
+        )
     if bound_ms is not None and bound_ms != SERVER_BOUND_MS:
         objections.append(f"latency bound {bound_ms:g} ms instead of {SERVER_BOUND_MS:g} ms")
     return objections

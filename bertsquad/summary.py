@@ -81,7 +81,9 @@ def _cells(result: Row) -> tuple[str, ...]:
             size = f"subset, {size}"
         return (
             *head,
-            f"F1 {result['f1']:.3f}, EM {result['exact_match']:.3f}",
+            "-"
+            if result["f1"] is None
+            else f"F1 {result['f1']:.3f}, EM {result['exact_match']:.3f}",
             "-" if result["f1_target"] is None else f"F1 {result['f1_target']:.3f}",
             "-",
             *tail,

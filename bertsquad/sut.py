@@ -203,8 +203,9 @@ class ServerSut(Sut):
                 self.fail(error)
 
     def _take(self) -> list[Any]:
-        """Remove the next batch from what waits (at most the oldest 64 are looked at)."""
-        oldest = [self._waiting[i] for i in range(min(len(self._waiting), 64))]
+        """Remove the next batch from what waits."""
+        count = min(len(self._waiting), batching.LOOKAHEAD)
+        oldest = [self._waiting[i] for i in range(count)]
         positions = batching.next_batch(
             [int(self._lengths[sample.index]) for sample, _ in oldest],
             [deadline for _, deadline in oldest],

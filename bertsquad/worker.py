@@ -28,6 +28,10 @@ from bertsquad.loadgen import Request
 #: How long a child may go on after it said that a callback failed, in seconds.
 GRACE_S = 5.0
 
+#: ONNX Runtime's wheels report to their maker from a background thread unless told not to before
+#: they start: traffic that nobody asked for, beside what is being timed.
+_ENVIRONMENT = {"ORT_DISABLE_TELEMETRY": "1"}
+
 Event = dict[str, Any]
 
 
@@ -79,7 +83,7 @@ class Worker:
                 stderr=file,
                 text=True,
                 encoding="utf-8",
-                env=os.environ | {"PYTHONPATH": _python_path()},
+                env=os.environ | _ENVIRONMENT | {"PYTHONPATH": _python_path()},
                 start_new_session=True,  # a terminal's Ctrl-C is the parent's to handle
             )
         self._events: queue.Queue[Event | None] = queue.Queue()
@@ -139,7 +143,10 @@ class Worker:
     def _listen(self) -> None:
         assert self._process.stdout is not None
         for line in self._process.stdout:
-            self._events.put(json.loads(line))
+            with contextlib.suppress(ValueError):  # Python's start-up may print before we can
+                event = json.loads(line)
+                if isinstance(event, dict) and "event" in event:
+                    self._events.put(event)
         self._events.put(None)
 
     def _ask(
@@ -165,7 +172,7 @@ class Worker:
                     "(--case-timeout-s allows more)"
                 ) from None
             if event is None:
-                raise self._died()
+                raise self._died() if failing is None else WorkerDied(failing)
             kind = event["event"]
             if kind == "done":
                 return event
@@ -181,9 +188,12 @@ class Worker:
     def _died(self) -> WorkerDied:
         code = self._process.wait()
         how = f"was killed by signal {-code}" if code < 0 else f"ended with status {code}"
-        tail = self._log.read_text(encoding="utf-8", errors="replace").strip().splitlines()[-3:]
-        last = f"; its last words: {' / '.join(tail)}" if tail else ""
-        return WorkerDied(f"the process that ran the model {how} (log: {self._log}){last}")
+        tail: list[str] = []
+        with contextlib.suppress(OSError):
+            text = self._log.read_text(encoding="utf-8", errors="replace")
+            tail = text.strip().splitlines()[-3:]
+        last = f"; its last words, from {self._log}: {' / '.join(tail)}" if tail else ""
+        return WorkerDied(f"the process that ran the model {how}{last}")
 
 
 def _python_path() -> str:

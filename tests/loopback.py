@@ -104,6 +104,9 @@ class LoopbackServer:
         """Answer again, those who wait first."""
         self._open.set()
 
+    def __repr__(self) -> str:
+        return f"LoopbackServer({self.requests})"
+
     def count(self, path: str | None = None) -> int:
         """How many requests came, all or those for `path`."""
         with self._arrived:

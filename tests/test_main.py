@@ -182,7 +182,7 @@ def test_doctor_says_what_is_here_and_what_this_machine_can_run(
         told = [line for line in lines if line.startswith(f"  {device}: ")]
         assert len(told) == 1
         assert told[0].startswith((f"  {device}: ok (", f"  {device}: no: "))
-    assert server.count() == 0
+    assert server.requests == []
     assert files_under(tmp_path) == {f"data/{DATASET}"}
 
 

@@ -155,7 +155,7 @@ def test_short_runs_are_refused_with_file_and_cure(
 ) -> None:
     said = "\n".join(reasons(runs, answers, tmp_path / "tree"))
     assert str(folder(runs, "performance", "offline") / loadgen.DETAIL) in said
-    for part in ("--rules quick", "600000", "10833", "INVALID", "made on pocket"):
+    for part in ("--rules quick", "600000", "10833", "made on pocket"):
         assert part in said, part
     assert "--rules mlperf" in said
 

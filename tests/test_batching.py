@@ -1,0 +1,261 @@
+"""The plans of Offline and Server: pure functions, so no clock, no model and no LoadGen."""
+
+import json
+from dataclasses import dataclass
+from itertools import chain
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bertsquad import batching
+from bertsquad.batching import (
+    BATCH_TOKENS,
+    Cost,
+    by_length,
+    next_batch,
+    simulate_server,
+    sustainable_rate,
+)
+
+LENGTHS = st.lists(st.integers(1, 384), min_size=1, max_size=40)
+COSTS = st.builds(Cost, st.floats(0, 0.02), st.floats(1e-6, 1e-3))
+#: MLPerf's bound, in seconds.
+BOUND_S = 0.130
+
+
+@dataclass(frozen=True)
+class Trace:
+    """What LoadGen really asked for in a Server run of 300 queries at 30 a second.
+
+    Recorded in the issue callback with `time.monotonic`; the lengths are those of the bundled
+    data set's samples that it drew.
+    """
+
+    arrivals_s: list[float]
+    lengths: list[int]
+
+    def faster(self, times: float) -> list[float]:
+        return [arrival / times for arrival in self.arrivals_s]
+
+
+@pytest.fixture(scope="module")
+def trace() -> Trace:
+    file = Path(__file__).parent / "data" / "server_trace.json"
+    return Trace(**json.loads(file.read_bytes()))
+
+
+#: A device that is busy for a third of the time at 30 queries a second.
+DEVICE = Cost(0.002, 0.00005)
+
+
+# Offline.
+
+
+@given(LENGTHS, st.integers(1, 3000))
+def test_every_sample_is_in_one_batch_and_batches_keep_the_budget(
+    lengths: list[int], budget: int
+) -> None:
+    batches = by_length(lengths, budget)
+    assert sorted(chain.from_iterable(batches)) == list(range(len(lengths)))
+    for batch in batches:
+        longest = max(lengths[position] for position in batch)
+        assert len(batch) * longest <= budget or len(batch) == 1
+
+
+@given(LENGTHS)
+def test_offline_runs_the_longest_samples_first(lengths: list[int]) -> None:
+    order = [lengths[position] for batch in by_length(lengths, BATCH_TOKENS) for position in batch]
+    assert order == sorted(lengths, reverse=True)
+
+
+def test_offline_pads_little(trace: Trace) -> None:
+    lengths = np.array(trace.lengths)
+    batches = by_length(lengths, BATCH_TOKENS)
+    padded = sum(len(batch) * int(lengths[batch].max()) for batch in batches)
+    assert padded < 1.05 * lengths.sum()
+    assert len(lengths) / len(batches) > 4
+
+
+def test_no_samples_are_no_batches() -> None:
+    assert by_length([], BATCH_TOKENS) == []
+
+
+# What a batch costs.
+
+
+def test_the_cost_of_measured_batches_is_found_again() -> None:
+    true = Cost(0.003, 2e-5)
+    fitted = Cost.fit(
+        [(n * length, true(n, length)) for n in (1, 2, 4) for length in (60, 200, 384)]
+    )
+    assert fitted(3, 150) == pytest.approx(true(3, 150))
+
+
+@given(st.lists(st.tuples(st.integers(1, 3000), st.floats(1e-6, 10)), min_size=1, max_size=20))
+def test_a_fitted_cost_never_falls_and_is_never_free(measured: list[tuple[int, float]]) -> None:
+    cost = Cost.fit(measured)
+    assert cost.base_s >= 0
+    assert cost.token_s > 0
+
+
+# Server.
+
+
+@st.composite
+def queues(draw: st.DrawFn) -> tuple[list[int], list[float], Cost]:
+    """What waits at time 1000: lengths and deadlines in the order of arrival, and the cost."""
+    lengths = draw(LENGTHS)
+    some = st.lists(st.floats(-0.5, 0.5), min_size=len(lengths), max_size=len(lengths))
+    return lengths, sorted(1000 + left for left in draw(some)), draw(COSTS)
+
+
+@given(queues(), st.integers(1, 3000))
+def test_a_server_batch_holds_the_oldest_once_and_keeps_the_budget(
+    queue: tuple[list[int], list[float], Cost], budget: int
+) -> None:
+    lengths, deadlines, cost = queue
+    batch = next_batch(lengths, deadlines, 1000.0, cost, budget)
+    assert batch[0] == 0
+    assert batch == sorted(set(batch))
+    assert batch[-1] < len(lengths)
+    longest = max(lengths[position] for position in batch)
+    assert len(batch) * longest <= budget or len(batch) == 1
+
+
+@given(queues())
+def test_a_server_batch_makes_no_sample_late_that_alone_would_be_in_time(
+    queue: tuple[list[int], list[float], Cost],
+) -> None:
+    lengths, deadlines, cost = queue
+    batch = next_batch(lengths, deadlines, 1000.0, cost)
+    together = 1000.0 + cost(len(batch), max(lengths[position] for position in batch))
+    for position in batch:
+        alone = 1000.0 + cost(1, lengths[position])
+        assert together <= deadlines[position] or alone > deadlines[position]
+
+
+@given(queues())
+def test_a_server_batch_costs_no_more_than_its_samples_one_by_one(
+    queue: tuple[list[int], list[float], Cost],
+) -> None:
+    lengths, deadlines, cost = queue
+    batch = next_batch(lengths, deadlines, 1000.0, cost)
+    together = cost(len(batch), max(lengths[position] for position in batch))
+    assert together <= sum(cost(1, lengths[position]) for position in batch) * (1 + 1e-9)
+
+
+def test_equal_samples_that_have_time_go_together() -> None:
+    assert next_batch([100] * 5, [2.0] * 5, 1.0, DEVICE) == [0, 1, 2, 3, 4]
+    assert next_batch([100] * 50, [2.0] * 50, 1.0, DEVICE) == list(range(15))
+
+
+def test_a_long_sample_does_not_stretch_short_ones() -> None:
+    assert next_batch([30, 384, 32], [2.0] * 3, 1.0, DEVICE) == [0, 2]
+
+
+def test_a_sample_whose_deadline_is_near_goes_alone() -> None:
+    just = 1.0 + DEVICE(1, 100)
+    assert next_batch([100, 100], [just, 2.0], 1.0, DEVICE) == [0]
+    assert next_batch([100, 100], [just, 2.0], just, DEVICE) == [0, 1]  # too late for it anyway
+
+
+def test_a_sample_that_joined_in_time_is_not_made_late_by_the_next_to_join() -> None:
+    just = 1.0 + DEVICE(2, 100)
+    assert next_batch([100] * 3, [0.9, just, 2.0], 1.0, DEVICE) == [0, 1]
+
+
+def test_a_lone_query_takes_what_it_costs() -> None:
+    assert simulate_server([5.0], [200], BOUND_S, DEVICE) == [pytest.approx(DEVICE(1, 200))]
+
+
+def test_a_query_waits_for_the_one_before() -> None:
+    latencies = simulate_server([0.0, 0.001], [200, 200], BOUND_S, DEVICE)
+    assert latencies == pytest.approx([0.012, 0.023])
+
+
+def p99(trace: Trace, times: float) -> float:
+    latencies = simulate_server(trace.faster(times), trace.lengths, BOUND_S, DEVICE)
+    return float(np.quantile(latencies, 0.99))
+
+
+@pytest.mark.parametrize("times", [1, 10])
+def test_every_query_of_a_recorded_trace_is_answered_exactly_once(
+    trace: Trace, times: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sizes = []
+
+    def counted(*queue: object) -> list[int]:
+        batch = next_batch(*queue)  # type: ignore[arg-type]
+        sizes.append(len(batch))
+        return batch
+
+    monkeypatch.setattr(batching, "next_batch", counted)
+    latencies = simulate_server(trace.faster(times), trace.lengths, BOUND_S, DEVICE)
+    assert sum(sizes) == len(latencies) == 300
+    for latency, length in zip(latencies, trace.lengths, strict=True):
+        assert latency >= DEVICE(1, length) - 1e-9
+
+
+def test_a_recorded_trace_keeps_the_bound_at_its_own_rate(trace: Trace) -> None:
+    assert p99(trace, 1) <= BOUND_S
+
+
+def test_the_tail_grows_with_the_rate(trace: Trace) -> None:
+    tails = [p99(trace, times) for times in (0.1, 0.5, 1, 2, 4, 10)]
+    assert tails == sorted(tails)
+    assert tails[-1] > BOUND_S > tails[0]
+
+
+def test_batches_form_as_the_rate_rises(trace: Trace) -> None:
+    def mean_batch(times: float) -> float:
+        arrivals = trace.faster(times)
+        latencies = simulate_server(arrivals, trace.lengths, BOUND_S, DEVICE)
+        ends = {round(a + s, 6) for a, s in zip(arrivals, latencies, strict=True)}
+        return len(arrivals) / len(ends)
+
+    assert mean_batch(1) < 1.2
+    assert mean_batch(10) > 4
+
+
+# The rate that is asked for.
+
+
+def test_the_sustainable_rate_keeps_the_bound_on_a_recorded_trace(trace: Trace) -> None:
+    rate = sustainable_rate(trace.lengths, BOUND_S, DEVICE)
+    assert rate is not None
+    assert p99(trace, rate / 30) <= BOUND_S
+
+
+def test_a_faster_device_or_a_wider_bound_sustains_more(trace: Trace) -> None:
+    slow = sustainable_rate(trace.lengths, BOUND_S, DEVICE)
+    fast = sustainable_rate(trace.lengths, BOUND_S, Cost(0.001, 0.00002))
+    patient = sustainable_rate(trace.lengths, 2 * BOUND_S, DEVICE)
+    assert slow is not None
+    assert fast is not None
+    assert patient is not None
+    assert fast > slow
+    assert patient > slow
+    assert sustainable_rate(trace.lengths, BOUND_S, DEVICE) == slow
+
+
+def test_no_rate_is_named_where_one_query_takes_longer_than_the_bound() -> None:
+    assert sustainable_rate([384, 300], BOUND_S, Cost(0.0, 0.001)) is None
+
+
+def test_a_device_that_is_fast_for_its_bound_gets_the_rate_that_it_can_really_do(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    tries = iter(range(40))
+
+    def counted(*given: object) -> list[float]:
+        assert next(tries, None) is not None, "there is no end to it"
+        return simulate_server(*given)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(batching, "simulate_server", counted)
+    cost = Cost(0.0, 5e-5)  # a query of one token in 50 us: 20,000 a second, whatever the batch
+    rate = sustainable_rate([1], 1.0, cost)
+    assert rate is not None
+    assert 10_000 < rate <= 20_000

@@ -1,0 +1,60 @@
+"""Estimates are rough, but they must order what takes longer after what takes less."""
+
+from dataclasses import replace
+
+import pytest
+
+from bertsquad import machine
+from bertsquad.cases import Case
+from bertsquad.estimates import estimate_s
+from bertsquad.loadgen import SCENARIOS
+from bertsquad.models import MODELS
+from bertsquad.options import Options
+
+CASE = Case(MODELS["minilm"], "squad", "offline", "cpu", "fp32")
+LARGE = replace(CASE, model=MODELS["bert_large"])
+
+MINUTE, HOUR = 60.0, 3600.0
+
+
+@pytest.fixture(autouse=True)
+def two_cores(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(machine, "cores", lambda: 2)
+
+
+def test_accuracy_takes_longer_with_more_samples_and_with_a_larger_model() -> None:
+    few = estimate_s(CASE, "accuracy", Options())
+    some = estimate_s(CASE, "accuracy", Options(dataset_size=1000))
+    everything = estimate_s(CASE, "accuracy", Options(dataset_size="all"))
+    assert few < some < everything
+    assert estimate_s(LARGE, "accuracy", Options(dataset_size="all")) > 10 * everything
+
+
+def test_accuracy_takes_less_on_more_cores_and_on_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    options = Options(dataset_size="all")
+    two_cores = estimate_s(LARGE, "accuracy", options)
+    assert estimate_s(replace(LARGE, device="cuda"), "accuracy", options) < two_cores / 10
+    monkeypatch.setattr(machine, "cores", lambda: 32)
+    assert estimate_s(LARGE, "accuracy", options) < two_cores / 8
+
+
+def test_a_quick_case_is_said_to_take_seconds_and_the_large_models_dev_set_hours() -> None:
+    quick = replace(CASE, dataset="pocket")
+    assert estimate_s(quick, "performance", Options()) < MINUTE
+    assert estimate_s(quick, "accuracy", Options()) < MINUTE
+    assert 1 * HOUR < estimate_s(LARGE, "accuracy", Options(dataset_size="all")) < 4 * HOUR
+
+
+@pytest.mark.parametrize("scenario", SCENARIOS)
+def test_performance_takes_at_least_the_duration_that_was_asked_for(scenario: str) -> None:
+    case = replace(CASE, scenario=scenario)
+    quick = estimate_s(case, "performance", Options())
+    assert 3 <= quick < MINUTE
+    assert 100 <= estimate_s(case, "performance", Options(min_duration_s=100.0)) < 2 * MINUTE
+    assert estimate_s(case, "performance", Options(rules="mlperf")) >= 10 * MINUTE
+    longer = Options(rules="mlperf", min_duration_s=2 * HOUR)
+    assert estimate_s(case, "performance", longer) >= 2 * HOUR
+
+
+def test_mlperfs_offline_query_of_the_large_model_outlasts_the_minimum() -> None:
+    assert estimate_s(LARGE, "performance", Options(rules="mlperf")) > HOUR

@@ -1,0 +1,556 @@
+"""The root conftest's policy, seen from outside: real pytest sessions on the real benchmarks."""
+
+import json
+import os
+import statistics
+import subprocess
+import sys
+from dataclasses import dataclass
+from itertools import product
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree
+
+import numpy as np
+import pytest
+import tiny
+
+from bertsquad import assets
+from bertsquad.devices import DEVICES, why_not
+from bertsquad.options import OPTIONS
+
+BENCHMARKS = Path(__file__).resolve().parents[1] / "benchmarks"
+
+TESTS = ("accuracy", "performance", "compliance")
+MODELS = ("minilm-pocket", "bert_large-squad")
+SCENARIOS = ("offline", "singlestream", "multistream", "server")
+CPU, GPU = ("cpu", "openvino"), ("cuda", "tensorrt")
+
+#: The keys of `extra_info` and `result.json` that must not drift.
+KEYS = frozenset(
+    """schema_version model dataset sample_count scenario device precision provider rules qps
+    latency_p50_ms latency_p90_ms latency_p99_ms mlperf_metric mlperf_metric_value target_qps
+    target_latency_ms target_source loadgen_valid mlperf_valid invalid_reasons f1 exact_match
+    f1_target verdict run_dir provenance""".split()
+)
+
+
+def ids(
+    tests: tuple[str, ...] = TESTS,
+    scenarios: tuple[str, ...] = SCENARIOS,
+    devices: tuple[str, ...] = CPU + GPU,
+) -> set[str]:
+    return {
+        f"benchmarks/test_{test}.py::test_{test}[{model}-{scenario}-{device}-fp32]"
+        for test, model, scenario, device in product(tests, MODELS, scenarios, devices)
+    }
+
+
+@dataclass(frozen=True)
+class Reported:
+    """A case as JUnit shows it: what became of it, why, and its properties."""
+
+    outcome: str
+    message: str
+    properties: dict[str, str]
+
+
+@dataclass(frozen=True)
+class Session:
+    """A pytest session that has ended."""
+
+    folder: Path
+    code: int
+    out: str
+    err: str
+
+    @property
+    def cases(self) -> dict[str, Reported]:
+        """What JUnit says of every case, by the test's name."""
+        found = {}
+        for case in ElementTree.parse(self.folder / "junit.xml").iter("testcase"):
+            verdict = next((e for e in case if e.tag in ("failure", "skipped", "error")), None)
+            found[case.attrib["name"]] = Reported(
+                "passed" if verdict is None else verdict.tag,
+                "" if verdict is None else f"{verdict.get('message')}\n{verdict.text}",
+                {e.attrib["name"]: e.attrib["value"] for e in case.iter("property")},
+            )
+        return found
+
+    @property
+    def benchmarks(self) -> dict[str, Any]:
+        """The JSON that `--benchmark-json` asked for."""
+        document: dict[str, Any] = json.loads((self.folder / "benchmarks.json").read_bytes())
+        return document
+
+    def result(self, test: str) -> dict[str, Any]:
+        """The `result.json` of a case, by the test's name."""
+        folder = self.folder / "results" / test.removeprefix("test_").replace("[", "-").rstrip("]")
+        result: dict[str, Any] = json.loads((folder / "result.json").read_bytes())
+        return result
+
+
+ARGUMENTS = (str(BENCHMARKS), "-p", "no:cacheprovider", "--output", "results")
+
+
+def environment(folder: Path) -> dict[str, str]:
+    """An environment in which nothing is downloaded yet, nor can be."""
+    nowhere = "http://127.0.0.1:9"
+    inherited = {name: text for name, text in os.environ.items() if not name.startswith("PYTEST_")}
+    return inherited | {
+        "BERTSQUAD_CACHE": str(folder / "cache"),
+        "BERTSQUAD_DATA": str(folder / "data"),
+        "BERTSQUAD_MIRROR": nowhere,
+        **dict.fromkeys(("HTTP_PROXY", "http_proxy", "HTTPS_PROXY", "https_proxy"), nowhere),
+    }
+
+
+def run_child(folder: Path, command: list[str], stdin: str = "") -> Session:
+    folder.mkdir(parents=True, exist_ok=True)
+    done = subprocess.run(
+        [sys.executable, *command],
+        cwd=folder,
+        # Sessions of one test share their cache, so that they featurise once.
+        env=environment(folder.parent),
+        input=stdin,
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    return Session(folder, done.returncode, done.stdout, done.stderr)
+
+
+def run_pytest(folder: Path, *arguments: str) -> Session:
+    return run_child(
+        folder, ["-m", "pytest", *ARGUMENTS, "--junitxml", "junit.xml", *map(str, arguments)]
+    )
+
+
+#: Runs several sessions in one process, for those that load no model: that is quicker.
+SESSIONS = """
+import contextlib, io, json, sys
+import pytest
+
+done = []
+for arguments in json.load(sys.stdin):
+    out, err = io.StringIO(), io.StringIO()
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        code = int(pytest.main(arguments))
+    done.append((code, out.getvalue(), err.getvalue()))
+json.dump(done, sys.stdout)
+"""
+
+
+def run_sessions(folder: Path, commands: list[list[str]]) -> list[Session]:
+    given = json.dumps([[*ARGUMENTS, *command] for command in commands])
+    child = run_child(folder, ["-c", SESSIONS], given)
+    assert child.code == 0, child.err
+    return [Session(folder, *session) for session in json.loads(child.out)]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("policy")
+
+
+# What is collected.
+
+SELECTIONS = {
+    "": ids(),
+    "-m cpu": ids(devices=CPU),
+    "-m gpu": ids(devices=GPU),
+    "-m cpu and performance": ids(("performance",), devices=CPU),
+    "-m server and not gpu": ids(scenarios=("server",), devices=CPU),
+    "-k singlestream": ids(scenarios=("singlestream",)),
+    "-k server and performance": ids(("performance",), ("server",)),
+    "-k offline and accuracy": ids(("accuracy",), ("offline",)),
+    "-k compliance": ids(("compliance",)),
+    "-k cpu": ids(devices=CPU),
+    "--device=cpu": ids(devices=("cpu",)),
+}
+
+
+@pytest.fixture(scope="module")
+def collected(folder: Path) -> dict[str, list[str]]:
+    split = [selection.split(" ", 1) if selection else [] for selection in SELECTIONS]
+    sessions = run_sessions(folder / "collect", [["--collect-only", "-q", *s] for s in split])
+    assert [session.code for session in sessions] == [0] * len(SELECTIONS)
+    return {
+        selection: [line for line in session.out.splitlines() if "::" in line]
+        for selection, session in zip(SELECTIONS, sessions, strict=True)
+    }
+
+
+@pytest.mark.parametrize("selection", SELECTIONS)
+def test_a_selection_collects_exactly_the_cases_it_names(
+    collected: dict[str, list[str]], selection: str
+) -> None:
+    assert sorted(collected[selection]) == sorted(SELECTIONS[selection])
+
+
+def test_the_ids_have_not_drifted(collected: dict[str, list[str]]) -> None:
+    named = "benchmarks/test_accuracy.py::test_accuracy[minilm-pocket-offline-cpu-fp32]"
+    assert named in collected[""]
+    assert len(collected[""]) == len(TESTS) * 2 * 4 * 4
+
+
+def test_cases_of_one_session_follow_each_other(collected: dict[str, list[str]]) -> None:
+    sessions = []
+    for case in collected[""]:
+        model, dataset, _, device, precision = case.partition("[")[2].rstrip("]").split("-")
+        sessions.append((model, dataset, device, precision))
+    changes = [new for old, new in zip([None, *sessions], sessions, strict=False) if new != old]
+    assert len(changes) == len(set(sessions)) == 8
+
+
+def test_collecting_imports_no_runtime_and_says_what_is_under_test(folder: Path) -> None:
+    here = folder / "spied"
+    here.mkdir()
+    (here / "spy.py").write_text(
+        "import json, pathlib, sys\n"
+        "def pytest_unconfigure():\n"
+        "    pathlib.Path('modules.json').write_text(json.dumps(sorted(sys.modules)))\n"
+    )
+    session = run_pytest(here, "-p", "spy", "--collect-only", "--device=cpu", "--model=minilm")
+    assert session.code == 0
+    modules = json.loads((here / "modules.json").read_bytes())
+    assert "bertsquad.cases" in modules
+    assert {name.partition(".")[0] for name in modules}.isdisjoint(
+        {"onnxruntime", "mlperf_loadgen"}
+    )
+    header, _, rest = session.out.partition("collected 12 items")
+    for part in (
+        "mlcommons-loadgen 6",
+        "machine: ",
+        "model minilm: ",
+        "data set pocket: ",
+        "quick",
+    ):
+        assert part in header
+    for place in (folder / "data", folder / "cache", here / "results"):
+        assert str(place) in header
+    assert "12 cases to run, about " in rest
+    assert not (here / "results").exists()
+
+
+# What is refused.
+
+WRONG = [
+    "--dataset-size=0",
+    "--dataset-size=-5",
+    "--dataset-size=many",
+    "--device=gpu3",
+    "--device=CPU",
+    "--rules=fast",
+    "--model=nowhere.onnx",
+    "--model=bert_huge",
+    "--dataset=hotpot",
+    "--precision=fp8",
+    "--target-qps=-1",
+    "--target-qps=nan",
+    "--target-latency-ms=0",
+    "--min-duration-s=inf",
+    "--case-timeout-s=soon",
+    "--buffer-size=0",
+    "--accuracy-target=101",
+    "--reference-f1=-3",
+    "--output=file.txt",
+    "--user-conf=nowhere.conf",
+    "--user-conf=wrong.conf",
+    "--rules=mlperf --dataset-size=20",
+    "--rules=mlperf --min-duration-s=10",
+    "--device=cpu --precision=bf16",
+]
+
+
+@pytest.fixture(scope="module")
+def refused(folder: Path) -> dict[str, Session]:
+    here = folder / "refused"
+    here.mkdir()
+    (here / "file.txt").touch()
+    (here / "wrong.conf").write_text("*.Offline.target_qps = 5\nOffline target 5\n")
+    sessions = run_sessions(here, [wrong.split() for wrong in WRONG])
+    return dict(zip(WRONG, sessions, strict=True))
+
+
+@pytest.mark.parametrize("wrong", WRONG)
+def test_a_bad_value_is_one_line_of_usage_error(refused: dict[str, Session], wrong: str) -> None:
+    session = refused[wrong]
+    assert session.code == pytest.ExitCode.USAGE_ERROR
+    assert session.out == ""
+    (line,) = session.err.strip().splitlines()
+    given = dict(word.split("=") for word in wrong.split())
+    assert line.startswith("ERROR: --")
+    assert any(flag in line and value in line for flag, value in given.items())
+
+
+def test_a_bad_value_writes_nothing(refused: dict[str, Session]) -> None:
+    here = next(iter(refused.values())).folder
+    assert sorted(path.name for path in here.rglob("*")) == ["file.txt", "wrong.conf"]
+    assert not (here.parent / "data").exists()
+
+
+def test_the_command_line_ends_with_status_4_for_a_bad_value(folder: Path) -> None:
+    session = run_pytest(folder / "usage", "--target-qps", "-1", "-n", "2")
+    assert session.code == 4
+    assert session.err.strip() == "ERROR: --target-qps: expected a number above 0, got '-1'"
+    assert list(session.folder.iterdir()) == []
+
+
+def test_help_shows_every_option_in_one_group_and_the_markers_are_registered(folder: Path) -> None:
+    shown, markers = run_sessions(folder / "help", [["--help"], ["--markers"]])
+    group = shown.out.partition("BERT on SQuAD under LoadGen:\n")[2].partition("\n\n")[0]
+    starts = [line.split()[0] for line in group.splitlines() if line.startswith("  --")]
+    assert starts == [f"{option.flag}={option.metavar}" for option in OPTIONS]
+    for marker in ("cpu", "gpu", "slow", *TESTS, *SCENARIOS):
+        assert f"@pytest.mark.{marker}:" in markers.out
+
+
+# What is not there.
+
+
+def way_out(name: str) -> tuple[str, ...]:
+    """What must be said of a file that can't be had."""
+    return name, *assets.registry()[name].urls, f"bertsquad fetch {name}", "BERTSQUAD_DATA"
+
+
+@pytest.fixture(scope="module")
+def main_job(folder: Path) -> Session:
+    return run_pytest(folder / "main", "-k", "offline and accuracy", "--dataset-size", "20")
+
+
+def test_the_main_job_is_green_without_a_network(main_job: Session) -> None:
+    assert main_job.code == 0, main_job.out
+    assert main_job.cases["test_accuracy[minilm-pocket-offline-cpu-fp32]"].outcome == "passed"
+    outcomes = {name: case.outcome for name, case in main_job.cases.items() if "bert_large" in name}
+    assert len(outcomes) == 4
+    assert set(outcomes.values()) == {"skipped"}
+
+
+def test_a_skip_for_a_missing_file_says_which_and_how_to_get_it(main_job: Session) -> None:
+    case = main_job.cases["test_accuracy[bert_large-squad-offline-cpu-fp32]"]
+    for part in way_out("model.onnx"):
+        assert part in case.message
+    assert not [path for path in (main_job.folder.parent / "data").rglob("*") if path.is_file()]
+
+
+def test_the_summary_shows_the_f1_and_calls_a_subset_a_subset(main_job: Session) -> None:
+    name = "minilm-pocket-offline-cpu-fp32"
+    result = main_job.result(f"test_accuracy[{name}]")
+    summary = main_job.out.partition(" BERT on SQuAD ")[2]
+    (row,) = (line for line in summary.splitlines() if line.startswith(f"{name}  "))
+    assert f"F1 {result['f1']:.3f}" in row
+    assert f"passed (subset, {result['question_count']} questions)" in row
+    assert (result["sample_count"], result["dataset_samples"] > 20) == (20, True)
+
+
+def test_junit_carries_the_f1(main_job: Session) -> None:
+    name = "test_accuracy[minilm-pocket-offline-cpu-fp32]"
+    properties = main_job.cases[name].properties
+    assert float(properties["f1"]) == main_job.result(name)["f1"]
+    assert properties["verdict"] == "passed"
+
+
+@pytest.fixture(scope="module")
+def named_model(folder: Path) -> Session:
+    command = "--model=bert_large --device=cpu -k".split()
+    return run_pytest(folder / "named", *command, "offline and accuracy")
+
+
+def test_a_named_model_that_cannot_be_had_fails(named_model: Session) -> None:
+    assert named_model.code == pytest.ExitCode.TESTS_FAILED
+    (case,) = named_model.cases.values()
+    assert case.outcome == "failure"
+    for part in way_out("model.onnx"):
+        assert part in case.message
+
+
+def test_a_failure_says_what_is_missing_once(named_model: Session) -> None:
+    assert named_model.out.count("model.onnx (1.34 GB) is not in ") == 1
+
+
+def test_a_named_device_that_is_not_here_fails(folder: Path) -> None:
+    absent = next((name for name, device in DEVICES.items() if why_not(device)), None)
+    if absent is None:
+        pytest.skip("every device is here")
+    session = run_pytest(
+        folder / "absent", f"--device={absent}", "--model=minilm", "-k", "offline and accuracy"
+    )
+    assert session.code == pytest.ExitCode.TESTS_FAILED
+    (case,) = session.cases.values()
+    assert case.outcome == "failure"
+    assert f"{absent}: {why_not(DEVICES[absent])}" in case.message
+
+
+# What is recorded, of a tiny model whose runs are over at once.
+
+CHEAP = "--dataset pocket --device cpu --dataset-size 60 --min-duration-s 0.2 --target-qps 200"
+JSON = ("--benchmark-json", "benchmarks.json")
+
+
+def name_of(test: str, scenario: str) -> str:
+    return f"test_{test}[tiny-pocket-{scenario}-cpu-fp32]"
+
+
+def run_tiny(folder: Path, *arguments: str) -> Session:
+    model = tiny.model(folder.parent / "tiny.onnx")
+    return run_pytest(folder, *CHEAP.split(), "--model", str(model), *arguments)
+
+
+@pytest.fixture(scope="module")
+def performance(folder: Path) -> Session:
+    conf = folder / "user.conf"
+    conf.write_text("*.SingleStream.target_latency = 5\n*.Offline.target_qps = 77\n")
+    return run_tiny(folder / "fast", "-k", "performance", *JSON, "--user-conf", str(conf))
+
+
+@pytest.fixture(scope="module")
+def recorded(performance: Session) -> dict[str, Any]:
+    assert performance.code == 0, performance.out
+    return {entry["name"]: entry for entry in performance.benchmarks["benchmarks"]}
+
+
+def detail_log(result: dict[str, Any]) -> dict[str, Any]:
+    log = Path(result["run_dir"], "mlperf_log_detail.txt").read_text(encoding="utf-8")
+    records = [json.loads(line[9:]) for line in log.splitlines() if line.startswith(":::MLLOG ")]
+    return {record["key"]: record["value"] for record in records}
+
+
+@pytest.mark.parametrize(
+    ("scenario", "metric"),
+    [
+        ("offline", "result_samples_per_second"),
+        ("server", "result_completed_samples_per_sec"),
+    ],
+)
+def test_operations_a_second_are_loadgens_samples_a_second(
+    recorded: dict[str, Any], scenario: str, metric: str
+) -> None:
+    entry = recorded[name_of("performance", scenario)]
+    rate = detail_log(entry["extra_info"])[metric]
+    assert entry["stats"]["ops"] == pytest.approx(rate, rel=1e-3)
+    assert entry["stats"]["rounds"] == 1
+    assert entry["extra_info"]["qps"] == rate
+
+
+@pytest.mark.parametrize("scenario", ["singlestream", "multistream"])
+def test_the_median_is_that_of_the_query_latencies(recorded: dict[str, Any], scenario: str) -> None:
+    entry = recorded[name_of("performance", scenario)]
+    result = entry["extra_info"]
+    latencies = np.load(Path(result["run_dir"], "latencies_ns.npy"))
+    median_s = statistics.median(latencies.tolist()) / 1e9
+    assert entry["stats"]["median"] == pytest.approx(median_s, rel=1e-9)
+    assert entry["stats"]["rounds"] == len(latencies) == detail_log(result)["result_query_count"]
+    logged_ms = detail_log(result)["result_90.00_percentile_latency_ns"] / 1e6
+    assert result["latency_p90_ms"] == pytest.approx(logged_ms)
+
+
+@pytest.mark.parametrize("scenario", SCENARIOS)
+def test_the_group_is_the_scenario_and_extra_info_is_the_whole_result(
+    performance: Session, recorded: dict[str, Any], scenario: str
+) -> None:
+    name = name_of("performance", scenario)
+    entry = recorded[name]
+    assert entry["group"] == scenario
+    assert set(entry["extra_info"]) >= KEYS
+    assert entry["extra_info"] == performance.result(name)
+    assert entry["extra_info"]["mlperf_valid"] is False
+    assert entry["extra_info"]["provenance"]["command"].startswith("pytest ")
+
+
+def test_targets_come_from_the_option_then_the_user_conf_then_the_probe(
+    recorded: dict[str, Any],
+) -> None:
+    sources = {
+        scenario: recorded[name_of("performance", scenario)]["extra_info"]["target_source"]
+        for scenario in SCENARIOS
+    }
+    assert sources == {
+        "offline": "option",
+        "singlestream": "user-conf",
+        "multistream": "probe",
+        "server": "option",
+    }
+    asked = recorded[name_of("performance", "offline")]["extra_info"]["target_qps"]
+    assert asked == 200
+
+
+def test_an_invalid_quick_run_passes_and_shows_its_reasons(performance: Session) -> None:
+    name = name_of("performance", "server")
+    result = performance.result(name)
+    assert result["loadgen_valid"] is False
+    assert performance.cases[name].outcome == "passed"
+    assert f"{result['case']}: INVALID: early stopping" in performance.out
+
+
+def test_a_user_conf_cannot_shorten_a_run_under_mlperfs_rules_unnoticed(folder: Path) -> None:
+    conf = folder / "short.conf"
+    conf.write_text("*.*.min_duration = 100\n*.*.min_query_count = 100\n")
+    command = "--dataset pocket --device cpu --rules mlperf --user-conf".split()
+    chosen = (
+        "--model",
+        str(tiny.model(folder / "tiny.onnx")),
+        "-k",
+        "singlestream and performance",
+    )
+    session = run_pytest(folder / "short", *command, str(conf), *chosen)
+    if session.code == 0:
+        reasons = session.result(name_of("performance", "singlestream"))["invalid_reasons"]
+        assert "duration" in " ".join(reasons)
+
+
+@pytest.fixture(scope="module")
+def failing(folder: Path) -> Session:
+    return run_tiny(folder / "failing", "-k", "accuracy", *JSON, "--reference-f1", "100")
+
+
+def test_a_missed_target_fails_with_all_that_explains_it(failing: Session) -> None:
+    assert failing.code == pytest.ExitCode.TESTS_FAILED
+    name = name_of("accuracy", "offline")
+    case, result = failing.cases[name], failing.result(name)
+    assert case.outcome == "failure"
+    for part in (f"F1 {result['f1']:.3f}", "99.000", f"{result['question_count']} questions"):
+        assert part in case.message
+    assert "tiny on pocket, cpu, fp32" in case.message
+    assert "Traceback" not in failing.out
+
+
+def test_f1_reaches_the_json_though_no_benchmark_ran(failing: Session) -> None:
+    assert failing.benchmarks["benchmarks"] == []
+    accuracy = {entry["scenario"]: entry for entry in failing.benchmarks["accuracy"]}
+    assert set(accuracy) == set(SCENARIOS)
+    assert accuracy["server"] == failing.result(name_of("accuracy", "server"))
+    assert {entry["verdict"] for entry in accuracy.values()} == {"failed"}
+
+
+def test_a_json_that_was_asked_for_is_written_though_nothing_ran(folder: Path) -> None:
+    (session,) = run_sessions(folder / "nothing", [[*JSON, "-k", "nosuchcase"]])
+    assert session.code == pytest.ExitCode.NO_TESTS_COLLECTED
+    assert (session.benchmarks["benchmarks"], session.benchmarks["accuracy"]) == ([], [])
+
+
+@pytest.fixture(scope="module")
+def parallel(folder: Path) -> Session:
+    return run_tiny(folder / "parallel", "-n", "2", *JSON)
+
+
+@pytest.mark.slow
+def test_parallel_accuracy_is_the_same_and_reaches_the_json(
+    parallel: Session, failing: Session
+) -> None:
+    assert parallel.code == 0, parallel.out
+
+    def f1(session: Session) -> dict[str, float]:
+        return {entry["case"]: entry["f1"] for entry in session.benchmarks["accuracy"]}
+
+    assert len(f1(parallel)) == len(SCENARIOS)
+    assert f1(parallel) == f1(failing)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("test", ["performance", "compliance"])
+def test_what_measures_speed_skips_under_n_and_says_why(parallel: Session, test: str) -> None:
+    for scenario in SCENARIOS:
+        case = parallel.cases[name_of(test, scenario)]
+        assert case.outcome == "skipped"
+        assert "don't run under -n" in case.message

@@ -1,0 +1,218 @@
+"""How a case is judged, and what its `result.json` holds."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bertsquad.results import (
+    FAILED,
+    NO_TARGET,
+    PASSED,
+    RESULT,
+    UNDECIDED,
+    Result,
+    judge_f1,
+    judge_performance,
+    mlperf_objections,
+    student_t_cdf,
+    student_t_quantile,
+    upper_bound,
+)
+
+WHAT = "minilm on pocket, cpu, fp32"
+
+#: A full SQuAD run of MLPerf's model under its rules.
+OFFICIAL = Result(
+    case="bert_large-squad-server-cpu-fp32",
+    mode="performance",
+    model="bert_large",
+    dataset="squad",
+    scenario="server",
+    device="cpu",
+    precision="fp32",
+    rules="mlperf",
+    sample_count=10_833,
+    dataset_samples=10_833,
+    run_dir="",
+    provider="CPUExecutionProvider",
+    verdict=PASSED,
+    reason="",
+    run_time_s=600.0,
+)
+
+#: Critical values of Student's t, one-sided, from NIST's e-Handbook, 1.3.6.7.2.
+PROBABILITIES = (0.90, 0.95, 0.975, 0.99, 0.995, 0.999)
+TABLE = {
+    1: (3.078, 6.314, 12.706, 31.821, 63.657, 318.313),
+    2: (1.886, 2.920, 4.303, 6.965, 9.925, 22.327),
+    3: (1.638, 2.353, 3.182, 4.541, 5.841, 10.215),
+    4: (1.533, 2.132, 2.776, 3.747, 4.604, 7.173),
+    5: (1.476, 2.015, 2.571, 3.365, 4.032, 5.893),
+    10: (1.372, 1.812, 2.228, 2.764, 3.169, 4.143),
+    19: (1.328, 1.729, 2.093, 2.539, 2.861, 3.579),
+    30: (1.310, 1.697, 2.042, 2.457, 2.750, 3.385),
+    60: (1.296, 1.671, 2.000, 2.390, 2.660, 3.232),
+    100: (1.290, 1.660, 1.984, 2.364, 2.626, 3.174),
+    10_000: (1.282, 1.645, 1.960, 2.326, 2.576, 3.090),
+}
+
+
+@pytest.mark.parametrize("freedom", TABLE)
+def test_students_quantiles_are_those_of_the_published_table(freedom: int) -> None:
+    quantiles = [student_t_quantile(probability, freedom) for probability in PROBABILITIES]
+    assert quantiles == pytest.approx(TABLE[freedom], rel=4e-4)
+
+
+@given(st.integers(1, 300), st.floats(0, 50))
+def test_students_distribution_is_symmetric(freedom: int, t: float) -> None:
+    assert student_t_cdf(0.0, freedom) == pytest.approx(0.5)
+    assert student_t_cdf(t, freedom) + student_t_cdf(-t, freedom) == pytest.approx(1.0)
+
+
+def test_the_upper_bound_is_the_mean_plus_students_share_of_its_error() -> None:
+    # Mean 0.8125, standard error 0.119678; three degrees of freedom.
+    assert upper_bound([0.5, 1.0, 1.0, 0.75], 0.95) == pytest.approx(
+        0.8125 + 2.353 * 0.119678, 1e-4
+    )
+
+
+@given(st.lists(st.floats(0, 1), min_size=2, max_size=40))
+def test_the_upper_bound_lies_above_the_mean_and_rises_with_confidence(values: list[float]) -> None:
+    mean = sum(values) / len(values)
+    bounds = [upper_bound(values, confidence) for confidence in (0.9, 0.99, 0.999)]
+    assert bounds == sorted(bounds)
+    assert bounds[0] >= mean or bounds[0] == pytest.approx(mean)
+
+
+@pytest.mark.parametrize(("f1", "word"), [(90.0, PASSED), (89.965, PASSED), (89.964, FAILED)])
+def test_the_whole_data_set_must_reach_the_target(f1: float, word: str) -> None:
+    # The questions' spread would excuse a subset; it doesn't excuse the whole.
+    verdict, bound = judge_f1(f1, 89.965, [0.0, 1.0] * 50, subset=False, what=WHAT)
+    assert (verdict.word, bound) == (word, None)
+    for part in (f"F1 {f1:.3f}", "target of 89.965", "100 questions", WHAT):
+        assert part in verdict.reason
+
+
+def test_a_subset_passes_as_long_as_its_bound_reaches_the_target() -> None:
+    values = [1.0] * 14 + [0.0] * 6
+    verdict, bound = judge_f1(70.0, 89.965, values, subset=True, what=WHAT)
+    assert verdict.word == PASSED
+    assert bound is not None
+    assert bound == 100.0  # F1 can't be above it, wherever Student's bound may lie
+    for part in ("subset", "F1 70.000", "99.9 %", "20 questions", "89.965", WHAT):
+        assert part in verdict.reason
+
+
+def test_a_subset_fails_once_its_bound_is_under_the_target() -> None:
+    values = [0.5] * 19 + [0.7]
+    expected = 100 * upper_bound(values, 0.999)
+    assert expected < 60
+    for target, word in ((expected + 1e-6, FAILED), (expected - 1e-6, PASSED)):
+        verdict, bound = judge_f1(51.0, target, values, subset=True, what=WHAT)
+        assert verdict.word == word
+        assert bound == pytest.approx(expected)
+        assert f"{expected:.3f}" in verdict.reason
+
+
+def test_a_subset_of_equal_answers_is_judged_by_their_common_score() -> None:
+    assert judge_f1(100.0, 99.0, [1.0] * 20, True, WHAT)[0].word == PASSED
+    assert judge_f1(0.0, 1.0, [0.0] * 20, True, WHAT)[0].word == FAILED
+
+
+@pytest.mark.parametrize("values", [[], [0.0]])
+def test_fewer_than_two_questions_of_a_subset_give_no_verdict(values: list[float]) -> None:
+    verdict, bound = judge_f1(0.0, 89.965, values, subset=True, what=WHAT)
+    assert (verdict.word, bound) == (UNDECIDED, None)
+    assert verdict.reason.startswith("subset: ")
+
+
+@pytest.mark.parametrize("subset", [True, False])
+def test_without_a_reference_f1_there_is_no_target(subset: bool) -> None:
+    verdict, bound = judge_f1(12.5, None, [0.1, 0.15], subset, WHAT)
+    assert (verdict.word, bound) == (NO_TARGET, None)
+    assert "F1 12.500" in verdict.reason
+
+
+@pytest.mark.parametrize(
+    ("rules", "valid", "word"),
+    [
+        ("quick", True, PASSED),
+        ("quick", False, PASSED),
+        ("mlperf", True, PASSED),
+        ("mlperf", False, FAILED),
+    ],
+)
+def test_only_mlperf_rules_fail_an_invalid_run(rules: str, valid: bool, word: str) -> None:
+    reasons = [] if valid else ["the latency bound was not kept", "too few queries"]
+    verdict = judge_performance(rules, valid, reasons, WHAT)
+    assert verdict.word == word
+    assert ("INVALID" in verdict.reason) is not valid
+    for part in [*reasons, *([] if valid else [WHAT])]:
+        assert part in verdict.reason
+
+
+def test_nothing_is_said_against_a_whole_run_under_mlperfs_rules() -> None:
+    assert mlperf_objections(OFFICIAL, 130.0) == []
+    assert mlperf_objections(replace(OFFICIAL, scenario="offline"), None) == []
+
+
+@pytest.mark.parametrize(
+    ("changed", "bound_ms", "objection"),
+    [
+        ({"rules": "quick"}, 130.0, "--rules quick"),
+        ({"model": "minilm"}, 130.0, "minilm is not MLPerf's model"),
+        ({"dataset": "pocket", "sample_count": 20}, 130.0, "run on pocket"),
+        ({"sample_count": 10_832}, 130.0, "a subset"),
+        ({}, 200.0, "latency bound 200 ms instead of 130 ms"),
+    ],
+)
+def test_what_mlperf_would_object_to_is_said(
+    changed: dict[str, Any], bound_ms: float, objection: str
+) -> None:
+    (found,) = mlperf_objections(replace(OFFICIAL, **changed), bound_ms)
+    assert objection in found
+
+
+def test_mlperf_would_object_to_a_lower_target_than_its_own() -> None:
+    easy = replace(OFFICIAL, mode="accuracy", scenario="offline", f1=60.0, f1_target=50.0)
+    assert mlperf_objections(easy, None) != []
+
+
+def test_only_a_failed_result_has_a_failure() -> None:
+    for word in (PASSED, UNDECIDED, NO_TARGET):
+        assert replace(OFFICIAL, verdict=word, reason="because").failure is None
+    assert replace(OFFICIAL, verdict=FAILED, reason="because").failure == "because"
+
+
+def test_a_result_is_saved_as_whole_json(tmp_path: Path) -> None:
+    result = replace(OFFICIAL, run_dir=str(tmp_path), reason="F1 zu niedrig « né »", f1=1 / 3)
+    result.save()
+    (file,) = tmp_path.iterdir()
+    assert file.name == RESULT
+    text = file.read_text(encoding="utf-8")
+    assert json.loads(text) == result.as_dict()
+    assert text.endswith("}\n")
+    assert "« né »" in text
+    assert json.loads(text)["schema_version"] == 1
+
+
+def test_saving_replaces_what_was_there_before(tmp_path: Path) -> None:
+    long = replace(OFFICIAL, run_dir=str(tmp_path), reason="x" * 10_000)
+    long.save()
+    replace(long, reason="short").save()
+    (file,) = tmp_path.iterdir()
+    assert json.loads(file.read_bytes())["reason"] == "short"
+
+
+def test_a_result_that_cannot_be_json_leaves_the_old_one_whole(tmp_path: Path) -> None:
+    result = replace(OFFICIAL, run_dir=str(tmp_path))
+    result.save()
+    before = (tmp_path / RESULT).read_bytes()
+    with pytest.raises(TypeError):
+        replace(result, provenance={"path": tmp_path}).save()
+    assert [file.read_bytes() for file in tmp_path.iterdir()] == [before]

@@ -1,0 +1,594 @@
+"""LoadGen and the session in a real child: it answers, it fails, it dies, and the parent knows."""
+
+import contextlib
+import dataclasses
+import hashlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import tiny
+from numpy.typing import NDArray
+
+from bertsquad import features, loadgen, worker
+from bertsquad.errors import SuiteError, Unavailable
+from bertsquad.features import Features
+from bertsquad.loadgen import MODES, SCENARIOS, Request
+from bertsquad.worker import Event, Setup, Worker, WorkerDied, probe_devices
+
+ROOT = Path(__file__).resolve().parent.parent
+
+#: A window that neither the warm-up nor the probe touches, so that LoadGen is the first to ask
+#: for it; the tests see that by the "failing" event, which only a run sends.
+UNTOUCHED = 14
+
+
+@pytest.fixture(autouse=True, scope="module")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("BERTSQUAD_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
+@dataclass(frozen=True)
+class Child:
+    """A worker with what it works on."""
+
+    worker: Worker
+    features: Features
+    folder: Path
+    log: Path
+
+    def request(self, scenario: str, mode: str, name: str | None = None, **others: Any) -> Request:
+        folder = self.folder / (name or f"{mode}-{scenario}")
+        folder.mkdir(exist_ok=True)
+        given: dict[str, Any] = {"rules": "quick", "samples": len(self.features)}
+        if mode != "accuracy":
+            given["min_duration_s"] = 0.05
+        return Request(scenario, mode, folder=str(folder), **given | others)
+
+    def accuracy(self, scenario: str, **others: Any) -> dict[int, NDArray[np.float32]]:
+        request = self.request(scenario, "accuracy", **others)
+        self.worker.run(request, timeout_s=60)
+        return loadgen.read_accuracy_log(Path(request.folder))
+
+
+Begin = Callable[..., Child]
+
+
+def start(folder: Path, file: Path | None = None, questions: int = 29, **others: Any) -> Child:
+    built = tiny.build_features(folder, questions, others.pop("poisoned", None))
+    path = folder / "tiny.npz"
+    features.save(built, path)
+    file = file or tiny.model(folder / "tiny.onnx")
+    setup: dict[str, Any] = {
+        "model": str(file),
+        "model_key": hashlib.sha256(file.read_bytes()).hexdigest(),
+        "features": str(path),
+        "device": "cpu",
+        "precision": "fp32",
+        "threads": 1,
+    }
+    log = folder / "worker.log"
+    return Child(Worker(Setup(**(setup | others)), log), built, folder, log)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A folder whose path holds what paths may hold."""
+    path = tmp_path / "with a blank, ü"
+    path.mkdir()
+    return path
+
+
+@pytest.fixture
+def begin(folder: Path) -> Iterator[Begin]:
+    """Start children of the test's own, which end with it."""
+    made: list[Child] = []
+
+    def begin_one(**others: Any) -> Child:
+        made.append(start(folder, **others))
+        return made[-1]
+
+    yield begin_one
+    for one in made:
+        one.worker.close()
+
+
+@pytest.fixture(scope="module")
+def child(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Child]:
+    """One child for all tests that leave it as it was."""
+    folder = tmp_path_factory.mktemp("child")
+    made = start(folder, tiny.model(folder / "slow.onnx", slow=True))
+    yield made
+    made.worker.close()
+
+
+def is_gone(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return True
+    try:  # the orphan of a dead parent stays a zombie where nobody collects it
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
+    except OSError:
+        return False
+
+
+def wait_until_gone(pid: int) -> bool:
+    deadline = time.monotonic() + 20
+    while not is_gone(pid) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    return is_gone(pid)
+
+
+def pid_of(made: Worker) -> int:
+    return made._process.pid
+
+
+# What it answers.
+
+
+def test_the_parent_holds_neither_the_runtime_nor_loadgen() -> None:
+    code = (
+        "import sys, bertsquad.worker, bertsquad.harness\n"
+        "found = {'onnxruntime', 'mlperf_loadgen'} & set(sys.modules)\n"
+        "sys.exit(', '.join(sorted(found)) or None)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_a_child_tells_what_was_proven_before_its_first_case(child: Child) -> None:
+    ready = child.worker.ready
+    assert ready["provider"] == "CPUExecutionProvider"
+    assert ready["proof"] == "1 of 1 matrix products on CPUExecutionProvider"
+    assert ready["preparation"] == "as it is"
+    assert ready["threads"] == 1
+    assert "onnxruntime" in ready["versions"]
+
+
+@pytest.mark.parametrize("scenario", SCENARIOS)
+def test_accuracy_logs_every_sample_with_the_models_own_logits(child: Child, scenario: str) -> None:
+    found = child.accuracy(scenario)
+    expected = tiny.answers(child.features)
+    assert sorted(found) == list(range(len(expected)))
+    assert len(expected) == 30  # no multiple of MultiStream's 8
+    assert max(len(one) for one in expected) == 384
+    for sample, logits in found.items():
+        assert logits == pytest.approx(expected[sample], abs=1e-4)
+
+
+@pytest.mark.parametrize("scenario", SCENARIOS)
+def test_performance_is_probed_run_and_recorded(child: Child, scenario: str) -> None:
+    request = child.request(scenario, "performance")
+    phases: list[str] = []
+    event = child.worker.run(request, 60, lambda event: phases.append(event.get("name", "")))
+    run = loadgen.read_run(Path(request.folder))
+    assert run.values["effective_scenario"] == SCENARIOS[scenario].loadgen_name
+    assert run.values["effective_test_mode"] == "PerformanceOnly"
+    assert run.values["effective_qsl_rng_seed"] == 2085463073848966840
+    assert run.values["effective_sample_index_rng_seed"] == 2747215439041700203
+    assert run.values["effective_schedule_rng_seed"] == 16159082839903944936
+    assert run.values["effective_min_duration_ms"] == 50
+    assert run.values["effective_performance_sample_count"] == len(child.features)
+    assert [phase for phase in phases if phase in ("probing", "running")] == ["probing", "running"]
+
+    latencies = np.load(Path(request.folder) / loadgen.LATENCIES, allow_pickle=False)
+    assert latencies.dtype == np.int64
+    assert (latencies > 0).all()
+    queries = run.values["result_query_count"]
+    if scenario == "offline":
+        queries = run.values["effective_samples_per_query"]
+    assert len(latencies) == queries
+    p50, p90, p99 = (run.latency_ms(percentile) for percentile in ("50.00", "90.00", "99.00"))
+    assert p50 is not None and p90 is not None and p99 is not None
+    assert 0 < p50 <= p90 <= p99
+    assert event["target_source"] == "probe"
+    assert event["batches"] > 0
+    if SCENARIOS[scenario].has_rate:
+        assert event["target_qps"] > 0
+        assert (run.metric(SCENARIOS[scenario]) or 0) > 0
+    else:
+        assert event["target_latency_ms"] > 0
+        assert event["batches"] == queries
+        assert event["mean_batch"] == SCENARIOS[scenario].samples_per_query
+    if scenario == "server":
+        assert event["target_latency_ms"] == 130
+        assert run.values["effective_target_latency_ns"] == 130_000_000
+
+
+@pytest.mark.parametrize("scenario", SCENARIOS)
+def test_an_audited_run_logs_responses_equal_to_the_models_logits(
+    child: Child, scenario: str
+) -> None:
+    request = child.request(scenario, "compliance")
+    child.worker.run(request, timeout_s=60)
+    folder = Path(request.folder)
+    assert loadgen.read_run(folder).values["effective_test_mode"] == "PerformanceOnly"
+    responses = loadgen.read_responses(folder)
+    assert responses
+    expected = tiny.answers(child.features)
+    for sample, logits in responses:
+        assert logits == pytest.approx(expected[sample], abs=1e-4)
+
+
+def test_one_child_runs_every_scenario_and_mode_in_any_order(child: Child) -> None:
+    pid = pid_of(child.worker)
+    for scenario in reversed(SCENARIOS):
+        for mode in reversed(MODES):
+            request = child.request(scenario, mode, name=f"again-{scenario}-{mode}")
+            child.worker.run(request, timeout_s=60)
+            run = loadgen.read_run(Path(request.folder))
+            wanted = "AccuracyOnly" if mode == "accuracy" else "PerformanceOnly"
+            assert run.values["effective_test_mode"] == wanted
+            assert run.values["effective_qsl_rng_seed"] == 2085463073848966840
+    assert child.worker.alive
+    assert pid_of(child.worker) == pid
+
+
+def test_only_the_first_samples_are_run_where_fewer_are_wanted(child: Child) -> None:
+    for scenario in SCENARIOS:
+        found = child.accuracy(scenario, name=f"few-{scenario}", samples=5)
+        assert sorted(found) == list(range(5))
+
+
+def test_the_buffer_size_is_loadgens_performance_sample_count(child: Child) -> None:
+    request = child.request("offline", "performance", name="buffer", buffer_size=7)
+    child.worker.run(request, timeout_s=60)
+    run = loadgen.read_run(Path(request.folder))
+    assert run.values["effective_performance_sample_count"] == 7
+    assert run.values["qsl_reported_total_count"] == 30
+
+
+@pytest.mark.parametrize(
+    ("scenario", "given", "told"),
+    [
+        ("offline", {"target_qps": 123.0}, ("effective_target_qps", 123)),
+        (
+            "singlestream",
+            {"target_latency_ms": 9.0},
+            ("requested_single_stream_expected_latency_ns", 9_000_000),
+        ),
+        ("server", {"target_qps": 900.0}, ("effective_target_qps", 900)),
+    ],
+)
+def test_a_target_that_the_user_gave_is_what_loadgen_is_told(
+    child: Child, scenario: str, given: dict[str, float], told: tuple[str, float]
+) -> None:
+    request = child.request(scenario, "performance", name=f"target-{scenario}", **given)
+    event = child.worker.run(request, timeout_s=60)
+    assert event["target_source"] == "option"
+    assert event["target_qps"] == given.get("target_qps")
+    assert loadgen.read_run(Path(request.folder)).values[told[0]] == told[1]
+
+
+def test_a_server_bound_below_one_query_starts_no_run_and_says_so(child: Child) -> None:
+    request = child.request("server", "performance", name="unattainable", target_latency_ms=1e-6)
+    event = child.worker.run(request, timeout_s=60)
+    assert "1e-06 ms can't be kept at any rate" in event["unattainable"]
+    assert not list(Path(request.folder).iterdir())
+    forced = child.request(
+        "server", "performance", name="forced", target_latency_ms=1e-6, target_qps=2000.0
+    )
+    assert "unattainable" not in child.worker.run(forced, timeout_s=60)
+    run = loadgen.read_run(Path(forced.folder))
+    assert "the latency bound was not kept" in run.invalid_reasons
+
+
+def test_a_stray_audit_config_in_the_working_directory_changes_nothing(
+    folder: Path, begin: Begin, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (folder / "audit.config").write_text(
+        "*.*.mode = 2\n*.*.accuracy_log_rng_seed = 720381539243781796\n", encoding="utf-8"
+    )
+    monkeypatch.chdir(folder)
+    made = begin()
+    assert sorted(made.accuracy("offline")) == list(range(len(made.features)))
+
+
+@pytest.mark.parametrize(
+    ("trait", "note"),
+    [
+        ({"batch": 1}, "as it is"),
+        ({"batch": 3}, "as it is"),
+        ({"length": 384}, "logits proven equal"),
+        ({"length": 384, "hardwired": True}, "every sample is padded"),
+        ({"batch": 1, "length": 384, "hardwired": True}, "every sample is padded"),
+        ({"inputs": ("input_ids", "attention_mask")}, "as it is"),
+    ],
+    ids=["batch-1", "batch-3", "relaxed", "padded", "padded-batch-1", "two-inputs"],
+)
+def test_a_model_with_fixed_sizes_answers_every_sample_the_same(
+    folder: Path, begin: Begin, trait: dict[str, Any], note: str
+) -> None:
+    made = begin(file=tiny.model(folder / "other.onnx", **trait))
+    assert note in made.worker.ready["preparation"]
+    expected = tiny.answers(made.features, "hardwired" in trait, "inputs" not in trait)
+    for scenario in ("offline", "multistream"):
+        found = made.accuracy(scenario)
+        assert sorted(found) == list(range(len(expected)))
+        for sample, logits in found.items():
+            assert logits == pytest.approx(expected[sample], abs=1e-4)
+
+
+# How it fails.
+
+
+@pytest.fixture(scope="module")
+def poisoned(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Child]:
+    """A child whose model raises at the window UNTOUCHED."""
+    folder = tmp_path_factory.mktemp("poisoned")
+    model = tiny.model(folder / "poisoned.onnx", raises_on=tiny.POISON)
+    made = start(folder, model, 61, poisoned=UNTOUCHED)
+    yield made
+    made.worker.close()
+
+
+@pytest.mark.parametrize("scenario", SCENARIOS)
+def test_a_model_that_raises_fails_its_case_alone_with_the_original_error(
+    poisoned: Child, scenario: str
+) -> None:
+    request = poisoned.request(scenario, "accuracy")
+    events: list[Event] = []
+    with pytest.raises(SuiteError, match="out of data bounds") as caught:
+        poisoned.worker.run(request, 60, events.append)
+    assert not isinstance(caught.value, WorkerDied)
+    assert "\n" not in str(caught.value)
+    assert [event["event"] for event in events].count("failing") == 1
+
+    found = poisoned.accuracy(scenario, name=f"good-{scenario}", samples=UNTOUCHED)
+    assert sorted(found) == list(range(UNTOUCHED))
+    assert poisoned.worker.alive
+
+
+def test_a_failed_run_that_goes_on_is_stopped_with_the_original_error(
+    folder: Path, begin: Begin, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(worker, "GRACE_S", 0.1)
+    model = tiny.model(folder / "poisoned.onnx", raises_on=tiny.POISON)
+    made = begin(file=model, questions=61, poisoned=UNTOUCHED)
+    # Left alone it would end by itself, and the child would live.
+    request = made.request(
+        "singlestream", "performance", target_latency_ms=50.0, min_duration_s=15.0
+    )
+    with pytest.raises(WorkerDied, match="out of data bounds"):
+        made.worker.run(request)
+    assert not made.worker.alive
+
+
+def test_a_child_that_dies_of_a_failed_run_is_told_with_the_original_error(
+    folder: Path, begin: Begin
+) -> None:
+    model = tiny.model(folder / "poisoned.onnx", raises_on=tiny.POISON)
+    made = begin(file=model, questions=61, poisoned=UNTOUCHED)
+
+    def kill(event: Event) -> None:
+        if event["event"] == "failing":
+            os.kill(pid_of(made.worker), signal.SIGKILL)
+
+    request = made.request("singlestream", "accuracy")
+    with pytest.raises(WorkerDied, match="out of data bounds"):
+        made.worker.run(request, 60, kill)
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_what_python_itself_prints_at_its_start_is_no_event(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (folder / "sitecustomize.py").write_text("print('welcome')", encoding="utf-8")
+    monkeypatch.setenv("PYTHONPATH", str(folder))
+    made = Worker(None, folder / "worker.log", timeout_s=30.0)
+    made.close()
+    assert made.ready["reasons"]["cpu"] is None
+
+
+@pytest.mark.parametrize(
+    ("setup", "error", "complaint"),
+    [
+        ({"model": "nowhere.onnx"}, SuiteError, r"nowhere\.onnx can't be read"),
+        ({"features": "nowhere.npz"}, SuiteError, r"nowhere\.npz is not a cache of features"),
+        ({"precision": "int8"}, SuiteError, r"tiny\.onnx is not quantised"),
+        ({"precision": "bf16"}, Unavailable, "cpu was asked for bf16"),
+    ],
+)
+def test_a_child_that_cannot_begin_says_why_and_is_gone(
+    folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    setup: dict[str, Any],
+    error: type[SuiteError],
+    complaint: str,
+) -> None:
+    pids: list[int] = []
+    original = subprocess.Popen.__init__
+
+    def spy(self: Any, *args: Any, **kwargs: Any) -> None:
+        original(self, *args, **kwargs)
+        pids.append(self.pid)
+
+    monkeypatch.setattr(subprocess.Popen, "__init__", spy)
+    with pytest.raises(SuiteError, match=complaint) as caught:
+        start(folder, **setup)
+    assert type(caught.value) is error
+    assert len(pids) == 1
+    assert is_gone(pids[0])
+
+
+def test_every_device_is_tried_in_a_child_of_its_own() -> None:
+    reasons = probe_devices()
+    assert list(reasons) == ["cpu", "openvino", "cuda", "tensorrt"]
+    assert reasons["cpu"] is None
+    assert all(reason is None or len(reason) > 20 for reason in reasons.values())
+
+
+# How it dies.
+
+
+def endless(child: Child) -> Request:
+    """A run of minutes that hardly calculates."""
+    return child.request("server", "performance", target_qps=1.0, min_duration_s=600.0)
+
+
+def when_running(action: Any) -> Any:
+    def on_event(event: Event) -> None:
+        if event.get("name") == "running":
+            action()
+
+    return on_event
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+def test_a_child_that_was_killed_is_told_by_its_signal(begin: Begin, number: int) -> None:
+    mortal = begin()
+    kill = when_running(lambda: os.kill(pid_of(mortal.worker), number))
+    with pytest.raises(WorkerDied, match=f"was killed by signal {int(number)}$"):
+        mortal.worker.run(endless(mortal), 60, kill)
+    assert not mortal.worker.alive
+
+
+def test_a_child_that_died_between_two_cases_is_told_too(begin: Begin) -> None:
+    mortal = begin()
+    mortal.accuracy("offline")
+    os.kill(pid_of(mortal.worker), signal.SIGKILL)
+    assert wait_until_gone(pid_of(mortal.worker))
+    with pytest.raises(WorkerDied, match="was killed by signal 9"):
+        mortal.accuracy("offline")
+
+
+def test_the_last_words_of_a_dead_child_are_told(
+    folder: Path, begin: Begin, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PYTHONFAULTHANDLER", "1")
+    monkeypatch.chdir(folder)  # where a core file would go
+    made = begin()
+    crash = when_running(lambda: os.kill(pid_of(made.worker), signal.SIGSEGV))
+    with pytest.raises(WorkerDied, match=r"signal 11; its last words, from .*\w") as caught:
+        made.worker.run(endless(made), 60, crash)
+    assert "Fatal Python error" in made.log.read_text(encoding="utf-8")
+    assert "\n" not in str(caught.value)
+
+
+def test_the_last_words_of_an_earlier_child_are_not(folder: Path, begin: Begin) -> None:
+    (folder / "worker.log").write_text("an error of yesterday\n", encoding="utf-8")
+    made = begin()
+    os.kill(pid_of(made.worker), signal.SIGKILL)
+    with pytest.raises(WorkerDied) as caught:
+        made.accuracy("offline")
+    assert "yesterday" not in str(caught.value)
+
+
+def test_a_case_that_takes_too_long_is_stopped_naming_the_option(begin: Begin) -> None:
+    mortal = begin()
+    with pytest.raises(WorkerDied, match=r"didn't end within 0\.5 s .*--case-timeout-s"):
+        mortal.worker.run(endless(mortal), timeout_s=0.5)
+    assert not mortal.worker.alive
+    assert is_gone(pid_of(mortal.worker))
+
+
+@dataclass
+class Interrupting:
+    """Ctrl-C, as it reaches the parent while it waits."""
+
+    calls: list[Event] = field(default_factory=list)
+
+    def __call__(self, event: Event) -> None:
+        self.calls.append(event)
+        raise KeyboardInterrupt
+
+
+def test_an_interrupted_case_takes_its_child_along(begin: Begin) -> None:
+    mortal = begin()
+    interrupting = Interrupting()
+    with pytest.raises(KeyboardInterrupt):
+        mortal.worker.run(endless(mortal), 60, interrupting)
+    assert len(interrupting.calls) == 1
+    assert not mortal.worker.alive
+
+
+def test_closing_ends_the_child_and_may_be_repeated(begin: Begin) -> None:
+    mortal = begin()
+    assert mortal.worker.alive
+    mortal.worker.close()
+    assert not mortal.worker.alive
+    assert is_gone(pid_of(mortal.worker))
+    mortal.worker.close()
+    mortal.worker.kill()
+
+
+PARENT = """
+import json, sys
+from pathlib import Path
+from bertsquad.loadgen import Request
+from bertsquad.worker import Setup, Worker
+
+worker = Worker(Setup(**json.loads(sys.argv[1])), Path(sys.argv[2]))
+print(worker._process.pid, flush=True)
+if len(sys.argv) > 3:
+    on_event = lambda event: print(event.get("name"), flush=True)
+    worker.run(Request(**json.loads(sys.argv[3])), None, on_event)
+sys.stdin.read()
+"""
+
+
+@pytest.mark.parametrize("busy", [False, True], ids=["idle", "in-a-run"])
+def test_a_child_ends_when_its_parent_is_killed(folder: Path, busy: bool) -> None:
+    built = tiny.build_features(folder)
+    features.save(built, folder / "tiny.npz")
+    model = tiny.model(folder / "tiny.onnx")
+    setup = Setup(str(model), "key", str(folder / "tiny.npz"), "cpu", "fp32", 1)
+    arguments = [json.dumps(dataclasses.asdict(setup)), str(folder / "worker.log")]
+    if busy:
+        request = Request(
+            "server",
+            "performance",
+            "quick",
+            str(folder),
+            len(built),
+            target_qps=1.0,
+            min_duration_s=600.0,
+        )
+        arguments.append(json.dumps(dataclasses.asdict(request)))
+    parent = subprocess.Popen(
+        [sys.executable, "-c", PARENT, *arguments],
+        cwd=ROOT,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        assert parent.stdout is not None
+        pid = int(parent.stdout.readline())
+        while busy and parent.stdout.readline().strip() != "running":
+            assert parent.poll() is None
+        assert not is_gone(pid)
+    finally:
+        parent.kill()
+        parent.communicate()
+    gone = wait_until_gone(pid)
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(pid, signal.SIGKILL)
+    assert gone
+
+
+def test_the_child_keeps_onnx_runtime_from_reporting_home(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("ORT_DISABLE_TELEMETRY", raising=False)
+    (folder / "sitecustomize.py").write_text(
+        "import os, sys; print(os.environ.get('ORT_DISABLE_TELEMETRY'), file=sys.stderr)",
+        encoding="utf-8",
+    )
+    monkeypatch.setenv("PYTHONPATH", str(folder))
+    Worker(None, folder / "worker.log").close()
+    assert (folder / "worker.log").read_text(encoding="utf-8").startswith("1\n")
