@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from bertsquad import __version__, assets, machine
-from bertsquad.devices import DEVICES, runtime_conflict
+from bertsquad.devices import DEVICES
 from bertsquad.errors import SuiteError
 from bertsquad.evidence import Refused
 from bertsquad.models import MODELS
@@ -117,9 +117,6 @@ def _doctor() -> int:
     print(f"GPU:      {', '.join(machine.gpu_names()) or 'none'}")
     print(f"data:     {assets.data_folder()}")
     print(f"cache:    {assets.cache_folder()}")
-    conflict = runtime_conflict()
-    if conflict is not None:
-        print(f"problem:  {conflict}")
     print("files:")
     for name in assets.registry():
         path = assets.path_of(name)

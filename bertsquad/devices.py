@@ -58,6 +58,9 @@ def why_not(device: Device) -> str | None:
 
     None doesn't promise that it works: that is proven when its session is made.
     """
+    conflict = runtime_conflict()
+    if conflict is not None:
+        return conflict
     if device.name == "openvino" and find_spec("onnxruntime_ep_openvino") is None:
         return "the OpenVINO plugin is not installed: pip install -e '.[openvino]'"
     if device.marker == "gpu":

@@ -20,7 +20,7 @@ import onnx.numpy_helper
 import onnxruntime as ort
 from numpy.typing import NDArray
 
-from bertsquad.devices import DEVICES, Device, runtime_conflict, why_not
+from bertsquad.devices import DEVICES, Device, why_not
 from bertsquad.errors import SuiteError, Unavailable
 from bertsquad.prepare import Feed, Prepared, prepare
 
@@ -41,7 +41,7 @@ class Engine:
         Raises Unavailable if the device or precision can't be had, SuiteError if the model is
         none. `key` names the model's content.
         """
-        reason = runtime_conflict() or why_not(device)
+        reason = why_not(device)
         if reason is not None:
             raise Unavailable(f"{device.name}: {reason}")
         self.device = device
@@ -231,7 +231,7 @@ def why_not_really(name: str) -> str | None:
     """Why `name` can't run a small model on this machine, by trying; None if it can."""
     device = DEVICES[name]
     try:
-        reason = runtime_conflict() or why_not(device)
+        reason = why_not(device)
         if reason is not None:
             return reason
         prove_precision(device, "fp32")

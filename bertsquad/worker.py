@@ -1,9 +1,9 @@
-"""The child process in which the session and LoadGen live, and the parent's handle on it.
+"""The handle on the child process in which the session and LoadGen live (`child.py`).
 
 LoadGen is C++ that aborts its process when something is wrong and can't be stopped; so it has one
-of its own, which the parent feeds with cases and kills when it must. The two talk in lines of
-JSON: requests on the child's standard input, events on its standard output. Whatever else the
-child's libraries print goes to a log file.
+of its own, which is fed with cases and killed when it must be. The two talk in lines of JSON:
+requests on the child's standard input, events on its standard output. Whatever else the child's
+libraries print goes to a log file.
 """
 
 import contextlib
@@ -16,12 +16,11 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
-from bertsquad.devices import DEVICES
 from bertsquad.errors import SuiteError, Unavailable
 from bertsquad.loadgen import Request
 
@@ -48,7 +47,7 @@ class Setup:
 
 
 #: What a child is asked instead of a Setup to say which devices this machine has.
-_DEVICES = "devices"
+DEVICES_ASKED = "devices"
 
 
 def probe_devices() -> dict[str, str | None]:
@@ -65,7 +64,7 @@ class WorkerDied(SuiteError):
 
 
 class Worker:
-    """The parent's side: starts the child and runs one case after the other in it."""
+    """Starts a child and runs one case after the other in it."""
 
     def __init__(self, setup: Setup | None, log: Path, timeout_s: float | None = None) -> None:
         """Start the child and wait until its session is proven (None: until it tried devices).
@@ -77,7 +76,7 @@ class Worker:
         log.parent.mkdir(parents=True, exist_ok=True)
         with log.open("wb") as file:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "bertsquad.worker"],
+                [sys.executable, "-m", "bertsquad.child"],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=file,
@@ -89,7 +88,7 @@ class Worker:
         self._events: queue.Queue[Event | None] = queue.Queue()
         threading.Thread(target=self._listen, daemon=True).start()
         try:
-            message = {_DEVICES: True} if setup is None else dataclasses.asdict(setup)
+            message = {DEVICES_ASKED: True} if setup is None else dataclasses.asdict(setup)
             self.ready = self._ask(message, timeout_s, lambda event: None)
         except BaseException:
             self.close()
@@ -201,68 +200,3 @@ def _python_path() -> str:
     here = str(Path(__file__).resolve().parent.parent)
     inherited = os.environ.get("PYTHONPATH")
     return os.pathsep.join([here, inherited] if inherited else [here])
-
-
-def describe(error: BaseException) -> str:
-    """An error of a model, a runtime or a callback as one line for the user."""
-    return f"{type(error).__name__}: {' '.join(str(error).split())}"
-
-
-# The child's side.
-
-
-def _main() -> None:
-    # Libraries print to standard output; the events keep a channel of their own.
-    with os.fdopen(os.dup(1), "w", encoding="utf-8") as channel:
-        os.dup2(2, 1)
-        requests = _requests()
-        with contextlib.suppress(BrokenPipeError):
-            _serve(requests, channel)
-    os._exit(0)  # runtimes have threads that would delay a normal exit
-
-
-def _requests() -> Iterator[Event]:
-    """The parent's messages; the process ends with the parent, even in the middle of a run."""
-    messages: queue.Queue[Event] = queue.Queue()
-
-    def read() -> None:
-        for line in sys.stdin:
-            messages.put(json.loads(line))
-        os._exit(0)
-
-    threading.Thread(target=read, daemon=True).start()
-    while True:
-        yield messages.get()
-
-
-def _serve(requests: Iterator[Event], channel: TextIO) -> None:
-    from bertsquad.engines import why_not_really
-    from bertsquad.runner import Runner
-
-    lock = threading.Lock()
-
-    def send(event: str, **fields: object) -> None:
-        with lock:
-            channel.write(json.dumps({"event": event, **fields}) + "\n")
-            channel.flush()
-
-    runner: Runner | None = None
-    for message in requests:
-        try:
-            if _DEVICES in message:
-                send("done", reasons={name: why_not_really(name) for name in DEVICES})
-            elif runner is None:
-                runner = Runner(Setup(**message), send)
-                send("done", **runner.facts())
-            else:
-                send("done", **runner.run(Request(**message)))
-        except Unavailable as error:
-            send("unavailable", message=str(error))
-        except SuiteError as error:
-            send("error", message=str(error))
-        except Exception as error:  # anything else is the model's or the runtime's
-            send("error", message=describe(error))
-
-
-if __name__ == "__main__":
-    _main()

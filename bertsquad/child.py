@@ -1,22 +1,34 @@
-"""What the worker process does with a case: warm up, probe, let LoadGen run, write what it saw."""
+"""The child process that `worker.py` starts: it makes one engine and runs case after case.
 
+    python -m bertsquad.child
+
+A case is warming up, probing, letting LoadGen run and writing what the SUT saw.
+"""
+
+import contextlib
+import json
+import os
+import queue
+import sys
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import mlperf_loadgen as lg
 import numpy as np
 
 from bertsquad import features, loadgen
 from bertsquad.devices import DEVICES
-from bertsquad.engines import Engine, versions
+from bertsquad.engines import Engine, versions, why_not_really
+from bertsquad.errors import SuiteError, Unavailable
 from bertsquad.files import write_whole
 from bertsquad.loadgen import Request, Targets
 from bertsquad.probe import BoundUnattainable, Probe
 from bertsquad.rules import TEST01
 from bertsquad.sut import OfflineSut, ServerSut, StreamSut, Sut
-from bertsquad.worker import Setup, describe
+from bertsquad.worker import DEVICES_ASKED, Event, Setup
 
 #: Seconds between two reports of progress.
 PROGRESS_S = 0.5
@@ -143,3 +155,62 @@ def _log_settings(folder: str) -> Any:
     log_settings.log_output = output
     log_settings.enable_trace = False  # it grows with the queries
     return log_settings
+
+
+def describe(error: BaseException) -> str:
+    """An error of a model, a runtime or a callback as one line for the user."""
+    return f"{type(error).__name__}: {' '.join(str(error).split())}"
+
+
+def _main() -> None:
+    # Libraries print to standard output; the events keep a channel of their own.
+    with os.fdopen(os.dup(1), "w", encoding="utf-8") as channel:
+        os.dup2(2, 1)
+        requests = _requests()
+        with contextlib.suppress(BrokenPipeError):
+            _serve(requests, channel)
+    os._exit(0)  # runtimes have threads that would delay a normal exit
+
+
+def _requests() -> Iterator[Event]:
+    """The parent's messages; the process ends with the parent, even in the middle of a run."""
+    messages: queue.Queue[Event] = queue.Queue()
+
+    def read() -> None:
+        for line in sys.stdin:
+            messages.put(json.loads(line))
+        os._exit(0)
+
+    threading.Thread(target=read, daemon=True).start()
+    while True:
+        yield messages.get()
+
+
+def _serve(requests: Iterator[Event], channel: TextIO) -> None:
+    lock = threading.Lock()
+
+    def send(event: str, **fields: object) -> None:
+        with lock:
+            channel.write(json.dumps({"event": event, **fields}) + "\n")
+            channel.flush()
+
+    runner: Runner | None = None
+    for message in requests:
+        try:
+            if DEVICES_ASKED in message:
+                send("done", reasons={name: why_not_really(name) for name in DEVICES})
+            elif runner is None:
+                runner = Runner(Setup(**message), send)
+                send("done", **runner.facts())
+            else:
+                send("done", **runner.run(Request(**message)))
+        except Unavailable as error:
+            send("unavailable", message=str(error))
+        except SuiteError as error:
+            send("error", message=str(error))
+        except Exception as error:  # anything else is the model's or the runtime's
+            send("error", message=describe(error))
+
+
+if __name__ == "__main__":
+    _main()

@@ -1,0 +1,29 @@
+import pytest
+
+from bertsquad import devices
+from bertsquad.devices import DEVICES, why_not
+
+
+def test_two_runtimes_that_overwrite_each_other_are_named_for_every_device(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(devices, "installed", lambda name: "1.0")
+    for device in DEVICES.values():
+        reason = why_not(device)
+        assert reason is not None
+        assert "onnxruntime and onnxruntime-gpu are both installed" in reason
+
+
+def test_a_gpu_device_needs_the_gpu_runtime_and_a_driver(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(devices, "installed", lambda name: None)
+    assert why_not(DEVICES["cuda"]) == "onnxruntime-gpu is not installed"
+    monkeypatch.setattr(devices, "installed", lambda name: {"onnxruntime-gpu": "1.31"}.get(name))
+    monkeypatch.setattr(devices, "_nvidia_driver", lambda: False)
+    assert "no NVIDIA GPU" in str(why_not(DEVICES["tensorrt"]))
+    monkeypatch.setattr(devices, "_nvidia_driver", lambda: True)
+    assert why_not(DEVICES["cuda"]) is None
+
+
+def test_openvino_without_its_plugin_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(devices, "find_spec", lambda name: None)
+    assert "pip install -e '.[openvino]'" in str(why_not(DEVICES["openvino"]))
