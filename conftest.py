@@ -1,14 +1,22 @@
 """Policy: the options, which cases there are, which are skipped and why, header and summary."""
 
+import os
+import shlex
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 
-from bertsquad import cases, fixtures, options, summary
-from bertsquad.errors import SuiteError
-from bertsquad.fixtures import OPTIONS, RESULT
+from bertsquad import cases, options, summary
+from bertsquad.errors import BoundUnattainable, SuiteError, Unavailable
+from bertsquad.harness import Harness, RunCase
 from bertsquad.loadgen import SCENARIOS
+from bertsquad.options import Options
+from bertsquad.results import Result, flat_properties
+
+OPTIONS = pytest.StashKey[Options]()
+#: The result of an item's case, as `Result.as_dict()`; reports carry it to the summary.
+RESULT = pytest.StashKey[dict[str, Any]]()
 
 MARKERS = {
     "cpu": "cases that run on the CPU: devices cpu and openvino",
@@ -45,7 +53,6 @@ def _checked(option: options.Option) -> Callable[[str], object]:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    config.pluginmanager.register(fixtures, "bertsquad-fixtures")
     for name, text in MARKERS.items():
         config.addinivalue_line("markers", f"{name}: {text}")
     try:
@@ -55,8 +62,49 @@ def pytest_configure(config: pytest.Config) -> None:
         raise pytest.UsageError(str(error)) from error
 
 
+@pytest.fixture(scope="session")
+def harness(pytestconfig: pytest.Config) -> Iterator[Harness]:
+    """What runs cases; it fetches the files and builds the features that they need, once."""
+    capture = pytestconfig.pluginmanager.getplugin("capturemanager")
+    made = Harness(
+        pytestconfig.stash[OPTIONS],
+        parallel=int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1")),
+        command=shlex.join(["pytest", *map(str, pytestconfig.invocation_params.args)]),
+        visible=capture.global_and_fixture_disabled,
+    )
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def run(request: pytest.FixtureRequest, harness: Harness) -> RunCase:
+    """Run a case in a mode: its result, a skip for what is merely missing, or a failure."""
+
+    def run_case(case: cases.Case, mode: str) -> Result:
+        options = request.config.stash[OPTIONS]
+        result: Result | None = None
+        skips = False
+        try:
+            result = harness.run(case, mode)
+        except Unavailable as error:
+            skips, message = not cases.is_named(error.subject, case, options), str(error)
+        except BoundUnattainable as error:
+            skips, message = options.rules != "mlperf", str(error)
+        except SuiteError as error:
+            message = f"{case.id}: {error}"
+        if result is None:  # outside of the handlers, so that the message comes once
+            if skips:
+                pytest.skip(message)
+            pytest.fail(message, pytrace=False)
+        request.node.stash[RESULT] = result.as_dict()
+        request.node.user_properties.extend(flat_properties(result))
+        return result
+
+    return run_case
+
+
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    if "case" in metafunc.fixturenames:
+    if {"case", "run"} <= set(metafunc.fixturenames):
         metafunc.parametrize(
             "case",
             [
@@ -82,7 +130,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
             item.add_marker(pytest.mark.skip(reason=reason))
         # 3. A device that isn't here and that nobody named.
         missing = cases.missing_device(case)
-        if missing is not None and not cases.is_named("device", given):
+        if missing is not None and not cases.is_named("device", case, given):
             item.add_marker(pytest.mark.skip(reason=missing))
 
 

@@ -3,11 +3,11 @@
 import pytest
 
 from bertsquad.cases import Case
-from bertsquad.fixtures import Run
+from bertsquad.harness import RunCase
 
 
 @pytest.mark.accuracy
-def test_accuracy(case: Case, run: Run) -> None:
+def test_accuracy(case: Case, run: RunCase) -> None:
     """All samples answered once; F1 must reach its share of the reference."""
     result = run(case, "accuracy")
     if result.failure:

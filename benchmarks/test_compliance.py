@@ -3,11 +3,11 @@
 import pytest
 
 from bertsquad.cases import Case
-from bertsquad.fixtures import Run
+from bertsquad.harness import RunCase
 
 
 @pytest.mark.compliance
-def test_compliance(case: Case, run: Run) -> None:
+def test_compliance(case: Case, run: RunCase) -> None:
     """Responses are asserted always, the speed under `--rules mlperf`."""
     result = run(case, "compliance")
     if result.failure:

@@ -4,14 +4,13 @@ import pytest
 from pytest_benchmark.fixture import BenchmarkFixture
 
 from bertsquad.cases import Case
-from bertsquad.fixtures import Run
-from bertsquad.harness import query_seconds
-from bertsquad.replay import replay, replay_timer
+from bertsquad.harness import RunCase
+from bertsquad.replay import query_seconds, replay, replay_timer
 
 
 @pytest.mark.performance
 @pytest.mark.benchmark(timer=replay_timer)
-def test_performance(case: Case, run: Run, benchmark: BenchmarkFixture) -> None:
+def test_performance(case: Case, run: RunCase, benchmark: BenchmarkFixture) -> None:
     """LoadGen's figures become pytest-benchmark's; INVALID fails under `--rules mlperf`."""
     result = run(case, "performance")
     benchmark.group = case.scenario

@@ -7,12 +7,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from bertsquad import __version__, assets, machine
-from bertsquad.devices import DEVICES
+from bertsquad.datasets import DATASETS
 from bertsquad.errors import SuiteError
 from bertsquad.evidence import Refused
 from bertsquad.models import MODELS
-from bertsquad.squad import DATASETS
-from bertsquad.worker import probe_devices
+from bertsquad.worker import try_devices
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -126,9 +125,10 @@ def _doctor() -> int:
             state = str(error)
         print(f"  {name}: {state}")
     print("devices:")
-    for name, reason in probe_devices().items():
-        precisions = ", ".join(DEVICES[name].precisions)
-        print(f"  {name}: {f'ok ({precisions})' if reason is None else f'no: {reason}'}")
+    tried = try_devices()
+    for name, reason in tried["reasons"].items():
+        state = f"no: {reason}" if reason else f"ok ({', '.join(tried['precisions'][name])})"
+        print(f"  {name}: {state}")
     return 0
 
 
@@ -148,6 +148,18 @@ def _submission(given: argparse.Namespace) -> int:
     return 0
 
 
+def _remove_folder(folder: Path) -> None:
+    """Remove a folder, or empty it where it is a link to a place of the user's choice."""
+    if not folder.is_symlink():
+        shutil.rmtree(folder)
+        return
+    for entry in folder.iterdir():
+        if entry.is_dir():
+            shutil.rmtree(entry)
+        else:
+            entry.unlink()
+
+
 def _clean(downloads: bool) -> int:
     doomed = [assets.cache_folder()]
     if downloads:
@@ -158,7 +170,7 @@ def _clean(downloads: bool) -> int:
     for path in doomed:
         try:
             if path.is_dir():
-                shutil.rmtree(path.resolve())
+                _remove_folder(path)
             elif path.is_file():
                 path.unlink()
             else:

@@ -5,7 +5,7 @@ and ends of each window, drops what can't be an answer, and takes the first best
 two logits in double precision. Only the first one's text is ever used, so only that is found here.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 import numpy as np
 from numpy.typing import NDArray
@@ -129,8 +129,3 @@ def _span_of(
         features.max_context[low:high],
         int(features.context_start[sample]),
     )
-
-
-def complete_questions(dataset: Dataset, answers: Mapping[str, str]) -> Sequence[int]:
-    """The indices of the questions that have an answer, in file order."""
-    return [index for index, question in enumerate(dataset.questions) if question.id in answers]

@@ -60,6 +60,16 @@ class Entry:
     urls: tuple[str, ...]
 
     @property
+    def algorithm(self) -> str:
+        """The checksum's algorithm, as pooch and hashlib name it."""
+        return self.checksum.rpartition(":")[0] or "sha256"
+
+    @property
+    def digest(self) -> str:
+        """The checksum without its algorithm."""
+        return self.checksum.rpartition(":")[2]
+
+    @property
     def bundled(self) -> bool:
         """Whether the file comes with the package instead of being downloaded."""
         return self.name.startswith("pocket/")
@@ -125,22 +135,16 @@ def path_of(name: str) -> Path:
     return (PACKAGE if registry()[name].bundled else data_folder()) / name
 
 
-def _algorithm(entry: Entry) -> tuple[str, str]:
-    algorithm, _, checksum = entry.checksum.rpartition(":")
-    return algorithm or "sha256", checksum
-
-
 def _verify(entry: Entry, path: Path) -> None:
-    algorithm, expected = _algorithm(entry)
     try:
-        found = pooch.file_hash(str(path), alg=algorithm)
+        found = pooch.file_hash(str(path), alg=entry.algorithm)
     except OSError as error:
         raise SuiteError(f"{path} can't be read: {error.strerror}") from error
-    if found != expected:
+    if found != entry.digest:
         cure = "reinstall the package" if entry.bundled else "move it away to have it fetched again"
         raise SuiteError(
-            f"{path} is not the file it should be: expected {algorithm} {expected}, found {found}; "
-            f"{cure}"
+            f"{path} is not the file it should be: expected {entry.algorithm} {entry.digest}, "
+            f"found {found}; {cure}"
         )
 
 

@@ -147,15 +147,15 @@ def sustainable_rate(
     drawn = [int(n) for n in rng.choice(np.asarray(lengths), 2000)]
     gaps = rng.exponential(1.0, len(drawn))
 
-    def holds(rate: float) -> bool:
+    def holds(rate: float, margin: float = PROBE_MARGIN) -> bool:
         arrivals = np.cumsum(gaps / rate).tolist()
         latencies = simulate_server(arrivals, drawn, bound_s, cost)
-        return float(np.quantile(latencies, percentile)) <= PROBE_MARGIN * bound_s
+        return float(np.quantile(latencies, percentile)) <= margin * bound_s
 
     # No more than it can do when all is there at once.
     high = len(drawn) / max(simulate_server([0.0] * len(drawn), drawn, bound_s, cost))
     low = high / 100
-    if not holds(low):
+    if not holds(low, margin=1.0):
         return None
     if holds(high):
         return PROBE_MARGIN * high

@@ -2,12 +2,12 @@
 
 from dataclasses import dataclass
 
+from bertsquad.datasets import DATASETS
 from bertsquad.devices import DEVICES, why_not
 from bertsquad.errors import SuiteError
 from bertsquad.loadgen import SCENARIOS
 from bertsquad.models import DEFAULT_MODELS, MODELS, Model
 from bertsquad.options import Options
-from bertsquad.squad import DATASETS
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ def collect(options: Options) -> list[Case]:
             for precision in options.precisions or (model.precision,):
                 for device in devices:
                     if precision not in DEVICES[device].precisions:
-                        if options.devices and options.precisions:
+                        if options.devices:
                             raise SuiteError(_mismatch(device, precision))
                         continue
                     cases += [
@@ -66,17 +66,19 @@ def _mismatch(device: str, precision: str) -> str:
     return f"--device {device} can't calculate in {precision}; that runs on {', '.join(able)}"
 
 
-def is_named(subject: str, options: Options) -> bool:
+def is_named(subject: str, case: Case, options: Options) -> bool:
     """Whether the user named the `subject` of an Unavailable, so that its lack is a failure.
 
-    Naming a model asks for its data set too.
+    Naming a model asks for its data set too, and naming a precision other than the model's own
+    for the devices that calculate in it.
     """
-    named = {
-        "model": options.models,
-        "dataset": options.datasets or options.models,
-        "device": options.devices,
-    }
-    return bool(named[subject])
+    if subject == "model":
+        return bool(options.models)
+    if subject == "dataset":
+        return bool(options.datasets or options.models)
+    return bool(options.devices) or (
+        case.precision in options.precisions and case.precision != case.model.precision
+    )
 
 
 def missing_device(case: Case) -> str | None:
@@ -87,7 +89,7 @@ def missing_device(case: Case) -> str | None:
 
 def sample_count(case: Case, options: Options, available: int) -> int:
     """How many windows the case runs, of `available`."""
-    if options.rules == "mlperf" or options.dataset_size == "all":
+    if options.whole_dataset:
         return available
     wanted = options.dataset_size or DATASETS[case.dataset].quick_samples or available
     return min(int(wanted), available)

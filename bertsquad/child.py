@@ -21,17 +21,14 @@ import numpy as np
 
 from bertsquad import features, loadgen
 from bertsquad.devices import DEVICES
-from bertsquad.engines import Engine, versions, why_not_really
-from bertsquad.errors import SuiteError, Unavailable
+from bertsquad.engines import Engine, precisions_here, why_not_really
+from bertsquad.errors import SuiteError
 from bertsquad.files import write_whole
 from bertsquad.loadgen import Request, Targets
-from bertsquad.probe import BoundUnattainable, Probe
+from bertsquad.probe import Probe
 from bertsquad.rules import TEST01
 from bertsquad.sut import OfflineSut, ServerSut, StreamSut, Sut
 from bertsquad.worker import DEVICES_ASKED, Event, Setup
-
-#: Seconds between two reports of progress.
-PROGRESS_S = 0.5
 
 Send = Callable[..., None]
 
@@ -59,22 +56,19 @@ class Runner:
             "proof": self._engine.proof,
             "preparation": self._engine.prepared.note,
             "threads": self._engine.threads,
-            "versions": versions(),
+            "input_type": self._engine.prepared.signature.dtype,
         }
 
     def run(self, request: Request) -> dict[str, Any]:
         """Run one case into its (existing) folder; what LoadGen's logs don't tell.
 
-        Where no rate keeps Server's bound, LoadGen isn't started and `unattainable` says why.
+        Raises BoundUnattainable, without having started LoadGen, where no Server rate is honest.
         """
         probe = self._probe(request.samples)
         targets: Targets | None = None
         if request.mode != "accuracy":
             self._send("phase", name="probing")
-            try:
-                targets = loadgen.given_targets(request) or probe.targets(request)
-            except BoundUnattainable as error:
-                return {"unattainable": str(error)}
+            targets = loadgen.given_targets(request) or probe.targets(request)
         sut = self._sut(request, probe)
         audit = Path(request.folder) / "audit.config"
         if request.mode == "compliance":
@@ -100,14 +94,11 @@ class Runner:
             raise sut.error
         latencies = np.array(sut.latencies_ns, np.int64)
         write_whole(Path(request.folder) / loadgen.LATENCIES, lambda file: np.save(file, latencies))
-        batched = np.array(sut.batches, np.int64).reshape(-1, 2)
         return {
             "seconds": seconds,
             "target_qps": targets.qps if targets else None,
             "target_latency_ms": targets.latency_ms if targets else None,
             "target_source": targets.source if targets else None,
-            "batches": len(batched),
-            "mean_batch": float(batched[:, 0].mean()) if len(batched) else None,
         }
 
     def _probe(self, samples: int) -> Probe:
@@ -120,31 +111,16 @@ class Runner:
         return probe
 
     def _sut(self, request: Request, probe: Probe) -> Sut:
-        progress = self._reporter()
         if request.scenario == "offline":
-            return OfflineSut(self._engine, self._features, progress, self._failing)
+            return OfflineSut(self._engine, self._features, self._failing)
         if request.scenario == "server":
             bound_s = loadgen.server_bound_ms(request) / 1e3
-            return ServerSut(
-                self._engine, self._features, progress, self._failing, probe.cost(), bound_s
-            )
-        return StreamSut(self._engine, self._features, progress, self._failing)
+            return ServerSut(self._engine, self._features, self._failing, probe.cost(), bound_s)
+        return StreamSut(self._engine, self._features, self._failing)
 
     def _failing(self, error: BaseException) -> None:
         """Tell the parent at once, since LoadGen goes on until its time is up."""
         self._send("failing", message=describe(error))
-
-    def _reporter(self) -> Callable[[int], None]:
-        last = 0.0
-
-        def report(done: int) -> None:
-            nonlocal last
-            now = time.monotonic()
-            if now - last > PROGRESS_S:
-                last = now
-                self._send("progress", done=done)
-
-        return report
 
 
 def _log_settings(folder: str) -> Any:
@@ -198,18 +174,18 @@ def _serve(requests: Iterator[Event], channel: TextIO) -> None:
     for message in requests:
         try:
             if DEVICES_ASKED in message:
-                send("done", reasons={name: why_not_really(name) for name in DEVICES})
+                reasons = {name: why_not_really(name) for name in DEVICES}
+                able = {name: precisions_here(name) for name in DEVICES if not reasons[name]}
+                send("done", reasons=reasons, precisions=able)
             elif runner is None:
                 runner = Runner(Setup(**message), send)
                 send("done", **runner.facts())
             else:
                 send("done", **runner.run(Request(**message)))
-        except Unavailable as error:
-            send("unavailable", message=str(error))
         except SuiteError as error:
-            send("error", message=str(error))
+            send("raised", kind=type(error).__name__, message=str(error))
         except Exception as error:  # anything else is the model's or the runtime's
-            send("error", message=describe(error))
+            send("raised", kind="SuiteError", message=describe(error))
 
 
 if __name__ == "__main__":

@@ -1,7 +1,6 @@
 """The execution devices, and what can be said of them without importing a runtime."""
 
 import sys
-from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
@@ -16,18 +15,15 @@ class Device:
     provider: str
     marker: str
     precisions: tuple[str, ...]
-    extra: str | None = None
 
 
 DEVICES = {
     device.name: device
     for device in (
         Device("cpu", "CPUExecutionProvider", "cpu", ("fp32", "int8")),
-        Device(
-            "openvino", "OpenVINOExecutionProvider", "cpu", ("fp32", "bf16", "int8"), "openvino"
-        ),
-        Device("cuda", "CUDAExecutionProvider", "gpu", ("fp32",), "cuda"),
-        Device("tensorrt", "TensorrtExecutionProvider", "gpu", ("fp32",), "cuda"),
+        Device("openvino", "OpenVINOExecutionProvider", "cpu", ("fp32", "bf16", "int8")),
+        Device("cuda", "CUDAExecutionProvider", "gpu", ("fp32",)),
+        Device("tensorrt", "TensorrtExecutionProvider", "gpu", ("fp32",)),
     )
 }
 
@@ -75,8 +71,3 @@ def _nvidia_driver() -> bool:
     if sys.platform == "win32":
         return Path("C:/Windows/System32/nvcuda.dll").exists()
     return Path("/proc/driver/nvidia/version").exists() or Path("/dev/nvidiactl").exists()
-
-
-def supporting(devices: Sequence[str], precision: str) -> list[str]:
-    """Those of `devices` that run `precision`."""
-    return [name for name in devices if precision in DEVICES[name].precisions]

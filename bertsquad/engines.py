@@ -9,7 +9,6 @@ Only the worker process imports this module.
 
 import json
 import os
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -22,14 +21,7 @@ from numpy.typing import NDArray
 
 from bertsquad.devices import DEVICES, Device, why_not
 from bertsquad.errors import SuiteError, Unavailable
-from bertsquad.prepare import Feed, Prepared, prepare
-
-#: The operators that hold a BERT's work; each must run on the provider that was asked for.
-PRODUCTS = frozenset(
-    """Attention DynamicQuantizeMatMul FusedGemm FusedMatMul Gemm MatMul MatMulInteger
-    MatMulIntegerToFloat MultiHeadAttention PackedAttention QAttention QGemm
-    QLinearMatMul""".split()
-)
+from bertsquad.prepare import PRODUCTS, Feed, Prepared, Signature, prepare
 
 
 class Engine:
@@ -48,20 +40,11 @@ class Engine:
         self.precision = precision
         self.threads = threads
         self.prepared: Prepared = prepare(path, key, _run_on_cpu)
-        self._check_precision_of_model()
+        precision_note = check_precision(self.prepared.signature, path, precision)
         self._session = make_session(self.prepared.path, device, precision, threads)
-        self.proof = prove_provider(self._session, device)
+        self.proof = f"{prove_provider(self._session, device)}, {precision_note}"
         if precision != "int8":
             prove_precision(device, precision)
-
-    def _check_precision_of_model(self) -> None:
-        quantised = self.prepared.signature.quantised
-        if quantised != (self.precision == "int8"):
-            have = "is quantised" if quantised else "is not quantised"
-            use = "--precision int8" if quantised else "a quantised model or another --precision"
-            raise SuiteError(
-                f"{self.prepared.path.name} {have}, so it can't run in {self.precision}: use {use}"
-            )
 
     @property
     def provider(self) -> str:
@@ -87,6 +70,29 @@ class Engine:
             [signature.start, signature.end], signature.feed(ids, mask, segments)
         )
         return np.stack((start, end), axis=-1).astype(np.float32, copy=False)
+
+
+def check_precision(signature: Signature, path: Path, precision: str) -> str:
+    """SuiteError unless the model's own products are fit for `precision`; else what they are."""
+    name, quantised, total = path.name, signature.quantised, signature.products
+    if precision == "int8":
+        if not quantised:
+            raise SuiteError(
+                f"{name} is not quantised, so it can't run in int8: use a quantised model or "
+                "another --precision"
+            )
+        return f"{quantised} of {total} quantised in the model"
+    if quantised:
+        raise SuiteError(
+            f"{name} is quantised ({quantised} of {total} matrix products), so it can't run in "
+            f"{precision}: use --precision int8"
+        )
+    if signature.half:
+        raise SuiteError(
+            f"{name} holds {signature.half} of {total} matrix products in half precision, so it "
+            f"can't run in {precision}"
+        )
+    return f"calculated in {precision}"
 
 
 def make_session(
@@ -227,6 +233,19 @@ def _run_on_cpu(path: Path, feeds: list[Feed]) -> list[list[NDArray[np.float32]]
     return [session.run(None, feed) for feed in feeds]
 
 
+def precisions_here(name: str) -> list[str]:
+    """The precisions that the device `name` can really calculate in here (int8 is up to models)."""
+    found = []
+    for precision in DEVICES[name].precisions:
+        try:
+            if precision != "int8":
+                prove_precision(DEVICES[name], precision)
+            found.append(precision)
+        except SuiteError:
+            continue
+    return found
+
+
 def why_not_really(name: str) -> str | None:
     """Why `name` can't run a small model on this machine, by trying; None if it can."""
     device = DEVICES[name]
@@ -238,13 +257,3 @@ def why_not_really(name: str) -> str | None:
     except SuiteError as error:
         return str(error).removeprefix(f"{name}: ")
     return None
-
-
-def versions() -> dict[str, str]:
-    """The versions that decide what a result means."""
-    return {
-        "python": sys.version.split()[0],
-        "onnxruntime": ort.__version__,
-        "numpy": np.__version__,
-        "onnx": onnx.__version__,
-    }

@@ -14,3 +14,7 @@ class Unavailable(SuiteError):
     def __init__(self, message: str, subject: str = "device") -> None:
         super().__init__(message)
         self.subject = subject
+
+
+class BoundUnattainable(SuiteError):
+    """Server's latency bound can't be kept at any rate, so no run was made."""

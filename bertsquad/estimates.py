@@ -2,10 +2,10 @@
 
 from bertsquad import machine
 from bertsquad.cases import Case, sample_count
+from bertsquad.datasets import DATASETS
 from bertsquad.loadgen import QUICK_DURATION_S, SCENARIOS
 from bertsquad.options import Options
 from bertsquad.rules import MIN_DURATION_S, SAMPLES
-from bertsquad.squad import DATASETS
 
 #: Nominal GFLOP/s: of a core for the CPU devices, of the whole for the GPUs.
 _GFLOPS = {"cpu": 80.0, "openvino": 120.0, "cuda": 10_000.0, "tensorrt": 10_000.0}

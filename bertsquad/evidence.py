@@ -3,16 +3,16 @@
 What is said here of a run comes from LoadGen's own logs; `result.json` says which logs those are.
 """
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from bertsquad import loadgen
+from bertsquad import loadgen, results
 from bertsquad.errors import SuiteError
-from bertsquad.loadgen import SCENARIOS, Run
-from bertsquad.results import RESULT, SCHEMA_VERSION, Result
-from bertsquad.rules import EDGE_SCENARIOS, MIN_DURATION_S, ROUND, SAMPLES, SEEDS, TEST01
+from bertsquad.judgement import objections
+from bertsquad.loadgen import Run
+from bertsquad.results import RESULT, Result
+from bertsquad.rules import EDGE_SCENARIOS
 
 
 class Refused(SuiteError):
@@ -36,23 +36,22 @@ class Evidence:
         return self.folder / name
 
 
+#: What a submission needs to know of the machine and the model that a run was made with.
+_PROVENANCE = frozenset(
+    """log_checksums model_checksum dataset_checksum model_preparation model_input_type threads
+    versions cpu cores physical_cores sockets gpus memory_bytes operating_system suite_version
+    git_revision command""".split()
+)
+
+
 def read_evidence(folder: Path) -> Evidence:
     """Read one run folder; SuiteError names the file that is missing, foreign or edited."""
-    path = folder / RESULT
-    try:
-        document = json.loads(path.read_bytes())
-        if document["schema_version"] != SCHEMA_VERSION:
-            raise SuiteError(
-                f"{path} has schema version {document['schema_version']}, not {SCHEMA_VERSION}: "
-                "run the case again"
-            )
-        result = Result(**document)
-        recorded = dict(result.provenance["log_checksums"])
-    except OSError as error:
-        raise SuiteError(f"{path} can't be read: {error.strerror}; run the case again") from error
-    except (ValueError, KeyError, TypeError) as error:
-        raise SuiteError(f"{path} is not a whole result.json: run the case again") from error
-    for name in recorded:
+    result = results.load(folder)
+    lacking = sorted(_PROVENANCE - set(result.provenance))
+    if lacking:
+        raise SuiteError(f"{folder / RESULT} has no {lacking[0]}: run the case again")
+    recorded = result.provenance["log_checksums"]
+    for name in (loadgen.SUMMARY, loadgen.DETAIL, loadgen.ACCURACY):
         if not (folder / name).is_file():
             raise SuiteError(f"{folder / name} is missing: run the case again")
     for name, found in loadgen.log_checksums(folder).items():
@@ -84,24 +83,29 @@ Chosen = Mapping[tuple[str, str], Evidence]
 def choose(evidence: Sequence[Evidence], division: str, session: str | None) -> Chosen:
     """The runs to submit, by (scenario, mode).
 
-    `session` is `model-device-precision`, needed where the folders hold more than one such.
+    `session` is `model-dataset-device-precision`, needed where the folders hold several such.
     """
-    sessions = {
-        f"{e.result.model}-{e.result.device}-{e.result.precision}": e
-        for e in evidence
-        if e.result.scenario in EDGE_SCENARIOS
-    }
+    sessions: dict[str, list[Evidence]] = {}
+    for one in evidence:
+        if one.result.scenario in EDGE_SCENARIOS:
+            sessions.setdefault(_session(one.result), []).append(one)
+    names = ", ".join(sorted(sessions)) or "no scenario of MLPerf's edge suite"
     if session is None and len(sessions) != 1:
         raise SuiteError(
-            f"the folders hold runs of {', '.join(sorted(sessions)) or 'no scenario of the edge'} "
-            "suite: choose one by --session MODEL-DEVICE-PRECISION"
+            f"the folders hold runs of {names}: choose one by --session "
+            "MODEL-DATASET-DEVICE-PRECISION"
         )
+    if session is not None and session not in sessions:
+        raise SuiteError(f"the folders hold no runs of {session}, but of {names}")
     wanted = session or next(iter(sessions))
-    chosen = {
-        (e.result.scenario, e.result.mode): e
-        for e in evidence
-        if f"{e.result.model}-{e.result.device}-{e.result.precision}" == wanted
-    }
+    chosen: dict[tuple[str, str], Evidence] = {}
+    for one in sessions[wanted]:
+        key = one.result.scenario, one.result.mode
+        if key in chosen:
+            raise SuiteError(
+                f"{one.folder} and {chosen[key].folder} are the same case: name one of them"
+            )
+        chosen[key] = one
     modes = ["accuracy", "performance", *(["compliance"] if division == "closed" else [])]
     missing = [
         f"no {mode} run of {scenario} for {wanted}: run pytest benchmarks --rules mlperf "
@@ -117,55 +121,35 @@ def choose(evidence: Sequence[Evidence], division: str, session: str | None) -> 
     }
 
 
-def objections(evidence: Evidence, shortened: bool) -> Iterator[str]:
-    """Why a run can't be submitted; `shortened` passes over size, duration and validity."""
-    log = evidence.file(loadgen.DETAIL)
-    result, values = evidence.result, evidence.run.values
-    scenario = SCENARIOS[result.scenario]
-    modes = {"accuracy": "AccuracyOnly"}
-    expected: dict[str, object] = {
-        "effective_scenario": scenario.loadgen_name,
-        "effective_test_mode": modes.get(result.mode, "PerformanceOnly"),
-        **SEEDS,
-    }
-    if result.mode == "compliance":
-        expected["effective_accuracy_log_rng_seed"] = TEST01.accuracy_log_rng_seed
-    for key, value in expected.items():
-        if values.get(key) != value:
-            yield (
-                f"{log}: {key} is {values.get(key)}, but {ROUND} wants {value}: run the case "
-                "again with this suite's LoadGen"
-            )
-    for error in evidence.run.errors:
-        yield f"{log} reports an error ({error}): run the case again"
-    if shortened:
-        return
-    again = "run the case again under --rules mlperf"
-    if result.rules != "mlperf":
-        yield f"{evidence.file(RESULT)}: made under --rules {result.rules}: {again}"
-    if result.dataset != "squad":
-        yield f"{evidence.file(RESULT)}: made on {result.dataset}: {again} --dataset squad"
-    if result.mode == "accuracy":
-        count = values.get("effective_accuracy_sample_count")
-        if count != SAMPLES:
-            yield f"{log}: {count} samples were answered, not all {SAMPLES}: {again}"
-        return
-    if not evidence.run.valid:
-        reasons = "; ".join(evidence.run.invalid_reasons)
-        yield f"{log}: LoadGen calls the run INVALID ({reasons}): {again}"
-    shortest = values.get("effective_min_duration_ms", 0)
-    if shortest < MIN_DURATION_S * 1000:
-        yield f"{log}: asked to last {shortest} ms, not {MIN_DURATION_S * 1000:.0f}: {again}"
-    if values.get("effective_performance_sample_count", 0) < SAMPLES:
-        yield f"{log}: drawn from fewer than {SAMPLES} samples: {again}, without --buffer-size"
-    if result.scenario == "offline" and values.get("effective_samples_per_query", 0) < SAMPLES:
-        yield f"{log}: its query has fewer than {SAMPLES} samples: {again}"
+def _session(result: Result) -> str:
+    return f"{result.model}-{result.dataset}-{result.device}-{result.precision}"
+
+
+#: What to do about an objection, by its kind.
+_CURES = {
+    "log": "run the case again with this suite",
+    "size": "run the case again under --rules mlperf --dataset squad",
+    "division": 'set division = "open", or run MLPerf\'s own model with its own target',
+}
+
+
+def refusals(evidence: Evidence, division: str, shortened: bool) -> Iterator[str]:
+    """Why a run can't be submitted; `shortened` forgives its size."""
+    forgiven = {"size"} if shortened else set()
+    if division == "open":
+        forgiven.add("division")
+    for objection in objections(evidence.result, evidence.run):
+        if objection.kind not in forgiven:
+            yield f"{evidence.file(objection.file)}: {objection.reason}: {_CURES[objection.kind]}"
 
 
 def mixed_up(chosen: Chosen) -> Iterator[str]:
     """Where runs that must belong together don't."""
     first = next(iter(chosen.values()))
-    keys = ("model_checksum", "dataset_checksum", "cpu", "threads", "memory_bytes")
+    keys = (
+        *("model_checksum", "dataset_checksum", "model_preparation", "threads", "versions"),
+        *("cpu", "gpus", "memory_bytes", "suite_version", "git_revision"),
+    )
     for evidence in chosen.values():
         for key in keys:
             here, there = evidence.result.provenance.get(key), first.result.provenance.get(key)

@@ -1,62 +1,34 @@
 """From a case to its result: files, features, a worker, a run, a judgement."""
 
 import contextlib
-import time
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+import os
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pooch
 
-from bertsquad import __version__, answers, assets, compliance, features, loadgen, machine, squad
+from bertsquad import __version__, assets, compliance, datasets, judgement, loadgen, machine
 from bertsquad.cases import Case, sample_count
+from bertsquad.datasets import Data, Visible
 from bertsquad.errors import SuiteError
-from bertsquad.features import Features
+from bertsquad.judgement import Verdict
 from bertsquad.loadgen import SCENARIOS, Request, Run
 from bertsquad.options import Options
-from bertsquad.results import (
-    PASSED,
-    RESULT,
-    Result,
-    Verdict,
-    judge_f1,
-    judge_performance,
-    mlperf_objections,
-)
+from bertsquad.results import PASSED, RESULT, Result
 from bertsquad.rules import SEEDS
-from bertsquad.squad import DATASETS, Dataset, Score
-from bertsquad.tokenization import Vocabulary
 from bertsquad.worker import Event, Setup, Worker
 
-VOCABULARY = "pocket/vocab.txt"
+#: How a test asks for the result of a case in a mode: the `run` fixture.
+RunCase = Callable[[Case, str], Result]
 
 #: Seconds that a quick case may take if nobody said otherwise; whole data sets have no limit.
 QUICK_TIMEOUT_S = 1800.0
 
-#: Wraps what may print a progress bar, so that the caller can let it through to the terminal.
-Visible = Callable[[], contextlib.AbstractContextManager[Any]]
-
-
-@dataclass(frozen=True)
-class Data:
-    """A data set with everything made from it."""
-
-    dataset: Dataset
-    features: Features
-    features_file: Path
-    file: Path
-    checksum: str
-
-
-class BoundUnattainable(SuiteError):
-    """Server's latency bound can't be kept at any rate, so no run was made."""
-
 
 class Harness:
-    """Runs cases; holds what they share: data sets, features and at most one worker."""
+    """Runs cases; holds what they share: data sets, outcomes and at most one worker."""
 
     def __init__(
         self,
@@ -71,9 +43,9 @@ class Harness:
         self._command = command
         self._visible = visible
         self._data: dict[str, Data] = {}
-        self._vocabulary: Vocabulary | None = None
+        self._models: dict[str, tuple[Path, str]] = {}
         self._worker: tuple[tuple[str, ...], Worker] | None = None
-        self._results: dict[tuple[str, str], Result] = {}
+        self._outcomes: dict[tuple[str, str], Result | SuiteError] = {}
 
     def close(self) -> None:
         """End the worker."""
@@ -88,23 +60,33 @@ class Harness:
         first where they are missing. Raises Unavailable where something can't be had,
         BoundUnattainable where no Server rate is honest, SuiteError where the run itself failed.
         """
-        if (case.id, mode) in self._results:
-            return self._results[case.id, mode]
-        if mode == "compliance":
-            for needed in ("accuracy", "performance"):
-                self.run(case, needed)
+        key = case.id, mode
+        if key not in self._outcomes:
+            try:
+                self._outcomes[key] = self._run(case, mode)
+            except SuiteError as error:
+                self._outcomes[key] = error
+        outcome = self._outcomes[key]
+        if isinstance(outcome, SuiteError):
+            raise outcome
+        return outcome
+
+    def _run(self, case: Case, mode: str) -> Result:
+        accuracy, performance = (
+            self.run(case, other) if mode == "compliance" else None
+            for other in ("accuracy", "performance")
+        )
         started = datetime.now(UTC)
         model_file, model_key = self._model(case)
-        data = self.data(case.dataset)
+        data = self._dataset(case.dataset)
         folder = self._options.output / f"{mode}-{case.id}"
-        request = self._request(case, mode, folder, data)
+        request = self._request(case, mode, folder, data, performance)
         worker = self._worker_for(case, model_file, model_key, data)
         _empty(folder)
-        begun = time.perf_counter()
         event = worker.run(request, self._timeout_s())
-        if "unattainable" in event:
-            raise BoundUnattainable(f"{case.id}: {event['unattainable']}")
         run = loadgen.read_run(folder)
+        if mode == "accuracy" and run.errors:
+            raise SuiteError(f"the accuracy run ended with errors: {'; '.join(run.errors)}")
         result = Result(
             case=case.id,
             mode=mode,
@@ -123,53 +105,37 @@ class Harness:
             run_time_s=event["seconds"],
         )
         if mode == "accuracy":
-            self._judge_accuracy(result, case, data, folder)
+            verdict = self._accuracy(result, case, data)
         else:
-            _judge_performance(result, request, run, event)
-        if mode == "compliance":
-            self._judge_compliance(result, run)
+            verdict = _performance(result, run, event)
+        if accuracy is not None and performance is not None:
+            verdict = _compliance(result, run, accuracy, performance, verdict)
+        result.verdict, result.reason = verdict.word, verdict.reason
         result.provenance = self._provenance(started, model_file, model_key, data, worker, run)
-        result.provenance["seconds_with_scoring"] = time.perf_counter() - begun
+        objections = [objection.reason for objection in judgement.objections(result, run)]
+        result.invalid_reasons = (run.invalid_reasons if mode != "accuracy" else []) + objections
+        result.mlperf_valid = verdict.word == PASSED and not result.invalid_reasons
         result.save()
-        self._results[case.id, mode] = result
         return result
 
-    def data(self, name: str) -> Data:
-        """The data set `name` and its features, fetched and built at the first call."""
+    def _dataset(self, name: str) -> Data:
         if name not in self._data:
-            vocabulary_file = assets.fetch(VOCABULARY)
-            with self._visible():
-                file = assets.fetch(DATASETS[name].file, "dataset", progressbar=True)
-            if self._vocabulary is None:
-                self._vocabulary = Vocabulary(vocabulary_file)
-            dataset = squad.load(file)
-            built, path = cached_features(dataset, self._vocabulary, file, vocabulary_file)
-            checksum = assets.registry()[DATASETS[name].file].checksum
-            self._data[name] = Data(dataset, built, path, file, checksum)
+            self._data[name] = datasets.load(name, self._visible)
         return self._data[name]
 
-    def score(self, data: Data, folder: Path, samples: int) -> Score:
-        """EM and F1 of the accuracy log in `folder`, over the questions that were wholly run.
-
-        Raises SuiteError if the log isn't that of the first `samples` windows.
-        """
-        assert self._vocabulary is not None
-        logits = loadgen.read_accuracy_log(folder)
-        if sorted(logits) != list(range(samples)):
-            raise SuiteError(
-                f"{folder / loadgen.ACCURACY} holds {len(logits)} samples where {samples} were run"
-            )
-        found = answers.find(data.dataset, data.features, self._vocabulary, logits)
-        return squad.score(found, [q for q in data.dataset.questions if q.id in found])
-
     def _model(self, case: Case) -> tuple[Path, str]:
-        """The model's verified file, and what names its content."""
-        if case.model.path is not None:
-            return case.model.path, str(pooch.file_hash(str(case.model.path)))
-        assert case.model.file is not None
-        with self._visible():
-            path = assets.fetch(case.model.file, "model", progressbar=True)
-        return path, assets.registry()[case.model.file].checksum.rpartition(":")[2]
+        """The model's verified file, and the checksum that names its content."""
+        model = case.model
+        if model.name not in self._models:
+            if model.path is not None:
+                found = model.path, str(pooch.file_hash(str(model.path)))
+            else:
+                assert model.file is not None
+                with self._visible():
+                    path = assets.fetch(model.file, "model", progressbar=True)
+                found = path, assets.registry()[model.file].digest
+            self._models[model.name] = found
+        return self._models[model.name]
 
     def _worker_for(self, case: Case, model: Path, key: str, data: Data) -> Worker:
         """The worker of the case's session; another session's is ended first."""
@@ -186,16 +152,17 @@ class Harness:
             precision=case.precision,
             threads=max(1, machine.cores() // self._parallel),
         )
-        log = self._options.output / f"worker-{'-'.join(case.session)}.log"
+        log = self._options.output / f"worker-{'-'.join(case.session)}-{os.getpid()}.log"
         worker = Worker(setup, log, self._timeout_s())
         self._worker = case.session, worker
         return worker
 
-    def _request(self, case: Case, mode: str, folder: Path, data: Data) -> Request:
+    def _request(
+        self, case: Case, mode: str, folder: Path, data: Data, unaudited: Result | None
+    ) -> Request:
         options = self._options
         qps, latency_ms = options.target_qps, options.target_latency_ms
-        if mode == "compliance":  # audited and unaudited run must have been asked for the same
-            unaudited = self._results[case.id, "performance"]
+        if unaudited is not None:  # audited and unaudited run must have been asked for the same
             qps, latency_ms = unaudited.target_qps, unaudited.target_latency_ms
         return Request(
             scenario=case.scenario,
@@ -213,41 +180,20 @@ class Harness:
     def _timeout_s(self) -> float | None:
         if self._options.case_timeout_s is not None:
             return self._options.case_timeout_s
-        whole = self._options.rules == "mlperf" or self._options.dataset_size == "all"
-        return None if whole else QUICK_TIMEOUT_S
+        return None if self._options.whole_dataset else QUICK_TIMEOUT_S
 
-    def _judge_accuracy(self, result: Result, case: Case, data: Data, folder: Path) -> None:
-        score = self.score(data, folder, result.sample_count)
-        reference = self._options.reference_f1 or case.model.reference_f1.get(case.dataset)
+    def _accuracy(self, result: Result, case: Case, data: Data) -> Verdict:
+        score = datasets.score(data, Path(result.run_dir), result.sample_count)
+        reference = case.model.reference_f1.get(case.dataset, self._options.reference_f1)
         share = self._options.accuracy_target / 100
         if score.total:
             result.f1, result.exact_match = score.f1, score.exact_match
         result.question_count = score.total
         result.f1_target = None if reference is None else share * reference
-        subset = result.sample_count < result.dataset_samples
-        verdict, result.f1_upper_bound = judge_f1(
-            score.f1,
-            result.f1_target,
-            score.f1_by_question,
-            subset,
-            f"{case.model.name} on {case.dataset}, {case.device}, {case.precision}",
+        verdict, result.f1_upper_bound = judgement.judge_f1(
+            score.f1, result.f1_target, score.f1_by_question, not result.whole, result.what
         )
-        result.verdict, result.reason = verdict.word, verdict.reason
-        result.invalid_reasons = mlperf_objections(result, None)
-        result.mlperf_valid = not result.invalid_reasons and verdict.word == PASSED
-
-    def _judge_compliance(self, result: Result, run: Run) -> None:
-        performance = self._results[result.case, "performance"]
-        accuracy = self._results[result.case, "accuracy"]
-        unaudited = loadgen.read_run(Path(performance.run_dir))
-        audited = compliance.audit(run, unaudited, Path(accuracy.run_dir), result)
-        result.target_source = performance.target_source
-        result.compliance_responses = audited.comparison.responses
-        result.compliance_largest_difference = audited.comparison.largest
-        result.compliance_speed_ratio = audited.speed_ratio
-        if audited.verdict.word != PASSED or result.verdict == PASSED:
-            result.verdict, result.reason = audited.verdict.word, audited.verdict.reason
-        result.mlperf_valid = result.mlperf_valid and result.verdict == PASSED
+        return verdict
 
     def _provenance(
         self,
@@ -263,9 +209,12 @@ class Harness:
             "git_revision": machine.git_revision(assets.PACKAGE.parent),
             "started_at": started.isoformat(timespec="seconds"),
             "command": self._command,
+            "working_folder": str(Path.cwd()),
+            "environment": {k: v for k, v in os.environ.items() if k.startswith("BERTSQUAD_")},
             "versions": machine.versions(),
             "cpu": machine.cpu_name(),
             "cores": machine.cores(),
+            "physical_cores": machine.physical_cores(),
             "sockets": machine.sockets(),
             "memory_bytes": machine.memory_bytes(),
             "operating_system": machine.operating_system(),
@@ -275,6 +224,7 @@ class Harness:
             "model_preparation": worker.ready["preparation"],
             "model_file": model_file.name,
             "model_checksum": model_key,
+            "model_input_type": worker.ready["input_type"],
             "dataset_file": data.file.name,
             "dataset_checksum": data.checksum,
             "seeds": {seed: run.values.get(seed) for seed in SEEDS},
@@ -282,74 +232,37 @@ class Harness:
         }
 
 
-def cached_features(
-    dataset: Dataset, vocabulary: Vocabulary, dataset_file: Path, vocabulary_file: Path
-) -> tuple[Features, Path]:
-    """The features from their cache, built there first if need be, by one process at a time."""
-    key = features.cache_key(dataset_file, vocabulary_file)
-    path = assets.cache_folder() / "features" / f"{key}.npz"
-    with assets.lock(path.name):
-        with contextlib.suppress(ValueError):
-            return features.load(path), path
-        built = features.build(dataset, vocabulary)
-        features.save(built, path)
-    return built, path
-
-
-def _judge_performance(result: Result, request: Request, run: Run, event: Event) -> None:
+def _performance(result: Result, run: Run, event: Event) -> Verdict:
     scenario = SCENARIOS[result.scenario]
-    what = f"{result.model} on {result.device}, {result.precision}"
     result.loadgen_valid = run.valid
     result.mlperf_metric = scenario.metric
     result.mlperf_metric_value = run.metric(scenario)
-    result.qps = run.values.get(scenario.metric) if scenario.has_rate else None
+    result.qps = result.mlperf_metric_value if scenario.has_rate else None
     result.latency_p50_ms = run.latency_ms("50.00")
     result.latency_p90_ms = run.latency_ms("90.00")
     result.latency_p99_ms = run.latency_ms("99.00")
     result.target_qps = event["target_qps"]
     result.target_latency_ms = event["target_latency_ms"]
     result.target_source = event["target_source"]
-    verdict: Verdict = judge_performance(request.rules, run.valid, run.invalid_reasons, what)
-    result.verdict, result.reason = verdict.word, verdict.reason
-    bound_ms = loadgen.server_bound_ms(request) if result.scenario == "server" else None
-    objections = mlperf_objections(result, bound_ms)
-    result.mlperf_valid = run.valid and not objections
-    result.invalid_reasons = run.invalid_reasons + objections
+    return judgement.judge_performance(result.rules, run.valid, run.invalid_reasons, result.what)
 
 
-def query_seconds(result: Result) -> list[float]:
-    """What pytest-benchmark shall take for its rounds, in seconds.
-
-    Offline and Server: one round whose rate is LoadGen's; the others: one round a query.
-    """
-    if result.qps is not None:
-        return [1.0 / result.qps]
-    latencies = np.load(Path(result.run_dir) / loadgen.LATENCIES, allow_pickle=False)
-    return [float(latency) / 1e9 for latency in latencies]
+def _compliance(
+    result: Result, run: Run, accuracy: Result, performance: Result, unaudited: Verdict
+) -> Verdict:
+    audited = compliance.audit(
+        run, loadgen.read_run(Path(performance.run_dir)), Path(accuracy.run_dir), result
+    )
+    result.target_source = performance.target_source
+    result.compliance_responses = audited.comparison.responses
+    result.compliance_largest_difference = audited.comparison.largest
+    result.compliance_speed_ratio = audited.speed_ratio
+    return audited.verdict if unaudited.word == PASSED else unaudited
 
 
 def _empty(folder: Path) -> None:
     """Make `folder`, free of what an earlier run of the case left; other files stay."""
     folder.mkdir(parents=True, exist_ok=True)
-    for pattern in ("mlperf_log_*", loadgen.LATENCIES, RESULT):
+    for pattern in ("mlperf_log_*", "audit.config", loadgen.LATENCIES, RESULT):
         for file in folder.glob(pattern):
             file.unlink()
-
-
-def flat_properties(result: Result) -> Iterator[tuple[str, float | str | bool]]:
-    """What JUnit shows of a result."""
-    wanted: Mapping[str, Any] = result.as_dict()
-    for key in (
-        "f1",
-        "exact_match",
-        "f1_target",
-        "qps",
-        "latency_p50_ms",
-        "latency_p90_ms",
-        "latency_p99_ms",
-        "loadgen_valid",
-        "mlperf_valid",
-        "verdict",
-    ):
-        if wanted[key] is not None:
-            yield key, wanted[key]

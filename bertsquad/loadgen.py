@@ -99,6 +99,15 @@ class Targets:
 _CONF_LINE = re.compile(
     r"(?P<model>[\w*-]+)\.(?P<scenario>[A-Za-z*]+)\.(?P<key>\w+)\s+=\s+(?P<value>\S+)"
 )
+#: The keys that LoadGen reads from a user.conf for BERT's scenarios.
+_CONF_KEYS = frozenset(
+    """mode target_qps target_latency target_latency_percentile min_duration max_duration
+    min_query_count max_query_count samples_per_query coalesce_queries max_async_queries
+    qsl_rng_seed sample_index_rng_seed schedule_rng_seed performance_sample_count_override
+    performance_issue_unique performance_issue_same performance_issue_same_index
+    accuracy_log_rng_seed accuracy_log_probability accuracy_log_sampling_target print_timestamps
+    sample_concatenate_permutation""".split()
+)
 #: The keys of a user.conf that take a fraction; LoadGen reads all others as whole numbers.
 _FRACTIONS = ("target_qps", "target_latency", "target_latency_percentile")
 
@@ -119,6 +128,8 @@ def read_user_conf(path: Path) -> UserConf:
         if not text:
             continue
         match = _CONF_LINE.fullmatch(text)
+        if match is not None and match["key"] not in _CONF_KEYS:
+            raise SuiteError(f"{path}, line {number}: LoadGen knows no key {match['key']!r}")
         if match is None or match["scenario"] not in scenarios:
             raise SuiteError(
                 f"{path}, line {number}: expected model.Scenario.key = value, blanks around the "
@@ -156,7 +167,9 @@ def given_targets(request: Request) -> Targets | None:
     if (qps if scenario.has_rate else latency_ms) is None:
         return None
     source = "user-conf" if option is None else "option"
-    return Targets(qps if scenario.has_rate else None, latency_ms, source)
+    if scenario.name == "server":
+        return Targets(qps, server_bound_ms(request), source)
+    return Targets(qps, None, source) if scenario.has_rate else Targets(None, latency_ms, source)
 
 
 def server_bound_ms(request: Request) -> float:
@@ -194,7 +207,8 @@ def settings(request: Request, targets: Targets | None) -> Any:
 
 def buffered_samples(request: Request) -> int:
     """LoadGen's performance sample count: how many samples it draws a performance run from."""
-    return min(request.buffer_size or request.samples, request.samples)
+    wanted = request.buffer_size or _of_conf(request, "performance_sample_count_override")
+    return min(int(wanted or request.samples), request.samples)
 
 
 def _set_targets(result: Any, scenario: str, targets: Targets) -> None:

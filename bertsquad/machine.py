@@ -2,6 +2,7 @@
 
 import os
 import platform
+import re
 import subprocess
 from functools import cache
 from pathlib import Path
@@ -73,6 +74,21 @@ def sockets() -> int:
     except OSError:
         return 1
     return len({line for line in lines if line.startswith("physical id")}) or 1
+
+
+@cache
+def physical_cores() -> int:
+    """The physical cores of all processors, hyper-threads not counted."""
+    try:
+        text = Path("/proc/cpuinfo").read_text(encoding="utf-8")
+    except OSError:
+        return os.cpu_count() or 1
+    found = set()
+    for block in text.split("\n\n"):
+        fields = dict(re.findall(r"^([^\t:]+?)\s*:\s*(.*)$", block, re.MULTILINE))
+        if "core id" in fields:
+            found.add((fields.get("physical id"), fields["core id"]))
+    return len(found) or os.cpu_count() or 1
 
 
 @cache

@@ -75,7 +75,9 @@ def find(name: str) -> Model:
     if path.suffix == ".onnx":
         if not path.is_file():
             raise SuiteError(f"there is no file {name}")
-        stem = re.sub(r"[^a-z0-9_.]+", "_", path.stem.lower())
+        stem = re.sub(r"[^a-z0-9_.-]+", "_", path.stem.lower())
+        if stem in MODELS:
+            raise SuiteError(f"{name} has the name of another model, {stem}: rename the file")
         # Two operations a weight and token, 178 tokens as in SQuAD's average window.
         gflop = path.stat().st_size / 4 * 2 * 178 / 1e9
         return Model(

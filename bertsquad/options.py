@@ -5,12 +5,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from bertsquad.datasets import DATASETS
 from bertsquad.devices import DEVICES, PRECISIONS
 from bertsquad.errors import SuiteError
 from bertsquad.loadgen import RULES, read_user_conf
 from bertsquad.models import DEFAULT_MODELS, MODELS, Model, find
 from bertsquad.rules import MIN_DURATION_S, SAMPLES
-from bertsquad.squad import DATASETS
 
 
 @dataclass(frozen=True)
@@ -32,6 +32,11 @@ class Options:
     reference_f1: float | None = None
     output: Path = field(default_factory=lambda: Path("results").absolute())
     user_conf: Path | None = None
+
+    @property
+    def whole_dataset(self) -> bool:
+        """Whether every case runs all samples, however many there are."""
+        return self.rules == "mlperf" or self.dataset_size == "all"
 
     def __post_init__(self) -> None:
         """Refuse what can't go together."""

@@ -27,6 +27,13 @@ TOLERANCE = 1e-3
 #: The lengths at which the two are compared.
 PROOF_LENGTHS = (16, 61, 128, 200, 383)
 
+#: The operators that hold a BERT's work.
+PRODUCTS = frozenset(
+    """Attention DynamicQuantizeMatMul FusedGemm FusedMatMul Gemm MatMul MatMulInteger
+    MatMulIntegerToFloat MultiHeadAttention PackedAttention QAttention QGemm
+    QLinearMatMul""".split()
+)
+
 Feed = Mapping[str, NDArray[Any]]
 #: Runs a model file on some feeds; each result is the outputs of one feed.
 Runner = Callable[[Path, list[Feed]], list[list[NDArray[np.float32]]]]
@@ -37,7 +44,8 @@ class Signature:
     """How a model is fed: the names of its inputs and outputs by role, and its fixed sizes.
 
     `segments` is None for models without that input (DistilBERT); `batch` and `length` are None
-    where the axis is open. `quantised` says whether the graph holds quantised products.
+    where the axis is open. Of the graph's matrix products, `quantised` have inputs that are all
+    quantised, `half` some that are stored in half precision.
     """
 
     ids: str
@@ -48,7 +56,9 @@ class Signature:
     dtype: str
     batch: int | None
     length: int | None
-    quantised: bool = False
+    products: int = 0
+    quantised: int = 0
+    half: int = 0
 
     def feed(
         self, ids: NDArray[np.int64], mask: NDArray[np.int64], segments: NDArray[np.int64]
@@ -122,7 +132,7 @@ def _signature(path: Path, model: onnx.ModelProto) -> Signature:
         integers[kinds.pop()],
         batch.pop(),
         length.pop(),
-        quantised=any("QuantizeLinear" in node.op_type for node in model.graph.node),
+        **_count_products(model.graph),
     )
     if signature.length is not None and signature.length < MAX_TOKENS:
         raise SuiteError(
@@ -130,6 +140,27 @@ def _signature(path: Path, model: onnx.ModelProto) -> Signature:
             f"{MAX_TOKENS}"
         )
     return signature
+
+
+def _count_products(graph: onnx.GraphProto) -> dict[str, int]:
+    """How many matrix products the graph has, and how many of them are not in fp32."""
+    dequantised = {
+        name for node in graph.node if node.op_type == "DequantizeLinear" for name in node.output
+    }
+    halves = {
+        tensor.name
+        for tensor in graph.initializer
+        if tensor.data_type in (onnx.TensorProto.FLOAT16, onnx.TensorProto.BFLOAT16)
+    }
+    counts = {"products": 0, "quantised": 0, "half": 0}
+    for node in graph.node:
+        if node.op_type not in PRODUCTS:
+            continue
+        counts["products"] += 1
+        integer = "Integer" in node.op_type or node.op_type.startswith("Q")
+        counts["quantised"] += integer or dequantised.issuperset(node.input[:2])
+        counts["half"] += not halves.isdisjoint(node.input)
+    return counts
 
 
 def _pick(path: Path, kind: str, names: list[str], word: str, exclude: tuple[str, ...] = ()) -> str:

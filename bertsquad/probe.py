@@ -10,6 +10,7 @@ import numpy as np
 
 from bertsquad import batching
 from bertsquad.engines import Engine
+from bertsquad.errors import BoundUnattainable
 from bertsquad.features import Features
 from bertsquad.loadgen import SCENARIOS, Request, Targets, server_bound_ms
 from bertsquad.sut import effective_lengths, infer
@@ -21,10 +22,6 @@ PROBE_BATCHES = 3
 #: LoadGen prepares its queries from the expectation and gives up where they run out, so the probe
 #: errs on the side of more: rates are raised and latencies lowered by this share.
 SLACK = 0.15
-
-
-class BoundUnattainable(Exception):
-    """The device can't keep Server's latency bound at any rate; the message says by how much."""
 
 
 class Probe:

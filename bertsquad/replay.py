@@ -6,7 +6,13 @@ latencies are replayed on a clock that only the replayed function moves.
 """
 
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any
+
+import numpy as np
+
+from bertsquad import loadgen
+from bertsquad.results import Result
 
 _now = 0.0
 
@@ -33,3 +39,14 @@ def replay(benchmark: Any, seconds: Sequence[float]) -> None:
         _now = 0.0
 
     benchmark.pedantic(one_round, setup=rewind, rounds=len(seconds), iterations=1)
+
+
+def query_seconds(result: Result) -> list[float]:
+    """What pytest-benchmark shall take for its rounds, in seconds.
+
+    Offline and Server: one round whose rate is LoadGen's; the others: one round a query.
+    """
+    if result.qps is not None:
+        return [1.0 / result.qps]
+    latencies = np.load(Path(result.run_dir) / loadgen.LATENCIES, allow_pickle=False)
+    return [float(latency) / 1e9 for latency in latencies]

@@ -1,4 +1,4 @@
-"""SQuAD v1.1: the data sets, their JSON, and the official score.
+"""SQuAD v1.1: its JSON, and the official score.
 
 `score` follows SQuAD's `evaluate-v1.1.py` digit for digit.
 """
@@ -12,31 +12,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bertsquad.errors import SuiteError
-from bertsquad.rules import SAMPLES
-
-
-@dataclass(frozen=True)
-class DatasetEntry:
-    """A data set that the suite knows: its file in the registry and how much of it is a quick run.
-
-    `quick_samples` is the number of windows that `--rules quick` takes, None for all of them;
-    `samples` is the number in all (for estimates; the features say what is really there).
-    """
-
-    name: str
-    file: str
-    quick_samples: int | None
-    samples: int
-    description: str
-
-
-DATASETS = {
-    entry.name: entry
-    for entry in (
-        DatasetEntry("squad", "dev-v1.1.json", 20, SAMPLES, "SQuAD v1.1 dev set, 10,570 questions"),
-        DatasetEntry("pocket", "pocket/pocket-v1.1.json", None, 494, "470 questions, bundled"),
-    )
-}
 
 
 @dataclass(frozen=True)

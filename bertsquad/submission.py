@@ -15,29 +15,24 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from bertsquad import assets, compliance, loadgen
+from bertsquad import assets, compliance, datasets, loadgen
 from bertsquad.errors import SuiteError
-from bertsquad.evidence import (
-    Chosen,
-    Evidence,
-    Refused,
-    choose,
-    find_evidence,
-    mixed_up,
-    objections,
-)
-from bertsquad.harness import Harness
+from bertsquad.evidence import Chosen, Evidence, Refused, choose, find_evidence, mixed_up, refusals
+from bertsquad.judgement import Verdict
 from bertsquad.loadgen import SCENARIOS
-from bertsquad.options import Options
 from bertsquad.results import PASSED, RESULT, Result
-from bertsquad.rules import CATEGORIES, CLOSED_MODELS, EDGE_SCENARIOS, Category
-from bertsquad.squad import DATASETS, Score
+from bertsquad.rules import CATEGORIES, EDGE_SCENARIOS, TEST01, Category
+from bertsquad.squad import Score
 from bertsquad.system import Answers, read_answers, system_description
 
 #: The accuracy log is cut to this many bytes from its beginning and as many from its end.
 CUT_BYTES = 4096
 #: The file that marks a tree of shortened runs.
 SHORTENED = "SHORTENED-NOT-FOR-SUBMISSION.txt"
+_NOT_A_RESULT = (
+    "Made from shortened runs by `python -m bertsquad submission --shortened`, to test the "
+    "command. Nothing in this tree is an MLPerf result and none of it may be submitted."
+)
 
 
 def submit(
@@ -56,14 +51,8 @@ def submit(
     evidence = find_evidence(folders)
     answers = read_answers(answers_file)
     chosen = choose(evidence, answers.division, session)
-    reasons = [why for one in chosen.values() for why in objections(one, shortened)]
+    reasons = [why for one in chosen.values() for why in refusals(one, answers.division, shortened)]
     reasons += mixed_up(chosen)
-    model = next(iter(chosen.values())).result.model
-    if answers.division == "closed" and model not in CLOSED_MODELS:
-        reasons.append(
-            f"{answers_file}: the closed division takes {' and '.join(CLOSED_MODELS)} only, not "
-            f'{model}: set division = "open"'
-        )
     if reasons:
         raise Refused(reasons)
     scores = {scenario: _score(chosen[scenario, "accuracy"]) for scenario in EDGE_SCENARIOS}
@@ -75,15 +64,17 @@ def submit(
             f"{accuracy.file(loadgen.ACCURACY)}: F1 is {accuracy.result.f1}, under closed's "
             f'{CATEGORIES[0].f1_target:.5f}: set division = "open", or use a better model'
         )
-    if answers.division == "closed":
-        for scenario in EDGE_SCENARIOS:
-            verdict = _audit(chosen, scenario).verdict
-            if verdict.word != PASSED:
-                log = chosen[scenario, "compliance"].file(loadgen.ACCURACY)
-                reasons.append(f"{log}: {verdict.reason}: run the three cases again")
+    audits = {
+        scenario: _audit(chosen, scenario).verdict
+        for scenario in (EDGE_SCENARIOS if answers.division == "closed" else ())
+    }
+    for scenario, verdict in audits.items():
+        if verdict.word != PASSED:
+            log = chosen[scenario, "compliance"].file(loadgen.ACCURACY)
+            reasons.append(f"{log}: {verdict.reason}: run the three cases again")
     if reasons:
         raise Refused(reasons)
-    return _write(tree, answers, chosen, scores, fitting or [CATEGORIES[0]], shortened)
+    return _write(tree, answers, chosen, scores, audits, fitting or [CATEGORIES[0]], shortened)
 
 
 def categories(division: str, scores: Mapping[str, Score]) -> list[Category]:
@@ -94,13 +85,11 @@ def categories(division: str, scores: Mapping[str, Score]) -> list[Category]:
 
 
 def _score(accuracy: Evidence) -> Score:
-    harness = Harness(Options())
     result = accuracy.result
-    data = harness.data(result.dataset)
-    expected = assets.registry()[DATASETS[result.dataset].file].checksum
-    if result.provenance.get("dataset_checksum") != expected:
+    data = datasets.load(result.dataset)
+    if result.provenance.get("dataset_checksum") != data.checksum:
         raise SuiteError(f"{accuracy.file(RESULT)}: made on another version of {result.dataset}")
-    return harness.score(data, accuracy.folder, result.sample_count)
+    return datasets.score(data, accuracy.folder, result.sample_count)
 
 
 def _wrong_scores(chosen: Chosen, scores: Mapping[str, Score]) -> Iterator[str]:
@@ -118,6 +107,7 @@ def _write(
     answers: Answers,
     chosen: Chosen,
     scores: Mapping[str, Score],
+    audits: Mapping[str, Verdict],
     fitting: Sequence[Category],
     shortened: bool,
 ) -> list[Path]:
@@ -128,6 +118,8 @@ def _write(
         home = root / answers.division / answers.submitter
         first = next(iter(chosen.values())).result
         description = system_description(answers, first)
+        if shortened:
+            description["sw_notes"] += f"; {_NOT_A_RESULT}"
         _write_json(home / "systems" / f"{answers.system}.json", description)
         _copy_source(home / "src")
         written = []
@@ -136,14 +128,15 @@ def _write(
             for scenario in EDGE_SCENARIOS:
                 folder = benchmark / SCENARIOS[scenario].loadgen_name
                 _write_scenario(folder, answers, chosen, scenario, scores[scenario])
+                if shortened:
+                    _write_text(folder / "README.md", f"{_NOT_A_RESULT}\n")
+                if scenario in audits:
+                    _write_audit(
+                        folder / TEST01.name, chosen[scenario, "compliance"], audits[scenario]
+                    )
             written.append(tree / benchmark.relative_to(root))
         if shortened:
-            _write_text(
-                root / SHORTENED,
-                "Made from shortened runs by `python -m bertsquad submission --shortened`, to "
-                "test the command.\nNothing in this tree is an MLPerf result and none of it may "
-                "be submitted.\n",
-            )
+            _write_text(root / SHORTENED, f"{_NOT_A_RESULT}\n")
         shutil.move(root, tree)
     return written
 
@@ -161,23 +154,26 @@ def _write_scenario(
 ) -> None:
     performance, accuracy = chosen[scenario, "performance"], chosen[scenario, "accuracy"]
     result = performance.result
-    weights = {"fp32": "fp32", "bf16": "bf16", "fp16": "fp16", "int8": "int8"}[result.precision]
     _write_json(
         folder / "measurements.json",
-        {"input_data_types": "int64", "weight_data_types": weights, **answers.measurements},
+        {
+            "input_data_types": result.provenance["model_input_type"],
+            "weight_data_types": result.precision,
+            **answers.measurements,
+        },
     )
     _write_text(folder / "user.conf", user_conf(result))
     _write_text(folder / "README.md", _readme(result, accuracy.result))
     _copy_logs(performance, folder / "performance" / "run_1")
     _copy_logs(accuracy, folder / "accuracy")
     _write_accuracy(folder / "accuracy", accuracy.file(loadgen.ACCURACY), score)
-    if answers.division == "closed":
-        audit, audited = folder / "TEST01", chosen[scenario, "compliance"]
-        verdict = _audit(chosen, scenario).verdict
-        _copy_logs(audited, audit / "performance" / "run_1")
-        _cut(audited.file(loadgen.ACCURACY), audit / "accuracy" / loadgen.ACCURACY)
-        for name in ("verify_accuracy.txt", "verify_performance.txt"):
-            _write_text(audit / name, f"{verdict.reason}\nTEST PASS\n")
+
+
+def _write_audit(folder: Path, audited: Evidence, verdict: Verdict) -> None:
+    _copy_logs(audited, folder / "performance" / "run_1")
+    _cut(audited.file(loadgen.ACCURACY), folder / "accuracy" / loadgen.ACCURACY)
+    for name in ("verify_accuracy.txt", "verify_performance.txt"):
+        _write_text(folder / name, f"{verdict.reason}\nTEST PASS\n")
 
 
 def user_conf(result: Result) -> str:
@@ -198,7 +194,8 @@ def _readme(performance: Result, accuracy: Result) -> str:
         f"# {SCENARIOS[performance.scenario].loadgen_name}: {performance.model} on "
         f"{performance.device}, {performance.precision}\n\n"
         f"Made with bertsquad {performance.provenance['suite_version']}, revision "
-        f"{performance.provenance['git_revision']}, whose source is in `src/`; {versions}.\n\n"
+        f"{performance.provenance['git_revision']}, whose source (but not the bundled model) is in "
+        f"`src/`; {versions}.\n\n"
         "Install it as its README says, then repeat the runs:\n\n"
         "```sh\n" + "\n".join(dict.fromkeys(commands)) + "\n```\n\n"
         f"Model {performance.provenance['model_file']}, checksum "
@@ -231,12 +228,15 @@ def _copy_logs(evidence: Evidence, to: Path) -> None:
 
 
 def _copy_source(to: Path) -> None:
-    """The suite's own source: the package, and the suite around it where this is a checkout."""
+    """The suite's own source, from the clone it runs in; the bundled model is left out."""
     to.mkdir(parents=True)
     root = assets.PACKAGE.parent
-    sources = [*assets.PACKAGE.glob("*.py"), *root.glob("benchmarks/*.py")]
-    names = ("conftest.py", "pytest.ini", "pyproject.toml", "data_registry.txt", "LICENSE")
-    sources += [root / name for name in names if (root / name).is_file()]
+    sources = list(assets.PACKAGE.glob("*.py"))
+    if (root / "data_registry.txt").is_file():  # a clone, and no site-packages
+        sources += root.glob("benchmarks/*.py")
+        sources += (path for path in assets.PACKAGE.glob("pocket/*") if path.suffix != ".onnx")
+        names = "conftest.py pytest.ini pyproject.toml data_registry.txt LICENSE README.md"
+        sources += (root / name for name in names.split())
     for source in sources:
         target = to / source.relative_to(root)
         target.parent.mkdir(parents=True, exist_ok=True)

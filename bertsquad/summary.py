@@ -5,9 +5,9 @@ from typing import Any
 
 from bertsquad import assets, machine
 from bertsquad.cases import Case, collect
+from bertsquad.datasets import DATASETS
 from bertsquad.estimates import estimate_s
 from bertsquad.options import Options
-from bertsquad.squad import DATASETS
 
 COLUMNS = (
     "case",
@@ -19,6 +19,8 @@ COLUMNS = (
     "provider",
     "verdict",
 )
+
+_PADDED = "run padded to its fixed length, which costs more than twice the work"
 
 Row = Mapping[str, Any]
 
@@ -62,11 +64,14 @@ def remarks(results: Sequence[Row]) -> list[str]:
     """Below the table: why a result is no plain success, one line each."""
     lines = []
     for result in results:
-        if result["mode"] == "performance" and not result["loadgen_valid"]:
-            reasons = "; ".join(result["invalid_reasons"])
-            lines.append(f"{result['case']}: INVALID: {reasons}")
-        elif result["verdict"] != "passed" or result["f1_upper_bound"] is not None:
+        if (
+            result["verdict"] != "passed"
+            or result["f1_upper_bound"] is not None
+            or result["loadgen_valid"] is False
+        ):
             lines.append(f"{result['case']}: {result['reason']}")
+    padded = {r["model"] for r in results if "padded" in r["provenance"]["model_preparation"]}
+    lines += [f"{model}: {_PADDED}" for model in sorted(padded)]
     if results and not all(result["mlperf_valid"] for result in results):
         lines.append("Not valid MLPerf results: see invalid_reasons in each result.json.")
     return lines

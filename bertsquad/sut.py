@@ -23,7 +23,6 @@ from bertsquad.features import Features
 #: A pause before each empty response after an error: LoadGen can't be stopped, and would spin.
 _PAUSE_S = 0.05
 
-Progress = Callable[[int], None]
 Failing = Callable[[BaseException], None]
 
 
@@ -53,24 +52,19 @@ class Sut:
     """Answers the queries of one run by calling `answer(samples)`, in the way of its scenario.
 
     `latencies_ns` collects what one query (in Server and Offline: one sample) took from its issue
-    to its completion, by this side's clock; `batches` the (samples, padded tokens) of each batch.
+    to its completion, by this side's clock.
     """
 
-    def __init__(
-        self, engine: Engine, features: Features, progress: Progress, failing: Failing
-    ) -> None:
-        """`progress` is told the samples done, `failing` the first error, as they come."""
+    def __init__(self, engine: Engine, features: Features, failing: Failing) -> None:
+        """`failing` is told the first error when it comes."""
         self._engine = engine
         self._features = features
-        self._progress = progress
         self._failing = failing
-        self._done = 0
         self._lock = threading.Lock()
         self._issued_ns: dict[int, int] = {}  # outstanding samples, by LoadGen's id
         self._lengths = effective_lengths(engine, features)
         self.error: BaseException | None = None
         self.latencies_ns = array("q")
-        self.batches: list[tuple[int, int]] = []
         self.handle = lg.ConstructSUT(self._receive, self._flush)
 
     def close(self) -> None:
@@ -123,9 +117,6 @@ class Sut:
             issued = [self._issued_ns.pop(sample.id) for sample in batch]
         completed = time.perf_counter_ns()
         lg.QuerySamplesComplete(responses)
-        self.batches.append((len(batch), len(batch) * int(self._lengths[samples].max())))
-        self._done += len(batch)
-        self._progress(self._done)
         return min(issued), completed
 
 
@@ -156,13 +147,12 @@ class ServerSut(Sut):
         self,
         engine: Engine,
         features: Features,
-        progress: Progress,
         failing: Failing,
         cost: batching.Cost,
         bound_s: float,
     ) -> None:
         """`cost` and the latency bound `bound_s` are what the batcher plans with."""
-        super().__init__(engine, features, progress, failing)
+        super().__init__(engine, features, failing)
         self._cost = cost
         self._bound_s = bound_s
         self._waiting: deque[tuple[Any, float]] = deque()

@@ -118,7 +118,10 @@ class Answers:
 def read_answers(path: Path) -> Answers:
     """Read the TOML file, or write it where there is none and say so by SuiteError."""
     if not path.exists():
-        path.write_text(_TEMPLATE, encoding="utf-8")
+        try:
+            path.write_text(_TEMPLATE, encoding="utf-8")
+        except OSError as error:
+            raise SuiteError(f"{path} can't be written: {error.strerror}") from error
         raise SuiteError(
             f"{path} was written: fill in what it asks for, then run this command again"
         )
@@ -145,9 +148,16 @@ def read_answers(path: Path) -> Answers:
                 f"allowed, not {texts[key]!r}"
             )
     described = document.get("system_description", {})
+    measured_texts = document.get("measurements", {})
+    for name, table in (("system_description", described), ("measurements", measured_texts)):
+        if not isinstance(table, dict):
+            raise SuiteError(f"{path}: {name} must be a table, as in the file first written")
     strangers = sorted(set(described) - set(_SYSTEM_KEYS))
     if strangers:
         raise SuiteError(f"{path}: system_description has no key {strangers[0]!r}")
+    fixed = sorted(set(described) & {"division", "submitter", "status", "system_type"})
+    if fixed:
+        raise SuiteError(f"{path}: {fixed[0]} doesn't belong into system_description")
     measured = {"retraining", "starting_weights_filename", "weight_transformations"}
     return Answers(
         **texts,
@@ -156,7 +166,7 @@ def read_answers(path: Path) -> Answers:
             for key, value in described.items()
         },
         measurements={
-            key: _filled(path, f"measurements.{key}", document.get("measurements", {}).get(key))
+            key: _filled(path, f"measurements.{key}", measured_texts.get(key))
             for key in sorted(measured)
         },
     )
@@ -181,7 +191,9 @@ def system_description(answers: Answers, result: Result) -> dict[str, str]:
         "number_of_nodes": "1",
         "host_processor_model_name": provenance["cpu"],
         "host_processors_per_node": str(provenance["sockets"]),
-        "host_processor_core_count": str(provenance["cores"] // provenance["sockets"] or 1),
+        "host_processor_core_count": str(
+            provenance["physical_cores"] // provenance["sockets"] or 1
+        ),
         "host_memory_capacity": f"{provenance['memory_bytes'] / 2**30:.0f} GiB",
         "accelerators_per_node": str(len(gpus)),
         "accelerator_model_name": gpus[0] if gpus else "N/A",

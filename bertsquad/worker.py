@@ -21,7 +21,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bertsquad.errors import SuiteError, Unavailable
+from bertsquad import errors
+from bertsquad.errors import SuiteError
 from bertsquad.loadgen import Request
 
 #: How long a child may go on after it said that a callback failed, in seconds.
@@ -50,13 +51,16 @@ class Setup:
 DEVICES_ASKED = "devices"
 
 
-def probe_devices() -> dict[str, str | None]:
-    """For each device why it can't run a small model here, None if it can, tried in a child."""
+def try_devices() -> Event:
+    """What devices this machine has, tried in a child.
+
+    `reasons` says for each why it can't run a small model (None if it can), `precisions` what
+    those that can calculate in.
+    """
     with tempfile.TemporaryDirectory() as folder:
         worker = Worker(None, Path(folder) / "worker.log")
         worker.close()
-    reasons: dict[str, str | None] = worker.ready["reasons"]
-    return reasons
+    return worker.ready
 
 
 class WorkerDied(SuiteError):
@@ -175,10 +179,9 @@ class Worker:
             kind = event["event"]
             if kind == "done":
                 return event
-            if kind == "unavailable":
-                raise Unavailable(event["message"])
-            if kind == "error":
-                raise SuiteError(event["message"])
+            if kind == "raised":
+                raised: type[SuiteError] = getattr(errors, event["kind"])
+                raise raised(event["message"])
             if kind == "failing":
                 failing = event["message"]
                 deadline = min(deadline or float("inf"), time.monotonic() + GRACE_S)

@@ -88,11 +88,8 @@ def test_a_users_model_is_a_case_like_any_other(tmp_path: Path) -> None:
 
 def test_two_files_of_one_name_are_never_taken_for_each_other(tmp_path: Path) -> None:
     models = tuple(find(str(own_model(tmp_path / folder))) for folder in ("old", "new"))
-    try:
-        found = collect(Options(models=models, datasets=("pocket",), devices=("cpu",)))
-    except SuiteError:
-        return
-    assert len({case.session for case in found}) == 2
+    with pytest.raises(SuiteError, match="rename a file"):
+        collect(Options(models=models, datasets=("pocket",), devices=("cpu",)))
 
 
 @pytest.mark.parametrize(
@@ -103,10 +100,25 @@ def test_two_files_of_one_name_are_never_taken_for_each_other(tmp_path: Path) ->
         (Options(datasets=("squad",)), {"dataset"}),
         (Options(devices=("cuda",)), {"device"}),
         (Options(precisions=("fp32",), dataset_size=20), set()),
+        (Options(precisions=("bf16",)), {"device"}),
     ],
 )
 def test_only_what_was_named_is_asked_for(options: Options, named: set[str]) -> None:
-    assert {what for what in ("model", "dataset", "device") if is_named(what, options)} == named
+    case = collect(options)[0]
+    subjects = ("model", "dataset", "device")
+    assert {what for what in subjects if is_named(what, case, options)} == named
+
+
+def test_a_named_device_that_cannot_run_a_models_precision_is_refused() -> None:
+    quantised = Options(models=(find("bert_large_int8"),), devices=("cuda",))
+    with pytest.raises(SuiteError, match="cuda can't calculate in int8"):
+        collect(quantised)
+
+
+def test_a_file_may_not_have_the_name_of_a_model_of_mlperfs(tmp_path: Path) -> None:
+    (tmp_path / "bert_large.onnx").touch()
+    with pytest.raises(SuiteError, match="rename the file"):
+        find(str(tmp_path / "bert_large.onnx"))
 
 
 @pytest.mark.parametrize(

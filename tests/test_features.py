@@ -26,7 +26,7 @@ from shared_data import (
     vocabulary,
 )
 
-from bertsquad import features, harness
+from bertsquad import datasets, features
 from bertsquad.features import Features
 from bertsquad.squad import Dataset, Question
 from bertsquad.tokenization import context_words
@@ -432,10 +432,10 @@ def test_the_bundled_data_set_has_windows_for_all_its_questions() -> None:
 def test_a_damaged_cache_is_built_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("BERTSQUAD_CACHE", str(tmp_path))
     wanted = (pocket(), vocabulary(), POCKET_FILE, VOCABULARY_FILE)
-    first, path = harness.cached_features(*wanted)
+    first, path = datasets.cached_features(*wanted)
     whole = path.read_bytes()
     path.write_bytes(whole[: len(whole) // 2])
-    again, same_path = harness.cached_features(*wanted)
+    again, same_path = datasets.cached_features(*wanted)
     assert same_path == path
     assert same(first, again)
     assert same(features.load(path), first)

@@ -183,7 +183,7 @@ def test_the_line_that_loadgen_itself_would_follow_is_followed(
     own.FromConfig(path, "bert", "Server", 2)
     assert own.server_target_qps == expected
     asked = Request("server", "performance", "quick", "", 9, user_conf=path)
-    assert loadgen.given_targets(asked) == Targets(expected, None, "user-conf")
+    assert loadgen.given_targets(asked) == Targets(expected, 130.0, "user-conf")
 
 
 def test_the_server_bound_is_mlperfs_unless_the_user_gave_one(tmp_path: Path) -> None:
@@ -251,15 +251,18 @@ def test_a_value_that_is_no_number_loadgen_reads_is_named(tmp_path: Path, line: 
 
 
 @pytest.mark.parametrize("equals", ["=", " =", "= "])
-def test_a_line_without_blanks_is_refused_or_followed(tmp_path: Path, equals: str) -> None:
+def test_a_line_without_blanks_which_loadgen_would_pass_over_is_refused(
+    tmp_path: Path, equals: str
+) -> None:
     path = conf(tmp_path, f"bert.Offline.min_query_count{equals}77")
-    try:
+    with pytest.raises(SuiteError, match="line 1"):
         loadgen.read_user_conf(Path(path))
-    except SuiteError as error:
-        assert "line 1" in str(error)
-        return
-    made = loadgen.settings(request(samples=9, user_conf=path), None)
-    assert made.min_query_count == 77
+
+
+def test_a_key_that_loadgen_does_not_know_is_named(tmp_path: Path) -> None:
+    path = conf(tmp_path, "bert.Offline.target_qp = 5")
+    with pytest.raises(SuiteError, match="line 1: LoadGen knows no key 'target_qp'"):
+        loadgen.read_user_conf(Path(path))
 
 
 def test_a_user_conf_that_cannot_be_read_is_named(tmp_path: Path) -> None:

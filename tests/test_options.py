@@ -90,7 +90,7 @@ def test_a_users_model_is_called_by_its_stem_in_lower_case(tmp_path: Path) -> No
     file = tmp_path / "My Fine-tuned.v2.onnx"
     file.touch()
     model = PARSERS["--model"](str(file))
-    assert (model.name, model.path) == ("my_fine_tuned.v2", file)  # type: ignore[attr-defined]
+    assert (model.name, model.path) == ("my_fine-tuned.v2", file)  # type: ignore[attr-defined]
 
 
 @pytest.mark.parametrize("name", ["nowhere.onnx", "bert_huge", "", "model.pb"])

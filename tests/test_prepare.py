@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import onnx
+import onnx.numpy_helper
 import onnxruntime as ort
 import pytest
 import tiny
@@ -13,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from bertsquad.engines import check_precision
 from bertsquad.errors import SuiteError
 from bertsquad.prepare import Feed, Prepared, inspect, prepare
 
@@ -288,7 +290,8 @@ def test_the_stand_in_is_relaxed_and_proven(standins: Path, name: str) -> None:
     prepared = prepare(path, name, Runs())
     assert prepared.signature.length is None
     assert prepared.note == "sequence axis opened (was 384), logits proven equal"
-    assert prepared.signature.quantised == (name == "fakequant")
+    products = prepared.signature.products
+    assert prepared.signature.quantised == (products if name == "fakequant" else 0)
     padded = Prepared(path, inspect(path), "")
     full = answer(padded, three(70, padded_to=384))[:, :70]
     assert answer(prepared, three(70)) == pytest.approx(full, abs=1e-3)
@@ -299,3 +302,17 @@ def test_the_hardwired_stand_in_is_padded_and_said_so(standins: Path) -> None:
     prepared = prepare(path, "hardwired", Runs())
     assert (prepared.path, prepared.signature.length) == (path, 384)
     assert prepared.note == "needs 384 tokens always, so every sample is padded"
+
+
+def test_products_in_half_precision_are_counted_and_refused_as_fp32(tmp_path: Path) -> None:
+    path = tiny.model(tmp_path / "a.onnx")
+    model = onnx.load(path)
+    (product,) = (node for node in model.graph.node if node.op_type == "MatMul")
+    (weight,) = (w for w in model.graph.initializer if w.name in product.input)
+    half = onnx.numpy_helper.to_array(weight).astype(np.float16)
+    weight.CopyFrom(onnx.numpy_helper.from_array(half, weight.name))
+    onnx.save(model, path)
+    signature = inspect(path)
+    assert (signature.products, signature.half) == (1, 1)
+    with pytest.raises(SuiteError, match="1 of 1 matrix products in half precision"):
+        check_precision(signature, path, "fp32")

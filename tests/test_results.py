@@ -9,30 +9,28 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bertsquad.results import (
-    FAILED,
-    NO_TARGET,
-    PASSED,
-    RESULT,
-    UNDECIDED,
-    Result,
+from bertsquad.errors import SuiteError
+from bertsquad.judgement import (
     judge_f1,
     judge_performance,
-    mlperf_objections,
+    objections,
     student_t_cdf,
     student_t_quantile,
     upper_bound,
 )
+from bertsquad.loadgen import Run
+from bertsquad.results import FAILED, NO_TARGET, PASSED, RESULT, UNDECIDED, Result, load
+from bertsquad.rules import SEEDS
 
 WHAT = "minilm on pocket, cpu, fp32"
 
 #: A full SQuAD run of MLPerf's model under its rules.
 OFFICIAL = Result(
-    case="bert_large-squad-server-cpu-fp32",
+    case="bert_large-squad-offline-cpu-fp32",
     mode="performance",
     model="bert_large",
     dataset="squad",
-    scenario="server",
+    scenario="offline",
     device="cpu",
     precision="fp32",
     rules="mlperf",
@@ -43,6 +41,7 @@ OFFICIAL = Result(
     verdict=PASSED,
     reason="",
     run_time_s=600.0,
+    provenance={"model_checksum": "819b25b19cd8e59080c10892689750ca"},
 )
 
 #: Critical values of Student's t, one-sided, from NIST's e-Handbook, 1.3.6.7.2.
@@ -156,31 +155,93 @@ def test_only_mlperf_rules_fail_an_invalid_run(rules: str, valid: bool, word: st
         assert part in verdict.reason
 
 
+def official_log(**changes: object) -> Run:
+    """What LoadGen logs of a run that MLPerf would accept, as OFFICIAL's."""
+    values: dict[str, object] = {
+        **SEEDS,
+        "effective_scenario": "Offline",
+        "effective_test_mode": "PerformanceOnly",
+        "result_validity": "VALID",
+        "effective_min_duration_ms": 600_000,
+        "effective_performance_sample_count": 10_833,
+        "effective_accuracy_sample_count": 10_833,
+        "effective_samples_per_query": 10_833,
+    }
+    return Run(Path("run"), values | changes, ())
+
+
 def test_nothing_is_said_against_a_whole_run_under_mlperfs_rules() -> None:
-    assert mlperf_objections(OFFICIAL, 130.0) == []
-    assert mlperf_objections(replace(OFFICIAL, scenario="offline"), None) == []
+    assert list(objections(OFFICIAL, official_log())) == []
+    single = replace(OFFICIAL, scenario="singlestream")
+    log = official_log(effective_scenario="SingleStream", effective_samples_per_query=1)
+    assert list(objections(single, log)) == []
+    accuracy = replace(OFFICIAL, mode="accuracy", f1_target=89.96526)
+    assert list(objections(accuracy, official_log(effective_test_mode="AccuracyOnly"))) == []
 
 
 @pytest.mark.parametrize(
-    ("changed", "bound_ms", "objection"),
+    ("changed", "logged", "kind", "reason"),
     [
-        ({"rules": "quick"}, 130.0, "--rules quick"),
-        ({"model": "minilm"}, 130.0, "minilm is not MLPerf's model"),
-        ({"dataset": "pocket", "sample_count": 20}, 130.0, "run on pocket"),
-        ({"sample_count": 10_832}, 130.0, "a subset"),
-        ({}, 200.0, "latency bound 200 ms instead of 130 ms"),
+        ({"rules": "quick"}, {}, "size", "--rules quick"),
+        ({"model": "minilm"}, {}, "division", "minilm is not MLPerf's model"),
+        ({"dataset": "pocket"}, {}, "size", "run on pocket"),
+        ({"scenario": "server"}, {"effective_scenario": "Server"}, "size", "no Server scenario"),
+        ({"provenance": {"model_checksum": "0"}}, {}, "division", "checksum 0 isn't MLPerf's"),
+        ({}, {"effective_min_duration_ms": 3000}, "size", "3000 ms, not 600000"),
+        ({}, {"effective_performance_sample_count": 20}, "size", "fewer than 10833"),
+        ({}, {"result_validity": "INVALID"}, "size", "INVALID"),
+        ({}, {"effective_schedule_rng_seed": 7}, "log", "effective_schedule_rng_seed is 7"),
+        ({}, {"effective_test_mode": "AccuracyOnly"}, "log", "effective_test_mode"),
+        ({}, {"effective_scenario": "Server"}, "log", "effective_scenario is Server"),
+        (
+            {},
+            {"effective_samples_per_query": 64},
+            "size",
+            "its query has fewer",
+        ),
+        (
+            {"mode": "accuracy"},
+            {"effective_test_mode": "AccuracyOnly", "effective_accuracy_sample_count": 20},
+            "size",
+            "20 samples were answered",
+        ),
+        (
+            {"mode": "accuracy", "f1_target": 50.0},
+            {"effective_test_mode": "AccuracyOnly"},
+            "division",
+            "F1 target 50.000",
+        ),
     ],
 )
 def test_what_mlperf_would_object_to_is_said(
-    changed: dict[str, Any], bound_ms: float, objection: str
+    changed: dict[str, Any], logged: dict[str, object], kind: str, reason: str
 ) -> None:
-    (found,) = mlperf_objections(replace(OFFICIAL, **changed), bound_ms)
-    assert objection in found
+    (found,) = objections(replace(OFFICIAL, **changed), official_log(**logged))
+    assert found.kind == kind
+    assert reason in found.reason
 
 
-def test_mlperf_would_object_to_a_lower_target_than_its_own() -> None:
-    easy = replace(OFFICIAL, mode="accuracy", scenario="offline", f1=60.0, f1_target=50.0)
-    assert mlperf_objections(easy, None) != []
+def test_an_error_in_the_log_is_an_objection() -> None:
+    log = replace(official_log(), errors=("LoadGen: it broke",))
+    assert [found.kind for found in objections(OFFICIAL, log)] == ["log", "size"]
+
+
+def test_a_result_is_read_back_or_named(tmp_path: Path) -> None:
+    result = replace(OFFICIAL, run_dir=str(tmp_path))
+    with pytest.raises(SuiteError, match=r"result\.json can't be read"):
+        load(tmp_path)
+    result.save()
+    assert load(tmp_path) == result
+    whole = (tmp_path / RESULT).read_text(encoding="utf-8")
+    for text, complaint in (
+        (whole.replace('"schema_version": 1', '"schema_version": 99'), "schema version 99"),
+        (whole[:100], "not a whole result"),
+        (whole.replace('"case"', '"kase"'), "not a whole result"),
+        ("[]", "not a whole result"),
+    ):
+        (tmp_path / RESULT).write_text(text, encoding="utf-8")
+        with pytest.raises(SuiteError, match=complaint):
+            load(tmp_path)
 
 
 def test_only_a_failed_result_has_a_failure() -> None:

@@ -7,8 +7,9 @@ import pytest
 from shared_data import POCKET_FILE, dev_set, needs_dev_set, pocket_features
 
 from bertsquad import squad
+from bertsquad.datasets import DATASETS
 from bertsquad.errors import SuiteError
-from bertsquad.squad import DATASETS, Question
+from bertsquad.squad import Question
 
 
 @pytest.mark.parametrize(

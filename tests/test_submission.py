@@ -8,13 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from bertsquad import loadgen, models, submission
+from bertsquad import judgement, loadgen, models, submission
 from bertsquad.cases import Case
 from bertsquad.errors import SuiteError
-from bertsquad.evidence import Refused, find_evidence, objections
+from bertsquad.evidence import Refused, find_evidence, refusals
 from bertsquad.harness import Harness
 from bertsquad.options import Options
-from bertsquad.rules import CATEGORIES, SEEDS, TEST01
+from bertsquad.rules import CATEGORIES, SEEDS, TEST01, Category
 from bertsquad.system import read_answers
 
 SCENARIOS = ("offline", "singlestream")
@@ -88,8 +88,10 @@ def test_shortened_runs_make_a_marked_open_tree(runs: Path, answers: Path, tmp_p
     made = submission.submit([runs], answers, tree, shortened=True)
     home = tree / "open" / "Acme"
     assert home / "results" / "two_cores" / "bert-99" in made
-    assert "may\nbe submitted" not in (tree / submission.SHORTENED).read_text()
-    assert "none of it may be submitted" in (tree / submission.SHORTENED).read_text()
+    marks = [tree / submission.SHORTENED, *tree.rglob("results/**/README.md")]
+    assert len(marks) == 1 + 2 * len(made)
+    for mark in (*marks, home / "systems" / "two_cores.json"):
+        assert "none of it may be submitted" in mark.read_text()
     assert (home / "src" / "bertsquad" / "loadgen.py").is_file()
     for name in ("SingleStream", "Offline"):
         scenario = home / "results" / "two_cores" / "bert-99" / name
@@ -154,21 +156,23 @@ def test_short_runs_are_refused_with_file_and_cure(
     runs: Path, answers: Path, tmp_path: Path
 ) -> None:
     said = "\n".join(reasons(runs, answers, tmp_path / "tree"))
-    assert str(folder(runs, "performance", "offline") / loadgen.DETAIL) in said
-    for part in ("--rules quick", "600000", "10833", "made on pocket"):
+    assert str(folder(runs, "performance", "offline") / "result.json") in said
+    for part in ("--rules quick", "run on pocket", "--rules mlperf"):
         assert part in said, part
-    assert "--rules mlperf" in said
 
 
 def test_closed_wants_mlperfs_models(runs: Path, tmp_path: Path) -> None:
     answers = filled_answers(tmp_path / "closed.toml", division="closed")
     said = reasons(runs, answers, tmp_path / "tree", shortened=True)
-    assert any("bert_large" in reason and "open" in reason for reason in said)
+    assert any("minilm is not MLPerf's model" in reason and "open" in reason for reason in said)
 
 
 @pytest.fixture
 def closed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    monkeypatch.setattr(submission, "CLOSED_MODELS", ("minilm",))
+    monkeypatch.setattr(judgement, "CLOSED_MODELS", ("minilm",))
+    easy = (Category("bert-99", 1.0), Category("bert-99.9", 100.0))
+    monkeypatch.setattr(judgement, "CATEGORIES", easy)
+    monkeypatch.setattr(submission, "CATEGORIES", easy)
     yield filled_answers(tmp_path / "closed.toml", division="closed")
 
 
@@ -262,7 +266,7 @@ def test_a_missing_scenario_says_the_command_that_makes_it(
     assert "no performance run of singlestream" in said and "pytest benchmarks" in said
 
 
-def test_a_valid_full_run_has_no_objection(runs: Path) -> None:
+def test_a_valid_full_run_is_not_refused(runs: Path) -> None:
     (evidence,) = find_evidence([folder(runs, "performance", "offline")])
     values = dict(evidence.run.values) | {
         "result_validity": "VALID",
@@ -274,7 +278,21 @@ def test_a_valid_full_run_has_no_objection(runs: Path) -> None:
     whole = dataclasses.replace(
         evidence, result=result, run=dataclasses.replace(evidence.run, values=values)
     )
-    assert list(objections(whole, shortened=False)) == []
+    assert list(refusals(whole, "open", shortened=False)) == []
+    (closed,) = refusals(whole, "closed", shortened=False)
+    assert "open division only" in closed
+
+
+def test_the_same_case_twice_is_not_chosen_from(runs: Path, answers: Path, tmp_path: Path) -> None:
+    twice = tmp_path / "again"
+    shutil.copytree(folder(runs, "accuracy", "offline"), twice)
+    with pytest.raises(SuiteError, match="are the same case"):
+        submission.submit([runs, twice], answers, tmp_path / "tree", shortened=True)
+
+
+def test_a_session_that_is_not_there_is_named(runs: Path, answers: Path, tmp_path: Path) -> None:
+    with pytest.raises(SuiteError, match="minilm-pocket-cpu-fp32"):
+        submission.submit([runs], answers, tmp_path / "tree", session="bert_large-squad-cuda-fp32")
 
 
 def test_targets_are_those_of_the_rules() -> None:
@@ -288,6 +306,8 @@ def test_targets_are_those_of_the_rules() -> None:
         ({"status": "sold"}, "available, preview, rdi"),
         ({"division": "network"}, "open, closed"),
         ({"cooling": " "}, "cooling is empty"),
+        ({"cooling": 'air"\nsystem_type = "datacenter'}, "system_type doesn't belong"),
+        ({"cooling": 'air"\ncolour = "red'}, "no key 'colour'"),
     ],
 )
 def test_bad_answers_are_named(change: dict[str, str], complaint: str, tmp_path: Path) -> None:

@@ -1,0 +1,95 @@
+"""The data sets that the suite knows, and everything that is made of one."""
+
+import contextlib
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from bertsquad import answers, assets, features, loadgen, squad
+from bertsquad.errors import SuiteError
+from bertsquad.features import Features
+from bertsquad.rules import SAMPLES
+from bertsquad.squad import Dataset, Score
+from bertsquad.tokenization import Vocabulary
+
+VOCABULARY = "pocket/vocab.txt"
+
+#: Wraps what may print a progress bar, so that the caller can let it through to the terminal.
+Visible = Callable[[], AbstractContextManager[Any]]
+
+
+@dataclass(frozen=True)
+class DatasetEntry:
+    """A data set that the suite knows: its file in the registry and how much of it is a quick run.
+
+    `quick_samples` is the number of windows that `--rules quick` takes, None for all of them;
+    `samples` is the number in all (for estimates; the features say what is really there).
+    """
+
+    name: str
+    file: str
+    quick_samples: int | None
+    samples: int
+    description: str
+
+
+DATASETS = {
+    entry.name: entry
+    for entry in (
+        DatasetEntry("squad", "dev-v1.1.json", 20, SAMPLES, "SQuAD v1.1 dev set, 10,570 questions"),
+        DatasetEntry("pocket", "pocket/pocket-v1.1.json", None, 494, "470 questions, bundled"),
+    )
+}
+
+
+@dataclass(frozen=True)
+class Data:
+    """A data set with its features, the file they are cached in, and where it came from."""
+
+    dataset: Dataset
+    features: Features
+    vocabulary: Vocabulary
+    features_file: Path
+    file: Path
+    checksum: str
+
+
+def load(name: str, visible: Visible = contextlib.nullcontext) -> Data:
+    """Fetch the data set `name` and build its features, or take both from their caches."""
+    vocabulary_file = assets.fetch(VOCABULARY)
+    with visible():
+        file = assets.fetch(DATASETS[name].file, "dataset", progressbar=True)
+    dataset, vocabulary = squad.load(file), Vocabulary(vocabulary_file)
+    built, path = cached_features(dataset, vocabulary, file, vocabulary_file)
+    checksum = assets.registry()[DATASETS[name].file].checksum
+    return Data(dataset, built, vocabulary, path, file, checksum)
+
+
+def score(data: Data, folder: Path, samples: int) -> Score:
+    """EM and F1 of the accuracy log in `folder`, over the questions that were wholly run.
+
+    Raises SuiteError if the log isn't that of the first `samples` windows.
+    """
+    logits = loadgen.read_accuracy_log(folder)
+    if sorted(logits) != list(range(samples)):
+        raise SuiteError(
+            f"{folder / loadgen.ACCURACY} holds {len(logits)} samples where {samples} were run"
+        )
+    found = answers.find(data.dataset, data.features, data.vocabulary, logits)
+    return squad.score(found, [q for q in data.dataset.questions if q.id in found])
+
+
+def cached_features(
+    dataset: Dataset, vocabulary: Vocabulary, dataset_file: Path, vocabulary_file: Path
+) -> tuple[Features, Path]:
+    """The features from their cache, built there first if need be, by one process at a time."""
+    key = features.cache_key(dataset_file, vocabulary_file)
+    path = assets.cache_folder() / "features" / f"{key}.npz"
+    with assets.lock(path.name):
+        with contextlib.suppress(ValueError):
+            return features.load(path), path
+        built = features.build(dataset, vocabulary)
+        features.save(built, path)
+    return built, path
