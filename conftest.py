@@ -10,9 +10,9 @@ import pytest
 from bertsquad import cases, options, summary
 from bertsquad.errors import BoundUnattainable, SuiteError, Unavailable
 from bertsquad.harness import Harness, RunCase
-from bertsquad.loadgen import SCENARIOS
+from bertsquad.loadgen import MODES, SCENARIOS
 from bertsquad.options import Options
-from bertsquad.results import Result, flat_properties
+from bertsquad.results import FAILED, Result, flat_properties
 
 OPTIONS = pytest.StashKey[Options]()
 #: The result of an item's case, as `Result.as_dict()`; reports carry it to the summary.
@@ -140,6 +140,10 @@ def _case(item: pytest.Item) -> cases.Case | None:
     return case if isinstance(case, cases.Case) else None
 
 
+def _mode(item: pytest.Item) -> str:
+    return next(mode for mode in MODES if item.get_closest_marker(mode))
+
+
 def _is_parallel(config: pytest.Config) -> bool:
     return hasattr(config, "workerinput") or bool(getattr(config.option, "numprocesses", None))
 
@@ -148,8 +152,14 @@ def _is_parallel(config: pytest.Config) -> bool:
 def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
     outcome: Any = yield
     report = outcome.get_result()
-    if report.when == "call" and RESULT in item.stash:
+    case = _case(item)
+    if case is None or report.when != "call":
+        return
+    if RESULT in item.stash:
         report.bertsquad = item.stash[RESULT]
+    elif report.failed:
+        mode, reason = _mode(item), str(report.longrepr)
+        report.bertsquad = {"case": case.id, "mode": mode, "verdict": FAILED, "reason": reason}
 
 
 def pytest_report_header(config: pytest.Config) -> list[str]:
@@ -158,10 +168,9 @@ def pytest_report_header(config: pytest.Config) -> list[str]:
 
 def pytest_report_collectionfinish(items: list[pytest.Item]) -> list[str]:
     chosen = [
-        (case, item.originalname.removeprefix("test_"))
+        (case, _mode(item))
         for item in items
-        if isinstance(item, pytest.Function) and (case := _case(item)) is not None
-        if not item.get_closest_marker("skip")
+        if (case := _case(item)) is not None and not item.get_closest_marker("skip")
     ]
     return [summary.workload(chosen, items[0].config.stash[OPTIONS])] if chosen else []
 

@@ -51,7 +51,11 @@ def workload(chosen: Sequence[tuple[Case, str]], options: Options) -> str:
 
 
 def table(results: Sequence[Row]) -> list[str]:
-    """The lines of an aligned table, one row a result (`Result.as_dict()`), header first."""
+    """The lines of an aligned table, header first, one row a result.
+
+    A row is `Result.as_dict()`, or case, mode, verdict and reason alone of a case that failed
+    without a result.
+    """
     rows = [COLUMNS, *(_cells(result) for result in results)]
     widths = [max(len(row[i]) for row in rows) for i in range(len(COLUMNS))]
     return [
@@ -63,6 +67,7 @@ def table(results: Sequence[Row]) -> list[str]:
 def remarks(results: Sequence[Row]) -> list[str]:
     """Below the table: why a result is no plain success, one line each."""
     lines = []
+    results = [result for result in results if "provider" in result]
     for result in results:
         if (
             result["verdict"] != "passed"
@@ -78,6 +83,8 @@ def remarks(results: Sequence[Row]) -> list[str]:
 
 
 def _cells(result: Row) -> tuple[str, ...]:
+    if "provider" not in result:  # it failed before there was anything to show
+        return (result["case"], result["mode"], *["-"] * (len(COLUMNS) - 3), result["verdict"])
     provider = result["provider"].removesuffix("ExecutionProvider")
     head, tail = (result["case"], result["mode"]), (f"{result['run_time_s']:.1f} s", provider)
     if result["mode"] == "accuracy":

@@ -196,3 +196,10 @@ def test_a_model_that_had_to_be_padded_is_remarked_upon() -> None:
     padded = replace(ACCURACY, provenance={"model_preparation": note})
     assert any("minilm: run padded" in line for line in lines_below(padded))
     assert not any("run padded" in line for line in lines_below(ACCURACY))
+
+
+def test_a_case_that_failed_without_a_result_has_a_row_too() -> None:
+    died = {"case": "minilm-pocket-server-cpu-fp32", "mode": "performance"}
+    lines = table([ACCURACY.as_dict(), {**died, "verdict": FAILED, "reason": "it was killed"}])
+    assert lines[2].split()[0] == died["case"]
+    assert lines[2].endswith("failed")
