@@ -39,7 +39,7 @@ class Case:
 def collect(options: Options) -> list[Case]:
     """All cases that `options` ask for, cases of one session side by side.
 
-    Combinations that a device can't calculate are left out, unless the user named both.
+    Precisions that a device can't calculate in are left out, unless the user named the device.
     """
     models = options.models or tuple(MODELS[name] for name in DEFAULT_MODELS)
     for model in models:

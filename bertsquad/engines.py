@@ -8,7 +8,7 @@ Only the worker process imports this module.
 """
 
 import json
-import os
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +39,7 @@ class Engine:
         self.device = device
         self.precision = precision
         self.threads = threads
-        self.prepared: Prepared = prepare(path, key, _run_on_cpu)
+        self.prepared: Prepared = prepare(path, key, partial(_run_on_cpu, threads))
         precision_note = check_precision(self.prepared.signature, path, precision)
         self._session = make_session(self.prepared.path, device, precision, threads)
         self.proof = f"{prove_provider(self._session, device)}, {precision_note}"
@@ -228,8 +228,8 @@ def prove_precision(device: Device, precision: str) -> None:
         )
 
 
-def _run_on_cpu(path: Path, feeds: list[Feed]) -> list[list[NDArray[np.float32]]]:
-    session = make_session(path, DEVICES["cpu"], "fp32", threads=os.cpu_count() or 1)
+def _run_on_cpu(threads: int, path: Path, feeds: list[Feed]) -> list[list[NDArray[np.float32]]]:
+    session = make_session(path, DEVICES["cpu"], "fp32", threads)
     return [session.run(None, feed) for feed in feeds]
 
 

@@ -29,9 +29,9 @@ LATENCIES = "latencies_ns.npy"
 
 @dataclass(frozen=True)
 class Scenario:
-    """A LoadGen scenario: its name there, its official metric, and what its targets are.
+    """A LoadGen scenario: its name there and the key of its official metric.
 
-    `metric_ns` says that the metric is in nanoseconds; `has_rate` that a rate is what it measures.
+    With `has_rate` the metric is a rate in samples/s, otherwise a latency in nanoseconds.
     """
 
     name: str
@@ -135,12 +135,12 @@ def read_user_conf(path: Path) -> UserConf:
                 f"{path}, line {number}: expected model.Scenario.key = value, blanks around the "
                 f"equals sign included, found {text!r}"
             )
-        pattern = r"\d+(\.\d+)?" if match["key"] in _FRACTIONS else r"\d+"
+        fraction = match["key"] in _FRACTIONS
+        number_form = r"\d+(\.\d+)?" if fraction else r"\d+"
         value = match["value"]
-        if not re.fullmatch(pattern, value, re.ASCII) or not (
-            match["key"] not in _FRACTIONS or float(value) > 0
-        ):
-            raise SuiteError(f"{path}, line {number}: expected a number above 0, found {text!r}")
+        if not re.fullmatch(number_form, value, re.ASCII) or (fraction and float(value) == 0):
+            expected = "a number above 0" if fraction else "a whole number"
+            raise SuiteError(f"{path}, line {number}: expected {expected}, found {text!r}")
         if match["model"] in (BENCHMARK, "*"):
             settings[match["model"], match["scenario"], match["key"]] = float(value)
     return settings

@@ -188,13 +188,13 @@ def prepare(path: Path, key: str, run: Runner) -> Prepared:
 
     `key` names the model's content (its checksum); `run` is used for the proof only.
     """
-    model = _load(path)
-    signature = _signature(path, model)
+    signature = inspect(path)
     if signature.length is None:
         return Prepared(path, signature, "as it is")
+    model = _load(path)
     relaxed = Prepared(
         assets.cache_folder() / "prepared" / f"{key}-{FORMAT}.onnx",
-        _open(signature),
+        replace(signature, length=None),
         f"sequence axis opened (was {signature.length}), logits proven equal",
     )
     padded = Prepared(
@@ -214,10 +214,6 @@ def prepare(path: Path, key: str, run: Runner) -> Prepared:
             verdict = json.dumps({"equal": equal, "largest_difference": difference})
             write_whole(verdict_file, lambda file: file.write_text(verdict, encoding="utf-8"))
     return relaxed if equal else padded
-
-
-def _open(signature: Signature) -> Signature:
-    return replace(signature, length=None)
 
 
 def _relaxed(model: onnx.ModelProto, signature: Signature) -> onnx.ModelProto:
@@ -247,6 +243,8 @@ def _difference(path: Path, signature: Signature, relaxed: Prepared, run: Runner
     expected = run(path, cast(list[Feed], full))
     try:
         found = run(relaxed.path, cast(list[Feed], short))
+    except MemoryError:
+        raise  # says nothing of the model, so it must not be remembered
     except Exception:  # ONNX Runtime's exceptions have no common base; any means "can't be opened"
         return None
     differences = [

@@ -1,6 +1,8 @@
 """The plans of Offline and Server: pure functions, so no clock, no model and no LoadGen."""
 
 import json
+import subprocess
+import sys
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
@@ -9,6 +11,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from shared_data import PROJECT
 
 from bertsquad import batching
 from bertsquad.batching import (
@@ -259,3 +262,35 @@ def test_a_device_that_is_fast_for_its_bound_gets_the_rate_that_it_can_really_do
     rate = sustainable_rate([1], 1.0, cost)
     assert rate is not None
     assert 10_000 < rate <= 20_000
+
+
+@pytest.mark.parametrize(
+    "seconds",
+    [
+        3e-3,
+        1e-3,
+        3e-4,
+    ],
+)
+def test_a_probed_rate_is_never_more_than_the_device_can_do(seconds: float) -> None:
+    # Without a base cost batches gain nothing, so this many a second is all there is.
+    most = 1 / seconds
+    rate = sustainable_rate([100] * 50, 0.13, Cost(0.0, seconds / 100))
+    assert rate is not None
+    assert 0.5 * most < rate < most
+
+
+def test_the_search_for_a_rate_ends_on_a_fast_device_too() -> None:
+    code = (
+        "from bertsquad.batching import Cost, sustainable_rate\n"
+        "print(sustainable_rate([100] * 50, 0.13, Cost(0.0, 5e-7)))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=PROJECT,
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=30,
+    )
+    assert 0 < float(done.stdout) < 20_000
