@@ -1,0 +1,503 @@
+"""A float BERT made an int8 one: static, after training, from a few calibration windows.
+
+Every product of an activation and a constant matrix gets quantised inputs, as QuantizeLinear and
+DequantizeLinear around a float MatMul; the runtime makes integer products of them. Weights are
+int8 with a scale per output channel. Activations have one scale per tensor, so a few channels with
+outliers would cost all others their resolution. Two remedies, both tried for each tensor:
+
+- smoothing (SmoothQuant, arXiv 2211.10438): channel k of the activation is divided by s_k and row k
+  of the weights multiplied by it, which changes nothing but moves the outliers into the weights,
+- clipping: the range is cut to a part of the largest magnitude.
+
+The pair whose products come closest to the float ones is kept. Nothing is random.
+"""
+
+import math
+import tempfile
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import onnx
+import onnx.helper
+import onnx.numpy_helper
+from numpy.typing import NDArray
+
+from bertsquad.errors import SuiteError
+from bertsquad.files import write_whole
+from bertsquad.prepare import PRODUCTS, Feed
+
+#: Part of the names in the cache: to be raised whenever this module writes something else.
+FORMAT = 1
+#: Products with fewer columns stay in float: the span head, two columns wide, saves nothing.
+MIN_COLUMNS = 32
+#: How much of the outliers smoothing moves into the weights; None is no smoothing.
+SMOOTHINGS = (None, 0.6, 0.7, 0.8, 0.9, 1.0)
+#: The part of the largest magnitude that the range of an activation reaches to.
+CLIPPINGS = (1.0, 0.9, 0.8, 0.7, 0.6)
+#: The tokens, of all calibration windows, on which these are compared.
+ROWS = 512
+#: Channels quieter than this part of the loudest are smoothed as if they were as loud as that: in
+#: other windows than those of the calibration they may well speak.
+FLOOR = 1e-4
+
+Floats = NDArray[np.float32]
+#: Opens a model file once; what it returns gives all outputs of the model for one feed.
+Opener = Callable[[Path], Callable[[Feed], Sequence[NDArray[Any]]]]
+Progress = Callable[[str], object]
+
+
+@dataclass(frozen=True)
+class Product:
+    """A MatMul to quantise: its place in the graph, its inputs, its matrix [rows, columns]."""
+
+    node: int
+    activation: str
+    weight: str
+    rows: int
+    columns: int
+
+
+@dataclass(frozen=True)
+class Activation:
+    """What calibration saw of a tensor [..., channels].
+
+    `lowest` and `highest` are of all tokens, float32 [channels]; `rows` are at most `ROWS` of the
+    tokens, evenly spaced, float32 [tokens, channels].
+    """
+
+    lowest: Floats
+    highest: Floats
+    rows: Floats
+
+
+@dataclass(frozen=True)
+class Choice:
+    """How a tensor is quantised.
+
+    `error` is the squared error of its products, in parts of their squared output and summed over
+    them, on the calibration's rows.
+    """
+
+    tensor: str
+    products: int
+    smoothing: float | None
+    clipping: float
+    error: float
+
+
+@dataclass(frozen=True)
+class Report:
+    """What `quantise` did: of the graph's matrix products, `quantised` are now int8."""
+
+    products: int
+    quantised: int
+    symmetric: bool
+    choices: tuple[Choice, ...]
+
+
+@dataclass(frozen=True)
+class Quantised:
+    """A choice carried out: real = (code - zero) * scale, on both sides of the products.
+
+    `factors` float32 [channels] is what the activation is divided by, None without smoothing;
+    `weights` are int8 codes [rows, columns] with their scales float32 [columns] and no zero points.
+    """
+
+    choice: Choice
+    factors: Floats | None
+    scale: np.float32
+    zero: int
+    weights: list[tuple[NDArray[np.int8], Floats]]
+
+
+class _Constants:
+    """The values of a graph's tensors that depend on no input."""
+
+    def __init__(self, graph: onnx.GraphProto) -> None:
+        self._stored = {tensor.name: tensor for tensor in graph.initializer}
+        self._makers = {name: node for node in graph.node for name in node.output}
+
+    def find(self, name: str) -> NDArray[Any] | None:
+        """The value of `name`, None where it isn't a constant or is calculated in other ways.
+
+        Exports store weights transposed, shared through Identity, or as float16 with a Cast.
+        """
+        if name in self._stored:
+            return onnx.numpy_helper.to_array(self._stored[name])
+        node = self._makers.get(name)
+        if node is None:
+            return None
+        attributes = {one.name: onnx.helper.get_attribute_value(one) for one in node.attribute}
+        if node.op_type == "Constant":
+            value = attributes.get("value")
+            return None if value is None else onnx.numpy_helper.to_array(value)
+        if node.op_type not in ("Cast", "Identity", "Transpose"):
+            return None
+        found = self.find(node.input[0])
+        if found is None or node.op_type == "Identity":
+            return found
+        if node.op_type == "Transpose":
+            return found.transpose(attributes.get("perm"))
+        return found.astype(onnx.helper.tensor_dtype_to_np_dtype(attributes["to"]))
+
+    def matrix(self, name: str) -> Floats | None:
+        """The value of `name` if it is a constant float32 matrix."""
+        found = self.find(name)
+        if found is None or found.ndim != 2 or found.dtype != np.float32:
+            return None
+        return found
+
+
+def products(model: onnx.ModelProto) -> list[Product]:
+    """The products of an activation and a constant float32 matrix, in the graph's order."""
+    constants = _Constants(model.graph)
+    found = []
+    for index, node in enumerate(model.graph.node):
+        if node.op_type != "MatMul" or node.domain not in ("", "ai.onnx"):
+            continue
+        activation, weight = node.input
+        matrix = constants.matrix(weight)
+        if matrix is None or matrix.shape[1] < MIN_COLUMNS:
+            continue
+        if constants.find(activation) is None:
+            found.append(Product(index, activation, weight, *matrix.shape))
+    return found
+
+
+def quantise(
+    path: Path,
+    out: Path,
+    feeds: Sequence[Feed],
+    open_model: Opener,
+    symmetric: bool,
+    progress: Progress = lambda _: None,
+) -> Report:
+    """Write the float model at `path`, quantised, to `out`.
+
+    `feeds` are the calibration's windows, best each with a batch of its own, since padding counts
+    like any token. `symmetric` activations are int8 without zero points, others uint8 with one.
+    `progress` is told in words what is being done.
+
+    Raises SuiteError if `path` is no model, holds nothing to quantise, or gives no finite numbers.
+    """
+    activations = calibrate(path, out.parent, feeds, open_model, progress)
+    model = _load(path)
+    choices = _rewrite(model, activations, symmetric, progress)
+    report = Report(
+        sum(node.op_type in PRODUCTS for node in model.graph.node),
+        sum(choice.products for choice in choices),
+        symmetric,
+        tuple(choices),
+    )
+    write_whole(out, lambda file: onnx.save(model, str(file)))
+    return report
+
+
+def calibrate(
+    path: Path,
+    folder: Path,
+    feeds: Sequence[Feed],
+    open_model: Opener,
+    progress: Progress = lambda _: None,
+) -> dict[str, Activation]:
+    """Run the model at `path` on `feeds` and see what enters its products, by tensor.
+
+    A copy of the model that gives these tensors lies in `folder` meanwhile. At any time memory
+    holds the model, the tensors of one feed and the sampled rows.
+    """
+    # Each of a BERT's inputs has one number for a token.
+    tokens = [next(iter(feed.values())).size for feed in feeds]
+    if not sum(tokens):
+        raise SuiteError(f"{path} can't be quantised without calibration windows: none were given")
+    sampled = np.linspace(0, sum(tokens) - 1, min(ROWS, sum(tokens))).round().astype(np.int64)
+    first = np.cumsum([0, *tokens])
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=f".{path.stem}.", dir=folder) as temporary:
+        probe = Path(temporary) / "probe.onnx"
+        channels = _write_probe(path, probe)
+        seen = {name: _Seen(size) for name, size in channels.items()}
+        run = open_model(probe)
+        for index, feed in enumerate(feeds):
+            progress(f"calibrating, window {index + 1} of {len(feeds)}")
+            here = sampled[(sampled >= first[index]) & (sampled < first[index + 1])] - first[index]
+            for (name, one), array in zip(seen.items(), run(feed), strict=True):
+                if not np.isfinite(array).all():
+                    raise SuiteError(
+                        f"{path} can't be quantised: its tensor {name} isn't finite for "
+                        f"calibration window {index + 1}"
+                    )
+                one.add(array, here, tokens[index])
+        del run  # an open session may keep its file from being removed
+    return {name: one.activation() for name, one in seen.items()}
+
+
+class _Seen:
+    """What was seen of one tensor so far."""
+
+    def __init__(self, channels: int) -> None:
+        self._lowest = np.full(channels, np.inf, np.float32)
+        self._highest = np.full(channels, -np.inf, np.float32)
+        self._rows: list[Floats] = []
+
+    def add(self, array: NDArray[Any], tokens: NDArray[np.int64], of: int) -> None:
+        """Add an array [..., channels] and keep the rows of `tokens`, which count up to `of`."""
+        rows = array.reshape(-1, len(self._lowest))
+        np.minimum(self._lowest, rows.min(0), out=self._lowest)
+        np.maximum(self._highest, rows.max(0), out=self._highest)
+        # A tensor may have fewer rows than the feed has tokens, as that of a pooler.
+        self._rows.append(rows[np.unique(tokens * len(rows) // of)])
+
+    def activation(self) -> Activation:
+        return Activation(self._lowest, self._highest, np.concatenate(self._rows))
+
+
+def _write_probe(path: Path, probe: Path) -> dict[str, int]:
+    """Write the model with the inputs of its products as outputs; their names and channels."""
+    model = _load(path)
+    channels = {product.activation: product.rows for product in products(model)}
+    if not channels:
+        raise SuiteError(
+            f"{path} holds no float product with a constant matrix of {MIN_COLUMNS} columns or "
+            "more, so there is nothing to quantise: give a float BERT"
+        )
+    del model.graph.output[:]
+    for name in channels:
+        value = onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, None)
+        model.graph.output.append(value)
+    # Weights beside the graph spare memory a serialised copy of both.
+    onnx.save(model, str(probe), save_as_external_data=True, location=f"{probe.name}.data")
+    return channels
+
+
+def choose(
+    name: str, activation: Activation, weights: Sequence[Floats], symmetric: bool
+) -> Quantised:
+    """Find the smoothing and clipping of a tensor with which its products err least.
+
+    `weights` are float32 [channels, columns], one for each product that the tensor enters.
+    """
+    references = [activation.rows @ weight for weight in weights]
+    # Where the output is zero, so is its error.
+    powers = [_power(reference) or 1.0 for reference in references]
+    best = None
+    for smoothing in SMOOTHINGS:
+        factors = None if smoothing is None else _factors(activation, weights, smoothing)
+        divisor = np.float32(1) if factors is None else factors
+        rows = activation.rows / divisor
+        lowest = float((activation.lowest / divisor).min())
+        highest = float((activation.highest / divisor).max())
+        stored = [_quantise_weight(weight, factors) for weight in weights]
+        for clipping in CLIPPINGS:
+            scale, zero = _scale(lowest, highest, clipping, symmetric)
+            codes = np.clip(np.rint(rows / scale), *_reach(zero, symmetric))
+            error = math.fsum(
+                _power((codes @ matrix) * (scale * scales) - reference) / power
+                for (matrix, scales), reference, power in zip(
+                    stored, references, powers, strict=True
+                )
+            )
+            if best is None or error < best[0].error:
+                choice = Choice(name, len(weights), smoothing, clipping, error)
+                best = (choice, factors, scale, zero, stored)
+    assert best is not None
+    choice, factors, scale, zero, stored = best
+    codes_of = [(matrix.astype(np.int8), scales) for matrix, scales in stored]
+    return Quantised(choice, factors, scale, zero, codes_of)
+
+
+def _power(array: Floats) -> float:
+    flat = array.ravel()
+    return float(flat @ flat)
+
+
+def _factors(activation: Activation, weights: Sequence[Floats], smoothing: float) -> Floats:
+    """What the channels are divided by, float32 [channels], of geometric mean 1."""
+    loudness = np.maximum(-activation.lowest, activation.highest)
+    strength = np.max([np.abs(weight).max(1) for weight in weights], 0)
+    if not loudness.any() or not strength.any():
+        return np.ones_like(loudness)
+    logarithms = smoothing * np.log(np.maximum(loudness, FLOOR * loudness.max()))
+    logarithms -= (1 - smoothing) * np.log(np.maximum(strength, FLOOR * strength.max()))
+    factors: Floats = np.exp(logarithms - logarithms.mean()).astype(np.float32)
+    return factors
+
+
+def _quantise_weight(weight: Floats, factors: Floats | None) -> tuple[Floats, Floats]:
+    """Codes from -127 to 127, still float32 [rows, columns], and their scales [columns]."""
+    smoothed = weight if factors is None else weight * factors[:, None]
+    scales = np.abs(smoothed).max(0) / np.float32(127)
+    scales[scales == 0] = 1
+    return np.rint(smoothed / scales), scales
+
+
+def _scale(lowest: float, highest: float, clipping: float, symmetric: bool) -> tuple[Any, int]:
+    """Scale and zero point of what lies between the two, after clipping."""
+    reach = clipping * max(-lowest, highest)
+    low, high = max(min(lowest, 0.0), -reach), min(max(highest, 0.0), reach)
+    # What is always zero has any scale.
+    scale = np.float32(reach / 127 if symmetric else (high - low) / 255) or np.float32(1)
+    return scale, 0 if symmetric else int(np.clip(np.rint(-low / scale), 0, 255))
+
+
+def _reach(zero: int, symmetric: bool) -> tuple[int, int]:
+    """Where QuantizeLinear saturates, seen from the zero point."""
+    return (-128, 127) if symmetric else (-zero, 255 - zero)
+
+
+def _rewrite(
+    model: onnx.ModelProto,
+    activations: dict[str, Activation],
+    symmetric: bool,
+    progress: Progress,
+) -> list[Choice]:
+    """Quantise the products of `model` in place."""
+    graph = model.graph
+    constants = _Constants(graph)
+    sharing: dict[str, list[Product]] = {}
+    for product in products(model):
+        sharing.setdefault(product.activation, []).append(product)
+    writer = _Writer(model, symmetric)
+    before: dict[int, list[onnx.NodeProto]] = {}
+    choices = []
+    for index, (name, group) in enumerate(sharing.items()):
+        progress(f"quantising, tensor {index + 1} of {len(sharing)}")
+        weights = cast(list[Floats], [constants.matrix(one.weight) for one in group])
+        found = choose(name, activations[name], weights, symmetric)
+        choices.append(found.choice)
+        entering, nodes = writer.activation(name, found)
+        for product, (codes, scales) in zip(group, found.weights, strict=True):
+            weight, node = writer.weight(product, codes, scales)
+            before[product.node] = [*nodes, node]
+            nodes = []  # made once, before the first of the group
+            graph.node[product.node].input[:] = [entering, weight]
+    nodes = []
+    for index, node in enumerate(graph.node):
+        nodes += before.get(index, [])
+        nodes.append(node)
+    _replace(graph.node, nodes)
+    _remove_unused(graph)
+    return choices
+
+
+class _Writer:
+    """Makes the nodes and constants of a quantised graph, under names that it doesn't have yet."""
+
+    def __init__(self, model: onnx.ModelProto, symmetric: bool) -> None:
+        self._graph = model.graph
+        self._symmetric = symmetric
+        taken = set(_names(model.graph))
+        self._prefix = "int8"
+        while any(name.startswith(f"{self._prefix}/") for name in taken):
+            self._prefix += "_"
+        # Only from opset 13 on has ONNX's DequantizeLinear scales per channel, and MLPerf's model
+        # is of opset 11; ONNX Runtime's and OpenVINO's own operators are the same at any opset.
+        self._domain = ""
+        opsets = {entry.domain: entry.version for entry in model.opset_import}
+        if opsets.get("", opsets.get("ai.onnx", 0)) < 13:
+            self._domain = "com.microsoft"
+            if self._domain not in opsets:
+                model.opset_import.append(onnx.helper.make_opsetid(self._domain, 1))
+
+    def activation(self, name: str, found: Quantised) -> tuple[str, list[onnx.NodeProto]]:
+        """Smooth, quantise and dequantise the tensor `name`; the name of the result."""
+        prefix = f"{self._prefix}/{name}"
+        nodes = []
+        source = name
+        if found.factors is not None:
+            inverse = self._constant(f"{prefix}/inverse", 1 / found.factors)
+            source = f"{prefix}/smoothed"
+            nodes.append(onnx.helper.make_node("Mul", [name, inverse], [source], source))
+        zero = np.array(found.zero, np.int8 if self._symmetric else np.uint8)
+        parameters = [
+            self._constant(f"{prefix}/scale", np.array(found.scale, np.float32)),
+            self._constant(f"{prefix}/zero", zero),
+        ]
+        codes, result = f"{prefix}/codes", f"{prefix}/result"
+        nodes.append(self._node("QuantizeLinear", [source, *parameters], codes))
+        nodes.append(self._node("DequantizeLinear", [codes, *parameters], result))
+        return result, nodes
+
+    def weight(
+        self, product: Product, codes: NDArray[np.int8], scales: Floats
+    ) -> tuple[str, onnx.NodeProto]:
+        """Store and dequantise the matrix of `product`; the name of the result."""
+        # By product, since a matrix used with two tensors is smoothed in two ways.
+        prefix = f"{self._prefix}/{product.node}/{product.weight}"
+        inputs = [
+            self._constant(f"{prefix}/codes", codes),
+            self._constant(f"{prefix}/scales", scales),
+            self._constant(f"{prefix}/zeros", np.zeros(len(scales), np.int8)),
+        ]
+        result = f"{prefix}/result"
+        return result, self._node("DequantizeLinear", inputs, result, axis=1)
+
+    def _constant(self, name: str, value: NDArray[Any]) -> str:
+        self._graph.initializer.append(onnx.numpy_helper.from_array(value, name))
+        return name
+
+    def _node(self, op: str, inputs: list[str], output: str, **attributes: Any) -> onnx.NodeProto:
+        return onnx.helper.make_node(
+            op, inputs, [output], output, domain=self._domain, **attributes
+        )
+
+
+def _graphs(graph: onnx.GraphProto) -> Iterator[onnx.GraphProto]:
+    """The graph and those inside its nodes."""
+    yield graph
+    for node in graph.node:
+        for attribute in node.attribute:
+            for inner in (attribute.g, *attribute.graphs):
+                yield from _graphs(inner)
+
+
+def _names(graph: onnx.GraphProto) -> Iterator[str]:
+    """Every name in the graph, of whatever kind."""
+    for one in _graphs(graph):
+        for named in (*one.input, *one.output, *one.initializer, *one.value_info):
+            yield named.name
+        for node in one.node:
+            yield from (node.name, *node.input, *node.output)
+
+
+def _remove_unused(graph: onnx.GraphProto) -> None:
+    """Drop the float matrices that no product needs any more, and what made them."""
+    results = {value.name for value in graph.output}
+    used = set(results)
+    kept = []
+    for node in reversed(graph.node):
+        if used.isdisjoint(node.output):
+            continue
+        kept.append(node)
+        used.update(node.input)
+        for attribute in node.attribute:
+            for inner in (attribute.g, *attribute.graphs):
+                used.update(_names(inner))
+    kept.reverse()
+    _replace(graph.node, kept)
+    gone = {tensor.name for tensor in graph.initializer} - used
+    for tensors in (graph.initializer, graph.input):
+        for index in reversed(range(len(tensors))):
+            if tensors[index].name in gone:
+                del tensors[index]
+    alive = used | {name for node in kept for name in node.output}
+    _replace(graph.value_info, [value for value in graph.value_info if value.name in alive])
+
+
+def _replace(field: Any, values: Iterable[Any]) -> None:
+    values = list(values)
+    del field[:]
+    field.extend(values)
+
+
+def _load(path: Path) -> onnx.ModelProto:
+    try:
+        return onnx.load(str(path))
+    except OSError as error:
+        raise SuiteError(f"{path} can't be read: {error.strerror or error}") from error
+    except Exception as error:  # protobuf's DecodeError has no public home
+        raise SuiteError(
+            f"{path} is not an ONNX model, is truncated, or lacks the weights stored beside it"
+        ) from error
