@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from bertsquad import cases, options, summary
+from bertsquad import cases, machine, options, parallelism, summary
 from bertsquad.errors import BoundUnattainable, SuiteError, Unavailable
 from bertsquad.harness import Harness, RunCase
 from bertsquad.loadgen import MODES, SCENARIOS
@@ -58,6 +58,11 @@ def pytest_configure(config: pytest.Config) -> None:
     try:
         config.stash[OPTIONS] = options.build(vars(config.option))
         cases.collect(config.stash[OPTIONS])
+        parallelism.check(
+            max(1, machine.cores() // _workers(config)),
+            config.stash[OPTIONS].instances,
+            config.stash[OPTIONS].threads,
+        )
     except SuiteError as error:
         raise pytest.UsageError(str(error)) from error
 
@@ -68,7 +73,7 @@ def harness(pytestconfig: pytest.Config) -> Iterator[Harness]:
     capture = pytestconfig.pluginmanager.getplugin("capturemanager")
     made = Harness(
         pytestconfig.stash[OPTIONS],
-        parallel=int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1")),
+        parallel=_workers(pytestconfig),
         command=shlex.join(["pytest", *map(str, pytestconfig.invocation_params.args)]),
         visible=capture.global_and_fixture_disabled,
     )
@@ -105,24 +110,33 @@ def run(request: pytest.FixtureRequest, harness: Harness) -> RunCase:
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if {"case", "run"} <= set(metafunc.fixturenames):
+        marks = {mark.name for mark in metafunc.definition.iter_markers()}
+        mode = next(mode for mode in MODES if mode in marks)
         metafunc.parametrize(
             "case",
             [
                 pytest.param(
                     case, id=case.id, marks=[getattr(pytest.mark, m) for m in case.markers]
                 )
-                for case in cases.collect(metafunc.config.stash[OPTIONS])
+                for case in cases.collect(metafunc.config.stash[OPTIONS], mode)
             ],
         )
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     given = config.stash[OPTIONS]
+    # 0. A test that no case has, as accuracy hasn't for a model of random weights.
+    items[:] = [item for item in items if not (_is_of_suite(item) and "NOTSET" in item.name)]
     suite = [(item, case) for item in items if (case := _case(item)) is not None]
-    # 1. Cases of one session follow each other, so that one process serves them all.
-    order = list(dict.fromkeys(case.session for _, case in suite))
-    places = iter(sorted(suite, key=lambda pair: order.index(pair[1].session)))
-    items[:] = [item if _case(item) is None else next(places)[0] for item in items]
+    # 1. Cases of one session follow each other, and in it those that divide the cores alike, so
+    #    that one process serves them all and seldom makes its sessions anew.
+    keys = [(case.session, cases.division(case, given, machine.cores())) for _, case in suite]
+    first = {part: i for i, key in reversed([*enumerate(keys)]) for part in (key, key[0])}
+    ranked = sorted(
+        zip(keys, suite, strict=True), key=lambda pair: (first[pair[0][0]], first[pair[0]])
+    )
+    places = iter(ranked)
+    items[:] = [item if _case(item) is None else next(places)[1][0] for item in items]
     for item, case in suite:
         # 2. Parallel runs would time each other.
         if _is_parallel(config) and not item.get_closest_marker("accuracy"):
@@ -140,8 +154,18 @@ def _case(item: pytest.Item) -> cases.Case | None:
     return case if isinstance(case, cases.Case) else None
 
 
+def _is_of_suite(item: pytest.Item) -> bool:
+    return {"case", "run"} <= set(getattr(item, "fixturenames", ()))
+
+
 def _mode(item: pytest.Item) -> str:
     return next(mode for mode in MODES if item.get_closest_marker(mode))
+
+
+def _workers(config: pytest.Config) -> int:
+    """How many processes of pytest-xdist divide this machine."""
+    here = os.environ.get("PYTEST_XDIST_WORKER_COUNT")
+    return int(here or getattr(config.option, "numprocesses", None) or 1)
 
 
 def _is_parallel(config: pytest.Config) -> bool:

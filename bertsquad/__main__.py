@@ -86,16 +86,21 @@ def _files(names: Sequence[str]) -> list[str]:
     for name in names:
         if name in MODELS:
             model = MODELS[name]
-            assert model.file is not None
-            files += [model.file, DATASETS[model.dataset].file]
+            files += [model.file] if model.file else []  # a random model is built, not fetched
+            files += _dataset_files(model.dataset)
         elif name in DATASETS:
-            files.append(DATASETS[name].file)
+            files += _dataset_files(name)
         elif name in assets.registry():
             files.append(name)
         else:
             known = ", ".join([*MODELS, *DATASETS, *assets.registry()])
             raise SuiteError(f"expected names among {known}; got {name!r}")
     return list(dict.fromkeys(files))
+
+
+def _dataset_files(name: str) -> list[str]:
+    """What a data set's cases may need: itself, and what an int8 model is calibrated with."""
+    return [DATASETS[name].file, DATASETS[name].calibration]
 
 
 def _fetch(names: Sequence[str]) -> int:

@@ -6,6 +6,7 @@ A batch is padded to its longest sample, so its cost is `samples x longest`, its
 from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
+from heapq import heapreplace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,17 +15,31 @@ from numpy.typing import NDArray
 BATCH_TOKENS = 1536
 
 
-def by_length(lengths: Sequence[int] | NDArray[np.integer], budget: int) -> list[list[int]]:
+#: Offline leaves each instance at least so many batches, so that none is long alone at the end.
+BATCHES_EACH = 4
+
+
+def by_length(
+    lengths: Sequence[int] | NDArray[np.integer],
+    budget: int,
+    most: int | None = None,
+    instances: int = 1,
+) -> list[list[int]]:
     """Cut a query into batches of equal-as-possible length within `budget` padded tokens.
 
-    `lengths` holds each sample's tokens; the batches hold positions into it, longest first. A
-    sample longer than the budget is a batch of its own.
+    `lengths` holds each sample's tokens; the batches hold positions into it, longest first, at
+    most `most` each. A sample longer than the budget is a batch of its own. A query that is small
+    for several `instances` is cut finer, so that all have work until the end.
     """
+    if instances > 1:
+        budget = min(budget, int(np.sum(lengths)) // (BATCHES_EACH * instances))
     order = np.argsort(-np.asarray(lengths), kind="stable").tolist()
     batches: list[list[int]] = []
     for position in order:
-        if batches and (len(batches[-1]) + 1) * lengths[batches[-1][0]] <= budget:
-            batches[-1].append(position)
+        last = batches[-1] if batches else []
+        fits = last and (len(last) + 1) * lengths[last[0]] <= budget
+        if fits and (most is None or len(last) < most):
+            last.append(position)
         else:
             batches.append([position])
     return batches
@@ -55,6 +70,31 @@ class Cost:
         if token_s <= 0 or base_s < 0:
             return cls(0.0, float(seconds.sum() / tokens.sum()))
         return cls(float(base_s), float(token_s))
+
+
+def soonest(lengths: Sequence[int], cost: Cost, budget: int = BATCH_TOKENS) -> list[list[int]]:
+    """MultiStream's decision: the batches in which a query is answered soonest, one after another.
+
+    As positions into `lengths`, longest first. One batch saves its base cost, several save
+    padding; of all ways to cut the samples in order of length the one of least cost is taken.
+    """
+    order = sorted(range(len(lengths)), key=lambda i: (-lengths[i], i))
+    # best[n]: the cost of the n longest samples, and how many of them are in the last batch.
+    best = [(0.0, 0)]
+    for end in range(1, len(order) + 1):
+        options = []
+        for size in range(1, end + 1):
+            longest = lengths[order[end - size]]
+            if size == 1 or size * longest <= budget:
+                options.append((best[end - size][0] + cost(size, longest), size))
+        best.append(min(options))
+    batches: list[list[int]] = []
+    end = len(order)
+    while end:
+        size = best[end][1]
+        batches.insert(0, order[end - size : end])
+        end -= size
+    return batches
 
 
 def next_batch(
@@ -95,17 +135,19 @@ def simulate_server(
     bound_s: float,
     cost: Cost,
     budget: int = BATCH_TOKENS,
+    instances: int = 1,
 ) -> list[float]:
-    """The latency in seconds of each sample if `next_batch` ran this trace on one engine.
+    """The latency in seconds of each sample if `next_batch` ran this trace on `instances` engines.
 
     `arrivals` are seconds, ascending.
     """
     latencies = [0.0] * len(arrivals)
     waiting: list[int] = []
-    arrived, now = 0, 0.0
+    arrived = 0
+    free_at = [0.0] * instances  # a heap
     while arrived < len(arrivals) or waiting:
-        if not waiting:
-            now = max(now, arrivals[arrived])
+        oldest_arrival = arrivals[waiting[0] if waiting else arrived]
+        now = max(free_at[0], oldest_arrival)  # an engine may have been free before that
         upto = bisect_right(arrivals, now, arrived)
         waiting += range(arrived, upto)
         arrived = upto
@@ -119,6 +161,7 @@ def simulate_server(
         )
         samples = [waiting[position] for position in batch]
         now += cost(len(samples), max(lengths[i] for i in samples))
+        heapreplace(free_at, now)
         for sample in samples:
             latencies[sample] = now - arrivals[sample]
         taken = set(samples)
@@ -135,6 +178,8 @@ def sustainable_rate(
     lengths: Sequence[int] | NDArray[np.integer],
     bound_s: float,
     cost: Cost,
+    budget: int = BATCH_TOKENS,
+    instances: int = 1,
     percentile: float = 0.99,
 ) -> float | None:
     """The queries a second at which the device should keep `percentile` of them within `bound_s`.
@@ -147,13 +192,15 @@ def sustainable_rate(
     drawn = [int(n) for n in rng.choice(np.asarray(lengths), 2000)]
     gaps = rng.exponential(1.0, len(drawn))
 
+    def latencies_of(arrivals: list[float]) -> list[float]:
+        return simulate_server(arrivals, drawn, bound_s, cost, budget, instances)
+
     def holds(rate: float, margin: float = PROBE_MARGIN) -> bool:
-        arrivals = np.cumsum(gaps / rate).tolist()
-        latencies = simulate_server(arrivals, drawn, bound_s, cost)
+        latencies = latencies_of(np.cumsum(gaps / rate).tolist())
         return float(np.quantile(latencies, percentile)) <= margin * bound_s
 
     # No more than it can do when all is there at once.
-    high = len(drawn) / max(simulate_server([0.0] * len(drawn), drawn, bound_s, cost))
+    high = len(drawn) / max(latencies_of([0.0] * len(drawn)))
     low = high / 100
     if not holds(low, margin=1.0):
         return None

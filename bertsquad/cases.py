@@ -1,7 +1,9 @@
 """Which cases there are: model x data set x scenario x device x precision."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
+from bertsquad import parallelism
 from bertsquad.datasets import DATASETS
 from bertsquad.devices import DEVICES, why_not
 from bertsquad.errors import SuiteError
@@ -36,10 +38,11 @@ class Case:
         return self.model.name, self.dataset, self.device, self.precision
 
 
-def collect(options: Options) -> list[Case]:
-    """All cases that `options` ask for, cases of one session side by side.
+def collect(options: Options, mode: str = "performance") -> list[Case]:
+    """All cases of a mode that `options` ask for, cases of one session side by side.
 
-    Precisions that a device can't calculate in are left out, unless the user named the device.
+    Precisions that a device can't calculate in are left out, unless the user named the device. A
+    model of random weights has cases for performance alone.
     """
     models = options.models or tuple(MODELS[name] for name in DEFAULT_MODELS)
     for model in models:
@@ -48,6 +51,8 @@ def collect(options: Options) -> list[Case]:
     devices = options.devices or tuple(DEVICES)
     cases = []
     for model in models:
+        if model.random and mode != "performance":
+            continue
         for dataset in options.datasets or (model.dataset,):
             for precision in options.precisions or (model.precision,):
                 for device in devices:
@@ -85,6 +90,15 @@ def missing_device(case: Case) -> str | None:
     """Why the case's device can't be had, as far as shows without a runtime."""
     reason = why_not(DEVICES[case.device])
     return None if reason is None else f"{case.device}: {reason}"
+
+
+def division(
+    case: Case, options: Options, cores: int, owned: Sequence[int] = ()
+) -> parallelism.Parallelism:
+    """How the case divides `cores`, pinned to the CPUs `owned` where there are as many."""
+    return parallelism.plan(
+        case.scenario, case.device, cores, options.instances, options.threads, owned
+    )
 
 
 def sample_count(case: Case, options: Options, available: int) -> int:

@@ -6,6 +6,7 @@ A case is warming up, probing, letting LoadGen run and writing what the SUT saw.
 """
 
 import contextlib
+import hashlib
 import json
 import os
 import queue
@@ -13,18 +14,28 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any, TextIO
 
 import mlperf_loadgen as lg
 import numpy as np
 
-from bertsquad import features, loadgen
-from bertsquad.devices import DEVICES
-from bertsquad.engines import Engine, precisions_here, why_not_really
-from bertsquad.errors import SuiteError
+from bertsquad import features, loadgen, machine
+from bertsquad.devices import DEVICES, why_not
+from bertsquad.engines import (
+    Engine,
+    batch_tokens,
+    open_on_cpu,
+    precisions_here,
+    prove_precision,
+    why_not_really,
+)
+from bertsquad.errors import SuiteError, Unavailable
 from bertsquad.files import write_whole
-from bertsquad.loadgen import Request, Targets
+from bertsquad.loadgen import SCENARIOS, Request, Targets
+from bertsquad.parallelism import Parallelism
+from bertsquad.prepare import Calibration, prepare
 from bertsquad.probe import Probe
 from bertsquad.rules import TEST01
 from bertsquad.sut import OfflineSut, ServerSut, StreamSut, Sut
@@ -38,38 +49,74 @@ class Runner:
 
     def __init__(self, setup: Setup, send: Send) -> None:
         self._send = send
+        self._setup = setup
+        self._device = DEVICES[setup.device]
         send("phase", name="loading")
+        reason = why_not(self._device)
+        if reason is not None:
+            raise Unavailable(f"{self._device.name}: {reason}")
+        if setup.precision != "int8":  # what can't be had should be known before models are made
+            prove_precision(self._device, setup.precision)
         self._features = features.load(Path(setup.features))
-        self._engine = Engine(
+        self._prepared = prepare(
             Path(setup.model),
             setup.model_key,
-            DEVICES[setup.device],
+            setup.device,
             setup.precision,
-            setup.threads,
+            partial(open_on_cpu, threads=setup.threads),
+            self._calibration,
+            lambda text: send("phase", name=text),
         )
+        # Before an engine takes memory of its own, which would change the default.
+        self._batch_tokens = batch_tokens(self._device)
+        self._engine: Engine | None = None
         self._probes: dict[int, Probe] = {}
 
+    def _calibration(self) -> Calibration:
+        setup = self._setup
+        if setup.calibration is None:
+            raise Unavailable(
+                f"{Path(setup.model).name} can't be quantised: {setup.calibration_note}", "dataset"
+            )
+        found = features.load(Path(setup.calibration))
+        windows = tuple(found.batch([window]) for window in setup.calibration_windows)
+        digest = hashlib.sha256(setup.calibration_note.encode())
+        for window in windows:
+            digest.update(window[0].tobytes())
+        return Calibration(digest.hexdigest()[:16], setup.calibration_note, windows)
+
     def facts(self) -> dict[str, Any]:
-        """What is known of the engine once it is proven."""
+        """What is known of the model once it is prepared."""
         return {
-            "provider": self._engine.provider,
-            "proof": self._engine.proof,
-            "preparation": self._engine.prepared.note,
-            "threads": self._engine.threads,
-            "input_type": self._engine.prepared.signature.dtype,
+            "preparation": self._prepared.note,
+            "input_type": self._prepared.signature.dtype,
         }
+
+    def _engine_for(self, request: Request) -> Engine:
+        """The engine in the parallelism of `request`; one of another is given up for it."""
+        wanted = Parallelism(request.instances, request.threads, tuple(map(tuple, request.pins)))
+        tokens = request.batch_tokens or self._batch_tokens
+        engine = self._engine
+        if engine is None or (engine.parallelism, engine.batch_tokens) != (wanted, tokens):
+            self._send("phase", name="making the session")
+            self._probes.clear()
+            self._engine = engine = None  # its memory first
+            engine = Engine(self._prepared, self._device, self._setup.precision, wanted, tokens)
+            self._engine = engine
+        return engine
 
     def run(self, request: Request) -> dict[str, Any]:
         """Run one case into its (existing) folder; what LoadGen's logs don't tell.
 
         Raises BoundUnattainable, without having started LoadGen, where no Server rate is honest.
         """
-        probe = self._probe(request.samples)
+        engine = self._engine_for(request)
+        probe = self._probe(engine, request.samples)
         targets: Targets | None = None
         if request.mode != "accuracy":
             self._send("phase", name="probing")
             targets = loadgen.given_targets(request) or probe.targets(request)
-        sut = self._sut(request, probe)
+        sut = self._sut(engine, request, probe)
         audit = Path(request.folder) / "audit.config"
         if request.mode == "compliance":
             audit.write_text(TEST01.config, encoding="utf-8")
@@ -99,24 +146,31 @@ class Runner:
             "target_qps": targets.qps if targets else None,
             "target_latency_ms": targets.latency_ms if targets else None,
             "target_source": targets.source if targets else None,
+            "provider": engine.provider,
+            "proof": engine.proof,
+            "batch_tokens": engine.batch_tokens,
+            "batches": sut.batches,
+            "padding_share": 1 - sut.tokens / sut.padded_tokens if sut.padded_tokens else 0.0,
+            "peak_memory_bytes": machine.peak_memory_bytes(),
         }
 
-    def _probe(self, samples: int) -> Probe:
+    def _probe(self, engine: Engine, samples: int) -> Probe:
         """The probe over the first `samples` windows; the engine is warm once it exists."""
         probe = self._probes.get(samples)
         if probe is None:
             self._send("phase", name="warming up")
-            probe = self._probes[samples] = Probe(self._engine, self._features, samples)
+            probe = self._probes[samples] = Probe(engine, self._features, samples)
             probe.warm_up()
         return probe
 
-    def _sut(self, request: Request, probe: Probe) -> Sut:
+    def _sut(self, engine: Engine, request: Request, probe: Probe) -> Sut:
         if request.scenario == "offline":
-            return OfflineSut(self._engine, self._features, self._failing)
+            return OfflineSut(engine, self._features, self._failing)
         if request.scenario == "server":
             bound_s = loadgen.server_bound_ms(request) / 1e3
-            return ServerSut(self._engine, self._features, self._failing, probe.cost(), bound_s)
-        return StreamSut(self._engine, self._features, self._failing)
+            return ServerSut(engine, self._features, self._failing, probe.cost(), bound_s)
+        cost = probe.cost() if SCENARIOS[request.scenario].samples_per_query > 1 else None
+        return StreamSut(engine, self._features, self._failing, cost)
 
     def _failing(self, error: BaseException) -> None:
         """Tell the parent at once, since LoadGen goes on until its time is up."""
@@ -183,7 +237,8 @@ def _serve(requests: Iterator[Event], channel: TextIO) -> None:
             else:
                 send("done", **runner.run(Request(**message)))
         except SuiteError as error:
-            send("raised", kind=type(error).__name__, message=str(error))
+            subject = getattr(error, "subject", None)
+            send("raised", kind=type(error).__name__, message=str(error), subject=subject)
         except Exception as error:  # anything else is the model's or the runtime's
             send("raised", kind="SuiteError", message=describe(error))
 

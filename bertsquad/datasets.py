@@ -26,10 +26,13 @@ class DatasetEntry:
 
     `quick_samples` is the number of windows that `--rules quick` takes, None for all of them;
     `samples` is the number in all (for estimates; the features say what is really there).
+    `calibration` is the file that says with what an int8 model may be calibrated: window numbers
+    of this data set (.txt), or a data set of its own (.json).
     """
 
     name: str
     file: str
+    calibration: str
     quick_samples: int | None
     samples: int
     description: str
@@ -38,8 +41,22 @@ class DatasetEntry:
 DATASETS = {
     entry.name: entry
     for entry in (
-        DatasetEntry("squad", "dev-v1.1.json", 20, SAMPLES, "SQuAD v1.1 dev set, 10,570 questions"),
-        DatasetEntry("pocket", "pocket/pocket-v1.1.json", None, 494, "470 questions, bundled"),
+        DatasetEntry(
+            "squad",
+            "dev-v1.1.json",
+            "bert_calibration_features.txt",
+            20,
+            SAMPLES,
+            "SQuAD v1.1 dev set, 10,570 questions",
+        ),
+        DatasetEntry(
+            "pocket",
+            "pocket/pocket-v1.1.json",
+            "pocket/calibration-v1.1.json",
+            None,
+            494,
+            "470 questions, bundled",
+        ),
     )
 }
 
@@ -65,6 +82,26 @@ def load(name: str, visible: Visible = contextlib.nullcontext) -> Data:
     built, path = cached_features(dataset, vocabulary, file, vocabulary_file)
     checksum = assets.registry()[DATASETS[name].file].checksum
     return Data(dataset, built, vocabulary, path, file, checksum)
+
+
+def calibration(name: str, data: Data) -> tuple[Path, tuple[int, ...], str]:
+    """What an int8 model for the data set `name` is calibrated with.
+
+    The file of some features, the numbers of the windows in it, and both in words.
+    """
+    entry = DATASETS[name]
+    file = assets.fetch(entry.calibration, "dataset")
+    if file.suffix == ".txt":  # MLPerf's list of windows of the dev set, which its rules allow
+        try:
+            windows = tuple(int(line) for line in file.read_text(encoding="utf-8").split())
+        except ValueError as error:
+            raise SuiteError(f"{file} should hold one window number a line: {error}") from error
+        if not windows or not 0 <= min(windows) <= max(windows) < len(data.features):
+            raise SuiteError(f"{file} should hold numbers of the {len(data.features)} windows")
+        return data.features_file, windows, f"MLPerf's {len(windows)} windows of {name}"
+    vocabulary_file = assets.fetch(VOCABULARY)
+    built, path = cached_features(squad.load(file), data.vocabulary, file, vocabulary_file)
+    return path, tuple(range(len(built))), f"the {len(built)} windows of {file.name}"
 
 
 def score(data: Data, folder: Path, samples: int) -> Score:

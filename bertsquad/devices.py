@@ -22,12 +22,12 @@ DEVICES = {
     for device in (
         Device("cpu", "CPUExecutionProvider", "cpu", ("fp32", "int8")),
         Device("openvino", "OpenVINOExecutionProvider", "cpu", ("fp32", "bf16", "int8")),
-        Device("cuda", "CUDAExecutionProvider", "gpu", ("fp32",)),
-        Device("tensorrt", "TensorrtExecutionProvider", "gpu", ("fp32",)),
+        Device("cuda", "CUDAExecutionProvider", "gpu", ("fp32", "fp16")),
+        Device("tensorrt", "TensorrtExecutionProvider", "gpu", ("fp32", "fp16")),
     )
 }
 
-PRECISIONS = ("fp32", "bf16", "int8")
+PRECISIONS = ("fp32", "bf16", "fp16", "int8")
 
 
 def installed(distribution: str) -> str | None:

@@ -8,8 +8,12 @@ Only the worker process imports this module.
 """
 
 import json
+import tempfile
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -19,37 +23,90 @@ import onnx.numpy_helper
 import onnxruntime as ort
 from numpy.typing import NDArray
 
+from bertsquad import gpu, machine
+from bertsquad.batching import BATCH_TOKENS
 from bertsquad.devices import DEVICES, Device, why_not
 from bertsquad.errors import SuiteError, Unavailable
-from bertsquad.prepare import PRODUCTS, Feed, Prepared, Signature, prepare
+from bertsquad.parallelism import Parallelism
+from bertsquad.prepare import Prepared
+from bertsquad.signature import PRODUCTS, Feed
 
 
 class Engine:
-    """One model on one device in one precision, ready to answer batches."""
+    """A prepared model on one device in one precision, ready to answer batches side by side."""
 
-    def __init__(self, path: Path, key: str, device: Device, precision: str, threads: int) -> None:
-        """Prepare the model, make its session and prove provider and precision.
+    def __init__(
+        self,
+        prepared: Prepared,
+        device: Device,
+        precision: str,
+        parallelism: Parallelism,
+        batch_tokens: int = BATCH_TOKENS,
+    ) -> None:
+        """Make the sessions and prove provider and precision.
 
-        Raises Unavailable if the device or precision can't be had, SuiteError if the model is
-        none. `key` names the model's content.
+        `batch_tokens` is the most that batches will have, padding included. Raises Unavailable if
+        the device or precision can't be had, SuiteError if the model can't be loaded.
         """
         reason = why_not(device)
         if reason is not None:
             raise Unavailable(f"{device.name}: {reason}")
         self.device = device
         self.precision = precision
-        self.threads = threads
-        self.prepared: Prepared = prepare(path, key, partial(_run_on_cpu, threads))
-        precision_note = check_precision(self.prepared.signature, path, precision)
-        self._session = make_session(self.prepared.path, device, precision, threads)
-        self.proof = f"{prove_provider(self._session, device)}, {precision_note}"
-        if precision != "int8":
-            prove_precision(device, precision)
+        self.parallelism = parallelism
+        self.prepared = prepared
+        self.batch_tokens = batch_tokens
+        #: The precision of what is calculated in float.
+        self.float_precision = "fp32" if precision == "int8" else precision
+        if precision == "int8" and "bf16" in device.precisions and can_calculate(device, "bf16"):
+            self.float_precision = "bf16"
+        with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as profiles:
+            self._sessions = self._make_sessions(Path(profiles))
+            self.proof = prove_provider(self._sessions[0], device)
+            if precision == "int8":
+                self.proof += self._prove_int8()
+            else:
+                prove_precision(device, precision)
+                self.proof += f", calculated in {precision}"
+
+    def _make_sessions(self, profiles: Path) -> list[ort.InferenceSession]:
+        """One session for all instances where they can share it, else one for each.
+
+        Instances of one thread run in their callers' threads, and OpenVINO has streams.
+        """
+        path, shape = self.prepared.path, self.parallelism
+        profile = profiles if self.precision == "int8" and self.device.name == "cpu" else None
+        shared = shape.threads == 1 or self.device.name != "cpu"
+        tokens, signature = self.batch_tokens, self.prepared.signature
+        options = (
+            gpu.provider_options(self.device.name, signature, tokens)
+            if self.device.marker == "gpu"
+            else {}
+        )
+        make = partial(
+            make_session, path, self.device, self.float_precision, profile=profile, options=options
+        )
+        if shared:
+            return [make(replace(shape, pins=()))] * shape.instances
+        return [
+            make(Parallelism(1, shape.threads, shape.pins[index : index + 1]))
+            for index in range(shape.instances)
+        ]
 
     @property
     def provider(self) -> str:
         """The provider that was proven to run the matrix products."""
         return self.device.provider
+
+    @property
+    def instances(self) -> int:
+        """How many callers `logits` may have at a time."""
+        return self.parallelism.instances
+
+    @property
+    def most_samples(self) -> int | None:
+        """The samples that a batch may have at most, where the provider has a limit."""
+        return gpu.TENSORRT_SAMPLES if self.device.name == "tensorrt" else None
 
     @property
     def fixed_length(self) -> int | None:
@@ -62,57 +119,88 @@ class Engine:
         return self.prepared.signature.batch
 
     def logits(
-        self, ids: NDArray[np.int64], mask: NDArray[np.int64], segments: NDArray[np.int64]
+        self,
+        ids: NDArray[np.int64],
+        mask: NDArray[np.int64],
+        segments: NDArray[np.int64],
+        instance: int = 0,
     ) -> NDArray[np.float32]:
         """Start and end logits, float32 [batch, length, 2], of arrays [batch, length]."""
         signature = self.prepared.signature
-        start, end = self._session.run(
+        start, end = self._sessions[instance].run(
             [signature.start, signature.end], signature.feed(ids, mask, segments)
         )
         return np.stack((start, end), axis=-1).astype(np.float32, copy=False)
 
+    def _prove_int8(self) -> str:
+        """Say how many matrix products were calculated in int8, from what really ran.
 
-def check_precision(signature: Signature, path: Path, precision: str) -> str:
-    """SuiteError unless the model's own products are fit for `precision`; else what they are."""
-    name, quantised, total = path.name, signature.quantised, signature.products
-    if precision == "int8":
-        if not quantised:
-            raise SuiteError(
-                f"{name} is not quantised, so it can't run in int8: use a quantised model or "
-                "another --precision"
+        ONNX Runtime decides that by itself, and leaves products in float without a word.
+        """
+        signature = self.prepared.signature
+        if self.device.name != "cpu":  # other providers take the graph as one
+            return (
+                f", {signature.quantised} of {signature.products} quantised in the model, the rest "
+                f"in {self.float_precision}"
             )
-        return f"{quantised} of {total} quantised in the model"
-    if quantised:
-        raise SuiteError(
-            f"{name} is quantised ({quantised} of {total} matrix products), so it can't run in "
-            f"{precision}: use --precision int8"
-        )
-    if signature.half:
-        raise SuiteError(
-            f"{name} holds {signature.half} of {total} matrix products in half precision, so it "
-            f"can't run in {precision}"
-        )
-    return f"calculated in {precision}"
+        length = signature.length or 16
+        ids = np.full((signature.batch or 1, length), 1000, np.int64)
+        ran: set[tuple[str, str]] = set()
+        for session in dict.fromkeys(self._sessions):
+            session.run(None, signature.feed(ids, np.ones_like(ids), np.zeros_like(ids)))
+            events = json.loads(Path(session.end_profiling()).read_bytes())
+            ran = {
+                (event["name"], event["args"]["op_name"])
+                for event in events
+                if event.get("args", {}).get("op_name") in PRODUCTS
+            }
+        integer = sum("Integer" in op or op.startswith("Q") for _, op in ran)
+        if not integer:
+            raise Unavailable(
+                f"{self.device.name} was asked for int8 but calculates every matrix product in "
+                "float on this machine"
+            )
+        return f", {integer} of {len(ran)} calculated in int8"
 
 
 def make_session(
-    model: Path | bytes, device: Device, precision: str, threads: int
+    model: Path | bytes,
+    device: Device,
+    precision: str,
+    parallelism: Parallelism,
+    profile: Path | None = None,
+    options: Mapping[str, str] = MappingProxyType({}),
 ) -> ort.InferenceSession:
-    """A session that may use `device` alone (and the CPU for what no GPU provider takes)."""
-    options = ort.SessionOptions()
-    options.intra_op_num_threads = threads
-    options.log_severity_level = 4  # what goes wrong arrives as an exception
-    options.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
+    """A session that may use `device` alone (and the CPU for what no GPU provider takes).
+
+    On OpenVINO it has a stream for each instance; otherwise only the threads of one count. In the
+    folder `profile` it records what it runs, until `end_profiling()`. `options` are the provider's.
+    """
+    settings = ort.SessionOptions()
+    settings.intra_op_num_threads = parallelism.threads
+    settings.log_severity_level = 4  # what goes wrong arrives as an exception
+    settings.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
+    if not machine.has_vnni():
+        # Sums of products of unsigned and signed bytes may overflow then; this avoids it, slower.
+        settings.add_session_config_entry("session.x64quantprecision", "1")
+    others = parallelism.cpus(0)[1:]  # the first is the caller's
+    if others:
+        places = ";".join(str(cpu + 1) for cpu in others)  # ONNX Runtime counts from 1
+        settings.add_session_config_entry("session.intra_op_thread_affinities", places)
+    if profile is not None:
+        settings.enable_profiling = True
+        settings.profile_file_prefix = str(profile / "profile")
     source = model if isinstance(model, bytes) else str(model)
     try:
         if device.name == "openvino":
-            _add_openvino(options, precision, threads)
-            session = ort.InferenceSession(source, options)
+            _add_openvino(settings, precision, parallelism)
+            session = ort.InferenceSession(source, settings)
         else:
             if device.marker == "gpu":
-                ort.preload_dlls()  # the CUDA libraries of the `cuda` extra
+                gpu.load_libraries()
+                options = options or gpu.provider_options(device.name, None, 0)
             session = ort.InferenceSession(
-                source, options, providers=[(device.provider, _provider_options(device))]
+                source, settings, providers=[(device.provider, dict(options))]
             )
     except Unavailable:
         raise
@@ -124,13 +212,7 @@ def make_session(
     return session
 
 
-def _provider_options(device: Device) -> dict[str, str]:
-    if device.name == "cuda":
-        return {"use_tf32": "0"}  # TF32 is not fp32
-    return {}
-
-
-def _add_openvino(options: ort.SessionOptions, precision: str, threads: int) -> None:
+def _add_openvino(options: ort.SessionOptions, precision: str, parallelism: Parallelism) -> None:
     options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
     found = openvino_devices()
     if not found:
@@ -141,8 +223,8 @@ def _add_openvino(options: ort.SessionOptions, precision: str, threads: int) -> 
     config = {
         "CPU": {
             "INFERENCE_PRECISION_HINT": "bf16" if precision == "bf16" else "f32",
-            "INFERENCE_NUM_THREADS": str(threads),
-            "NUM_STREAMS": "1",
+            "INFERENCE_NUM_THREADS": str(parallelism.instances * parallelism.threads),
+            "NUM_STREAMS": str(parallelism.instances),
         }
     }
     options.add_provider_for_devices(found[:1], {"load_config": json.dumps(config)})
@@ -182,20 +264,12 @@ def prove_provider(session: ort.InferenceSession, device: Device) -> str:
     elsewhere = {name: count for name, count in owners.items() if name != device.provider}
     if elsewhere:
         where = ", ".join(f"{count} on {name}" for name, count in elsewhere.items())
+        why = f" ({gpu.why_not()})" if device.marker == "gpu" else ""
         raise Unavailable(
             f"{device.name}: {device.provider} doesn't run the model here; of {total} matrix "
-            f"products, {where}{_gpu_hint(device)}"
+            f"products, {where}{why}"
         )
     return f"{total} of {total} matrix products on {device.provider}"
-
-
-def _gpu_hint(device: Device) -> str:
-    if device.marker != "gpu":
-        return ""
-    return (
-        " (are CUDA and cuDNN installed for this onnxruntime-gpu? pip install -e '.[cuda]' brings "
-        "them)"
-    )
 
 
 def prove_precision(device: Device, precision: str) -> None:
@@ -205,19 +279,7 @@ def prove_precision(device: Device, precision: str) -> None:
     """
     value = np.float32(1 + 2.0**-12)
     size = 64
-    helper = onnx.helper
-    model = helper.make_model(
-        helper.make_graph(
-            [helper.make_node("MatMul", ["x", "w"], ["y"])],
-            "precision",
-            [helper.make_tensor_value_info("x", onnx.TensorProto.FLOAT, ["rows", size])],
-            [helper.make_tensor_value_info("y", onnx.TensorProto.FLOAT, ["rows", size])],
-            [onnx.numpy_helper.from_array(np.eye(size, dtype=np.float32), "w")],
-        ),
-        opset_imports=[helper.make_opsetid("", 17)],
-        ir_version=8,
-    )
-    session = make_session(model.SerializeToString(), device, precision, threads=1)
+    session = make_session(_product(size, precision), device, precision, Parallelism(1, 1))
     prove_provider(session, device)
     (found,) = session.run(None, {"x": np.full((size, size), value, np.float32)})
     exact = bool((np.asarray(found) == value).all())
@@ -228,22 +290,54 @@ def prove_precision(device: Device, precision: str) -> None:
         )
 
 
-def _run_on_cpu(threads: int, path: Path, feeds: list[Feed]) -> list[list[NDArray[np.float32]]]:
-    session = make_session(path, DEVICES["cpu"], "fp32", threads)
-    return [session.run(None, feed) for feed in feeds]
+def _product(size: int, precision: str) -> bytes:
+    """A model that multiplies x, float32 [rows, size], by 1; in half precision for fp16."""
+    helper = onnx.helper
+    kind = onnx.TensorProto.FLOAT
+    dtype = np.float16 if precision == "fp16" else np.float32
+    inside = helper.np_dtype_to_tensor_dtype(np.dtype(dtype))
+    nodes = [
+        helper.make_node("Cast", ["x"], ["x_inside"], to=inside),
+        helper.make_node("MatMul", ["x_inside", "w"], ["y_inside"]),
+        helper.make_node("Cast", ["y_inside"], ["y"], to=kind),
+    ]
+    graph = helper.make_graph(
+        nodes,
+        "precision",
+        [helper.make_tensor_value_info("x", kind, ["rows", size])],
+        [helper.make_tensor_value_info("y", kind, ["rows", size])],
+        [onnx.numpy_helper.from_array(np.eye(size, dtype=dtype), "w")],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    return bytes(model.SerializeToString())
+
+
+def can_calculate(device: Device, precision: str) -> bool:
+    """Whether the device really calculates in `precision` here, found out by trying."""
+    try:
+        prove_precision(device, precision)
+    except SuiteError:
+        return False
+    return True
+
+
+def open_on_cpu(path: Path, threads: int) -> Callable[[Feed], list[NDArray[np.float32]]]:
+    """A float model on the CPU provider, for proofs and calibration: gives all its outputs."""
+    session = make_session(path, DEVICES["cpu"], "fp32", Parallelism(1, threads))
+    return lambda feed: session.run(None, feed)
+
+
+def batch_tokens(device: Device) -> int:
+    """The padded tokens that a batch may have if nobody said otherwise."""
+    if device.marker == "gpu":
+        return gpu.batch_tokens(machine.gpu_free_bytes())
+    return BATCH_TOKENS
 
 
 def precisions_here(name: str) -> list[str]:
     """The precisions that the device `name` can really calculate in here (int8 is up to models)."""
-    found = []
-    for precision in DEVICES[name].precisions:
-        try:
-            if precision != "int8":
-                prove_precision(DEVICES[name], precision)
-            found.append(precision)
-        except SuiteError:
-            continue
-    return found
+    device = DEVICES[name]
+    return [one for one in device.precisions if one == "int8" or can_calculate(device, one)]
 
 
 def why_not_really(name: str) -> str | None:

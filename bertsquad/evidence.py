@@ -38,9 +38,9 @@ class Evidence:
 
 #: What a submission needs to know of the machine and the model that a run was made with.
 _PROVENANCE = frozenset(
-    """log_checksums model_checksum dataset_checksum model_preparation model_input_type threads
-    versions cpu cores physical_cores sockets gpus memory_bytes operating_system suite_version
-    git_revision command""".split()
+    """log_checksums model_checksum dataset_checksum model_preparation model_input_type instances
+    threads versions cpu cores physical_cores sockets gpus memory_bytes operating_system
+    suite_version git_revision command""".split()
 )
 
 
@@ -145,16 +145,19 @@ def refusals(evidence: Evidence, division: str, shortened: bool) -> Iterator[str
 
 def mixed_up(chosen: Chosen) -> Iterator[str]:
     """Where runs that must belong together don't."""
-    first = next(iter(chosen.values()))
-    keys = (
-        *("model_checksum", "dataset_checksum", "model_preparation", "threads", "versions"),
+    everywhere = (
+        *("model_checksum", "dataset_checksum", "model_preparation", "versions"),
         *("cpu", "gpus", "memory_bytes", "suite_version", "git_revision"),
     )
-    for evidence in chosen.values():
-        for key in keys:
-            here, there = evidence.result.provenance.get(key), first.result.provenance.get(key)
+    in_a_scenario = ("instances", "threads")  # each divides the cores in its own way
+    first = next(iter(chosen.values()))
+    for (scenario, _), evidence in chosen.items():
+        own = next(one for (name, _), one in chosen.items() if name == scenario)
+        for key in (*everywhere, *in_a_scenario):
+            other = first if key in everywhere else own
+            here, there = evidence.result.provenance.get(key), other.result.provenance.get(key)
             if here != there:
                 yield (
                     f"{evidence.file(RESULT)}: its {key} is {here}, but {there} in "
-                    f"{first.file(RESULT)}: run both cases again on one machine with one model"
+                    f"{other.file(RESULT)}: run both cases again on one machine with one model"
                 )

@@ -9,12 +9,21 @@ from typing import Any
 
 import pooch
 
-from bertsquad import __version__, assets, compliance, datasets, judgement, loadgen, machine
-from bertsquad.cases import Case, sample_count
+from bertsquad import (
+    __version__,
+    assets,
+    compliance,
+    datasets,
+    judgement,
+    loadgen,
+    machine,
+)
+from bertsquad.cases import Case, division, sample_count
 from bertsquad.datasets import Data, Visible
-from bertsquad.errors import SuiteError
+from bertsquad.errors import SuiteError, Unavailable
 from bertsquad.judgement import Verdict
 from bertsquad.loadgen import SCENARIOS, Request, Run
+from bertsquad.models import Model
 from bertsquad.options import Options
 from bertsquad.results import PASSED, RESULT, Result
 from bertsquad.rules import SEEDS
@@ -40,6 +49,7 @@ class Harness:
         """`parallel` says how many harnesses divide the cores; `command` goes into the results."""
         self._options = options
         self._parallel = parallel
+        self._cores = max(1, machine.cores() // parallel)
         self._command = command
         self._visible = visible
         self._data: dict[str, Data] = {}
@@ -77,7 +87,7 @@ class Harness:
             for other in ("accuracy", "performance")
         )
         started = datetime.now(UTC)
-        model_file, model_key = self._model(case)
+        model_file, model_key = self._model(case.model)
         data = self._dataset(case.dataset)
         folder = self._options.output / f"{mode}-{case.id}"
         request = self._request(case, mode, folder, data, performance)
@@ -99,10 +109,12 @@ class Harness:
             sample_count=request.samples,
             dataset_samples=len(data.features),
             run_dir=str(folder),
-            provider=worker.ready["provider"],
+            provider=event["provider"],
             verdict="",
             reason="",
             run_time_s=event["seconds"],
+            padding_share=event["padding_share"],
+            peak_memory_bytes=event["peak_memory_bytes"],
         )
         if mode == "accuracy":
             verdict = self._accuracy(result, case, data)
@@ -111,7 +123,9 @@ class Harness:
         if accuracy is not None and performance is not None:
             verdict = _compliance(result, run, accuracy, performance, verdict)
         result.verdict, result.reason = verdict.word, verdict.reason
-        result.provenance = self._provenance(started, model_file, model_key, data, worker, run)
+        result.provenance = self._provenance(
+            started, model_file, model_key, data, worker, run, request, event
+        )
         objections = [objection.reason for objection in judgement.objections(result, run)]
         result.invalid_reasons = (run.invalid_reasons if mode != "accuracy" else []) + objections
         result.mlperf_valid = verdict.word == PASSED and not result.invalid_reasons
@@ -123,18 +137,10 @@ class Harness:
             self._data[name] = datasets.load(name, self._visible)
         return self._data[name]
 
-    def _model(self, case: Case) -> tuple[Path, str]:
+    def _model(self, model: Model) -> tuple[Path, str]:
         """The model's verified file, and the checksum that names its content."""
-        model = case.model
         if model.name not in self._models:
-            if model.path is not None:
-                found = model.path, str(pooch.file_hash(str(model.path)))
-            else:
-                assert model.file is not None
-                with self._visible():
-                    path = assets.fetch(model.file, "model", progressbar=True)
-                found = path, assets.registry()[model.file].digest
-            self._models[model.name] = found
+            self._models[model.name] = locate(model, self._visible)
         return self._models[model.name]
 
     def _worker_for(self, case: Case, model: Path, key: str, data: Data) -> Worker:
@@ -150,12 +156,28 @@ class Harness:
             features=str(data.features_file),
             device=case.device,
             precision=case.precision,
-            threads=max(1, machine.cores() // self._parallel),
+            threads=self._cores,
+            **self._calibration(case, data),
         )
         log = self._options.output / f"worker-{'-'.join(case.session)}-{os.getpid()}.log"
         worker = Worker(setup, log, self._timeout_s())
         self._worker = case.session, worker
         return worker
+
+    def _calibration(self, case: Case, data: Data) -> dict[str, Any]:
+        """The part of a Setup that says what to calibrate with, if that may be needed."""
+        if case.precision != "int8" or case.model.precision == "int8":
+            return {}
+        try:
+            with self._visible():
+                file, windows, note = datasets.calibration(case.dataset, data)
+        except Unavailable as error:  # the model may be quantised already; only the child knows
+            return {"calibration_note": str(error)}
+        return {
+            "calibration": str(file),
+            "calibration_windows": windows,
+            "calibration_note": note,
+        }
 
     def _request(
         self, case: Case, mode: str, folder: Path, data: Data, unaudited: Result | None
@@ -164,7 +186,13 @@ class Harness:
         qps, latency_ms = options.target_qps, options.target_latency_ms
         if unaudited is not None:  # audited and unaudited run must have been asked for the same
             qps, latency_ms = unaudited.target_qps, unaudited.target_latency_ms
+        owned = machine.owned_cpus() if self._parallel == 1 else ()
+        shape = division(case, options, self._cores, owned)
         return Request(
+            instances=shape.instances,
+            threads=shape.threads,
+            pins=shape.pins,
+            batch_tokens=options.batch_tokens,
             scenario=case.scenario,
             mode=mode,
             rules=options.rules,
@@ -203,6 +231,8 @@ class Harness:
         data: Data,
         worker: Worker,
         run: Run,
+        request: Request,
+        event: Event,
     ) -> dict[str, Any]:
         return {
             "suite_version": __version__,
@@ -214,13 +244,18 @@ class Harness:
             "versions": machine.versions(),
             "cpu": machine.cpu_name(),
             "cores": machine.cores(),
+            "cpu_quota": machine.quota(),
             "physical_cores": machine.physical_cores(),
             "sockets": machine.sockets(),
             "memory_bytes": machine.memory_bytes(),
             "operating_system": machine.operating_system(),
             "gpus": list(machine.gpu_names()),
-            "threads": worker.ready["threads"],
-            "provider_proof": worker.ready["proof"],
+            "instances": request.instances,
+            "threads": request.threads,
+            "pinned_cpus": [list(cpus) for cpus in request.pins],
+            "batch_tokens": event["batch_tokens"],
+            "batches": event["batches"],
+            "provider_proof": event["proof"],
             "model_preparation": worker.ready["preparation"],
             "model_file": model_file.name,
             "model_checksum": model_key,
@@ -230,6 +265,24 @@ class Harness:
             "seeds": {seed: run.values.get(seed) for seed in SEEDS},
             "log_checksums": loadgen.log_checksums(run.folder),
         }
+
+
+def locate(model: Model, visible: Visible = contextlib.nullcontext) -> tuple[Path, str]:
+    """A model's file, downloaded and verified or built if need be, and what names its content."""
+    if model.path is not None:
+        return model.path, str(pooch.file_hash(str(model.path)))
+    if model.file is not None:
+        with visible():
+            path = assets.fetch(model.file, "model", progressbar=True)
+        return path, assets.registry()[model.file].digest
+    from bertsquad import random_bert  # imports onnx, which nothing else here needs
+
+    key = f"{model.name}-{random_bert.FORMAT}"
+    path = assets.cache_folder() / "prepared" / f"{key}.onnx"
+    with assets.lock(path.name):
+        if not path.is_file():
+            random_bert.write(path)
+    return path, key
 
 
 def _performance(result: Result, run: Run, event: Event) -> Verdict:

@@ -67,7 +67,8 @@ class Request:
 
     `mode` `compliance` is a performance run under TEST01's audit. `samples` is the number of
     windows, from the first on; `buffer_size` LoadGen's performance sample count; targets that are
-    None come from `user_conf` or the probe.
+    None come from `user_conf` or the probe. `instances`, `threads` and `pins` are a Parallelism;
+    `batch_tokens` is the most that a batch may have, None for the device's default.
     """
 
     scenario: str
@@ -75,6 +76,10 @@ class Request:
     rules: str
     folder: str
     samples: int
+    instances: int = 1
+    threads: int = 1
+    pins: tuple[tuple[int, ...], ...] = ()
+    batch_tokens: int | None = None
     buffer_size: int | None = None
     target_qps: float | None = None
     target_latency_ms: float | None = None

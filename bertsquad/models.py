@@ -16,9 +16,9 @@ from bertsquad.rules import REFERENCE_F1
 class Model:
     """An extractive-QA model: where its file is, what it is run with and what it should reach.
 
-    `file` is a name in the registry, or None where `path` says where the user's own file is.
+    `file` is a name in the registry; where it is None, `path` says where the user's own file is.
     `precision` is the one it is stored in. `gflop` is the work of one sample of SQuAD's average
-    length (for estimates only).
+    length (for estimates only). A `random` model is built here, and its answers mean nothing.
     """
 
     name: str
@@ -28,6 +28,7 @@ class Model:
     reference_f1: Mapping[str, float] = field(default_factory=dict, hash=False)
     path: Path | None = None
     gflop: float = 111.0
+    random: bool = False
     description: str = ""
 
 
@@ -59,6 +60,13 @@ MODELS = {
             # Its own F1 is 90.067, but MLPerf's target stays 99 % of the fp32 reference.
             reference_f1={"squad": REFERENCE_F1},
             description="MLPerf's fake-quantised BERT-large, 1.34 GB, downloaded",
+        ),
+        Model(
+            "bert_large_random",
+            None,
+            "squad",
+            random=True,
+            description="BERT-large with random weights, built here, for speed alone",
         ),
     )
 }

@@ -5,9 +5,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from bertsquad.batching import BATCH_TOKENS
 from bertsquad.datasets import DATASETS
 from bertsquad.devices import DEVICES, PRECISIONS
 from bertsquad.errors import SuiteError
+from bertsquad.features import MAX_TOKENS
 from bertsquad.loadgen import RULES, read_user_conf
 from bertsquad.models import DEFAULT_MODELS, MODELS, Model, find
 from bertsquad.rules import MIN_DURATION_S, SAMPLES
@@ -27,6 +29,9 @@ class Options:
     target_latency_ms: float | None = None
     min_duration_s: float | None = None
     case_timeout_s: float | None = None
+    batch_tokens: int | None = None
+    instances: int | None = None
+    threads: int | None = None
     rules: str = "quick"
     accuracy_target: float = 99.0
     reference_f1: float | None = None
@@ -98,6 +103,16 @@ def count(text: str) -> int:
 def size(text: str) -> int | str:
     """A parser that takes a number of samples, or `all`."""
     return text if text == "all" else count(text)
+
+
+def tokens(text: str) -> int:
+    """A parser that takes a batch's token budget, which must have room for the longest window."""
+    value = count(text)
+    if value < MAX_TOKENS:
+        raise SuiteError(
+            f"expected at least {MAX_TOKENS}, the tokens of the longest sample, got {text!r}"
+        )
+    return value
 
 
 def positive(text: str) -> float:
@@ -229,6 +244,29 @@ OPTIONS = (
         positive,
         "S",
         "stop a case after this long (default: 1800; none for whole data sets)",
+    ),
+    Option(
+        "--batch-tokens",
+        "batch_tokens",
+        tokens,
+        "N",
+        f"tokens that a batch may have, padding included (default: {BATCH_TOKENS}; on a GPU what "
+        "its free memory holds)",
+    ),
+    Option(
+        "--instances",
+        "instances",
+        count,
+        "N",
+        "batches that are calculated side by side in Offline and Server (default: in Offline one a "
+        "core, in Server one for 8 cores; on a GPU 1)",
+    ),
+    Option(
+        "--threads",
+        "threads",
+        count,
+        "N",
+        "threads of an instance (default: its share of the physical cores)",
     ),
     Option(
         "--rules",

@@ -3,6 +3,7 @@
 Only the worker process imports this module.
 """
 
+import threading
 import time
 from collections.abc import Sequence
 
@@ -13,7 +14,7 @@ from bertsquad.engines import Engine
 from bertsquad.errors import BoundUnattainable
 from bertsquad.features import Features
 from bertsquad.loadgen import SCENARIOS, Request, Targets, server_bound_ms
-from bertsquad.sut import effective_lengths, infer
+from bertsquad.sut import effective_lengths, infer, side_by_side
 
 #: Seconds that a measurement takes by the rules, and the batches that it runs at least. A run of
 #: ten minutes that a moment's noise made INVALID would be a pity, so more is spent on it.
@@ -43,26 +44,31 @@ class Probe:
         for position in np.linspace(0, len(order) - 1, 4).astype(int):
             self._seconds([int(order[position])])
         for batch in self._offline_batches(16):
-            self._seconds(batch)
+            for instance in range(self._engine.instances):
+                self._seconds(batch, instance)
 
     def targets(self, request: Request) -> Targets:
         """What LoadGen should expect of this engine; BoundUnattainable where no rate is honest."""
         if request.scenario == "offline":
-            batches = self._offline_batches(len(self._lengths))
-            seconds = self._measure(batches, PROBE_S[request.rules])
-            done = sum(len(batch) for batch in batches[: len(seconds)])
-            return Targets(done / sum(seconds) * (1 + SLACK), None, "probe")
+            rate = self._rate(self._offline_batches(len(self._lengths)), PROBE_S[request.rules])
+            return Targets(rate * (1 + SLACK), None, "probe")
         if request.scenario == "server":
             bound_ms = server_bound_ms(request)
-            rate = batching.sustainable_rate(self._lengths, bound_ms / 1e3, self.cost())
-            if rate is None:
+            sustained = batching.sustainable_rate(
+                self._lengths,
+                bound_ms / 1e3,
+                self.cost(),
+                self._engine.batch_tokens,
+                self._engine.instances,
+            )
+            if sustained is None:
                 alone = self.cost()(1, int(np.quantile(self._lengths, 0.99))) * 1e3
                 raise BoundUnattainable(
                     f"a long query takes {alone:.0f} ms here even when it never waits, so 99 % "
                     f"within {bound_ms:g} ms can't be kept at any rate (--target-qps runs it all "
                     "the same)"
                 )
-            return Targets(rate, bound_ms, "probe")
+            return Targets(sustained, bound_ms, "probe")
         queries = self._random_batches(SCENARIOS[request.scenario].samples_per_query, 64)
         fastest = min(self._measure(queries, PROBE_S[request.rules]))
         return Targets(None, fastest * 1e3 * (1 - SLACK), "probe")
@@ -77,10 +83,33 @@ class Probe:
             self._cost = batching.Cost.fit(list(zip(tokens, seconds, strict=False)))
         return self._cost
 
-    def _seconds(self, batch: Sequence[int]) -> float:
+    def _seconds(self, batch: Sequence[int], instance: int = 0) -> float:
         start = time.perf_counter()
-        infer(self._engine, self._features, batch)
+        infer(self._engine, self._features, batch, instance)
         return time.perf_counter() - start
+
+    def _rate(self, batches: Sequence[Sequence[int]], budget_s: float) -> float:
+        """The samples a second of all instances together, over as many of `batches` as fit."""
+        lock = threading.Lock()
+        left = iter(batches)
+        begun = done = 0
+        start = time.perf_counter()
+
+        def work(instance: int) -> None:
+            nonlocal begun, done
+            while True:
+                with lock:
+                    batch = next(left, None)
+                    enough = begun >= PROBE_BATCHES and time.perf_counter() - start > budget_s
+                    if batch is None or enough:
+                        return
+                    begun += 1
+                self._seconds(batch, instance)
+                with lock:
+                    done += len(batch)
+
+        side_by_side(self._engine, work)
+        return done / (time.perf_counter() - start)
 
     def _measure(self, batches: Sequence[Sequence[int]], budget_s: float) -> list[float]:
         """The seconds that the first of `batches` took, as many as fit into `budget_s`."""
@@ -102,7 +131,9 @@ class Probe:
         chosen = order[np.linspace(0, len(order) - 1, count).astype(int)]
         batches = [
             chosen[positions].tolist()
-            for positions in batching.by_length(self._lengths[chosen], batching.BATCH_TOKENS)
+            for positions in batching.by_length(
+                self._lengths[chosen], self._engine.batch_tokens, self._engine.most_samples
+            )
         ]
         np.random.default_rng(0).shuffle(batches)
         return batches

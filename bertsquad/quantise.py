@@ -13,6 +13,7 @@ The pair whose products come closest to the float ones is kept. Nothing is rando
 """
 
 import math
+import shutil
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -27,7 +28,7 @@ from numpy.typing import NDArray
 
 from bertsquad.errors import SuiteError
 from bertsquad.files import write_whole
-from bertsquad.prepare import PRODUCTS, Feed
+from bertsquad.signature import PRODUCTS, Feed, Opener
 
 #: Part of the names in the cache: to be raised whenever this module writes something else.
 FORMAT = 1
@@ -44,8 +45,6 @@ ROWS = 512
 FLOOR = 1e-4
 
 Floats = NDArray[np.float32]
-#: Opens a model file once; what it returns gives all outputs of the model for one feed.
-Opener = Callable[[Path], Callable[[Feed], Sequence[NDArray[Any]]]]
 Progress = Callable[[str], object]
 
 
@@ -183,7 +182,11 @@ def quantise(
 
     Raises SuiteError if `path` is no model, holds nothing to quantise, or gives no finite numbers.
     """
-    activations = calibrate(path, out.parent, feeds, open_model, progress)
+    scratch = out.parent / f".{out.stem}.calibration"
+    try:
+        activations = calibrate(path, scratch, feeds, open_model, progress)
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
     model = _load(path)
     choices = _rewrite(model, activations, symmetric, progress)
     report = Report(

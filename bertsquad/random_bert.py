@@ -18,6 +18,8 @@ from onnx import TensorProto, helper, numpy_helper
 from bertsquad.features import MAX_TOKENS
 from bertsquad.files import write_whole
 
+#: Part of the name in the cache: to be raised whenever this module writes something else.
+FORMAT = 1
 #: Initial weights have this standard deviation (BERT's `initializer_range`).
 DEVIATION = 0.02
 #: BERT's `layer_norm_eps`.

@@ -58,6 +58,8 @@ class Result:
     f1_target: float | None = None
     f1_upper_bound: float | None = None
     question_count: int | None = None
+    padding_share: float | None = None
+    peak_memory_bytes: int | None = None
     compliance_responses: int | None = None
     compliance_largest_difference: float | None = None
     compliance_speed_ratio: float | None = None

@@ -199,8 +199,9 @@ def _readme(performance: Result, accuracy: Result) -> str:
         "Install it as its README says, then repeat the runs:\n\n"
         "```sh\n" + "\n".join(dict.fromkeys(commands)) + "\n```\n\n"
         f"Model {performance.provenance['model_file']}, checksum "
-        f"{performance.provenance['model_checksum']}; {performance.provenance['threads']} "
-        f"threads; {performance.provenance['provider_proof']}.\n"
+        f"{performance.provenance['model_checksum']}; {performance.provenance['instances']} "
+        f"x {performance.provenance['threads']} threads; "
+        f"{performance.provenance['provider_proof']}.\n"
     )
 
 

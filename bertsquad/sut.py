@@ -5,6 +5,7 @@ kept, all that is outstanding or still comes is completed with empty responses, 
 raises the error once the run has ended.
 """
 
+import os
 import threading
 import time
 from array import array
@@ -33,14 +34,16 @@ def effective_lengths(engine: Engine, features: Features) -> NDArray[np.int64]:
     return np.full(len(features), engine.fixed_length, np.int64)
 
 
-def infer(engine: Engine, features: Features, samples: Sequence[int]) -> list[NDArray[np.float32]]:
+def infer(
+    engine: Engine, features: Features, samples: Sequence[int], instance: int = 0
+) -> list[NDArray[np.float32]]:
     """The logits of `samples`, each float32 [its length, 2]: one batch, if the model allows."""
     size = engine.fixed_batch or len(samples)
     answers: list[NDArray[np.float32]] = []
     for start in range(0, len(samples), size):
         chunk = list(samples[start : start + size])
         filled = chunk + chunk[-1:] * (size - len(chunk))
-        logits = engine.logits(*features.batch(filled, engine.fixed_length))
+        logits = engine.logits(*features.batch(filled, engine.fixed_length), instance=instance)
         answers += [
             logits[row, : features.offsets[sample + 1] - features.offsets[sample]]
             for row, sample in enumerate(chunk)
@@ -48,11 +51,54 @@ def infer(engine: Engine, features: Features, samples: Sequence[int]) -> list[ND
     return answers
 
 
+def side_by_side(engine: Engine, work: Callable[[int], None]) -> None:
+    """Call `work(instance)` for all instances at once, each pinned to its CPUs, and wait.
+
+    The first error of any of them is raised once all have ended.
+    """
+    errors: list[BaseException] = []
+
+    def run(instance: int) -> None:
+        unpin = pin(engine.parallelism.cpus(instance))
+        try:
+            work(instance)
+        except BaseException as error:  # raised below, in the caller's thread
+            errors.append(error)
+        finally:
+            unpin()
+
+    threads = [
+        threading.Thread(target=run, args=(instance,), name=f"instance {instance}")
+        for instance in range(1, engine.instances)
+    ]
+    for thread in threads:
+        thread.start()
+    run(0)
+    for thread in threads:
+        thread.join()
+    if errors:
+        raise errors[0]
+
+
+def pin(cpus: Sequence[int]) -> Callable[[], None]:
+    """Keep the calling thread on the first of `cpus`; the runtime's own threads have the others.
+
+    What is returned lets it go again.
+    """
+    if not cpus:
+        return lambda: None
+    thread = threading.get_native_id()
+    before = os.sched_getaffinity(thread)
+    os.sched_setaffinity(thread, cpus[:1])
+    return lambda: os.sched_setaffinity(thread, before)
+
+
 class Sut:
     """Answers the queries of one run by calling `answer(samples)`, in the way of its scenario.
 
     `latencies_ns` collects what one query (in Server and Offline: one sample) took from its issue
-    to its completion, by this side's clock.
+    to its completion, by this side's clock; `tokens`, `padded_tokens` and `batches` count what was
+    run.
     """
 
     def __init__(self, engine: Engine, features: Features, failing: Failing) -> None:
@@ -65,6 +111,7 @@ class Sut:
         self._lengths = effective_lengths(engine, features)
         self.error: BaseException | None = None
         self.latencies_ns = array("q")
+        self.tokens = self.padded_tokens = self.batches = 0
         self.handle = lg.ConstructSUT(self._receive, self._flush)
 
     def close(self) -> None:
@@ -93,8 +140,9 @@ class Sut:
 
     def fail(self, error: BaseException) -> None:
         """Keep the first error and leave no query without a response."""
-        if self.error is None:
-            self.error = error
+        with self._lock:
+            first, self.error = self.error is None, self.error or error
+        if first:
             self._failing(error)
         self._complete_empty()
 
@@ -104,44 +152,88 @@ class Sut:
             self._issued_ns.clear()
         lg.QuerySamplesComplete([lg.QuerySampleResponse(id_, 0, 0) for id_ in ids])
 
-    def run_batch(self, batch: Sequence[Any]) -> tuple[int, int]:
-        """Infer and complete LoadGen's samples `batch`; when issued (first) and completed, ns."""
+    def run_batch(self, batch: Sequence[Any], instance: int = 0) -> None:
+        """Infer and complete LoadGen's samples `batch`, and keep what each of them took."""
         samples = [sample.index for sample in batch]
-        logits = infer(self._engine, self._features, samples)
+        logits = infer(self._engine, self._features, samples, instance)
         # `logits` owns the buffers and outlives QuerySamplesComplete, which copies what it logs.
         responses = [
             lg.QuerySampleResponse(sample.id, one.__array_interface__["data"][0], one.nbytes)
             for sample, one in zip(batch, logits, strict=True)
         ]
+        lengths = self._lengths[samples]
         with self._lock:
-            issued = [self._issued_ns.pop(sample.id) for sample in batch]
-        completed = time.perf_counter_ns()
+            issued = [self._issued_ns.pop(sample.id, None) for sample in batch]
+            if None in issued:
+                return  # another instance failed, and all that was outstanding is completed
+            completed = time.perf_counter_ns()
+            self.latencies_ns.extend(completed - one for one in issued if one is not None)
+            self.tokens += sum(len(one) for one in logits)
+            self.padded_tokens += len(samples) * int(lengths.max())
+            self.batches += 1
         lg.QuerySamplesComplete(responses)
-        return min(issued), completed
 
 
 class StreamSut(Sut):
-    """SingleStream and MultiStream: answer in LoadGen's own thread, one batch a query."""
+    """SingleStream and MultiStream: answer in LoadGen's own thread."""
+
+    def __init__(
+        self, engine: Engine, features: Features, failing: Failing, cost: batching.Cost | None
+    ) -> None:
+        """`cost` says how a query of several samples is best cut into batches."""
+        super().__init__(engine, features, failing)
+        self._cost = cost
+        self._unpin: Callable[[], None] | None = None
+
+    def close(self) -> None:
+        """Give LoadGen's thread back as it was, and its handle."""
+        if self._unpin is not None:
+            self._unpin()
+        super().close()
 
     def answer(self, query: Sequence[Any]) -> None:
-        """Complete the whole query at once; its latency is that of its last sample."""
-        issued, completed = self.run_batch(query)
-        self.latencies_ns.append(completed - issued)
+        """Complete the query; its latency is that of its last sample."""
+        if self._unpin is None:
+            self._unpin = pin(self._engine.parallelism.cpus(0))
+        batches = [list(query)]
+        if len(query) > 1 and self._cost is not None:
+            lengths = [int(self._lengths[sample.index]) for sample in query]
+            batches = [
+                [query[position] for position in positions]
+                for positions in batching.soonest(lengths, self._cost, self._engine.batch_tokens)
+            ]
+        for batch in batches:
+            self.run_batch(batch)
+        del self.latencies_ns[-len(query) : -1]
 
 
 class OfflineSut(Sut):
-    """Offline: sort the one query by length and cut it into batches."""
+    """Offline: sort the one query by length, cut it into batches and share them out."""
 
     def answer(self, query: Sequence[Any]) -> None:
         """Answer the longest samples first."""
+        engine = self._engine
         lengths = self._lengths[[sample.index for sample in query]]
-        for positions in batching.by_length(lengths, batching.BATCH_TOKENS):
-            issued, completed = self.run_batch([query[position] for position in positions])
-            self.latencies_ns.extend([completed - issued] * len(positions))
+        batches = iter(
+            batching.by_length(lengths, engine.batch_tokens, engine.most_samples, engine.instances)
+        )
+
+        def work(instance: int) -> None:
+            while self.error is None:
+                with self._lock:
+                    positions = next(batches, None)
+                if positions is None:
+                    return
+                try:
+                    self.run_batch([query[position] for position in positions], instance)
+                except BaseException as error:  # at once, so that the others stop
+                    self.fail(error)
+
+        side_by_side(engine, work)
 
 
 class ServerSut(Sut):
-    """Server: a thread of its own takes from what waits, as `batching.next_batch` decides."""
+    """Server: each instance's thread takes from what waits, as `batching.next_batch` decides."""
 
     def __init__(
         self,
@@ -158,14 +250,16 @@ class ServerSut(Sut):
         self._waiting: deque[tuple[Any, float]] = deque()
         self._arrived = threading.Condition()
         self._closed = False
-        self._thread = threading.Thread(target=self._serve, name="server", daemon=True)
+        self._thread = threading.Thread(
+            target=side_by_side, args=(engine, self._serve), name="server", daemon=True
+        )
         self._thread.start()
 
     def close(self) -> None:
         """Stop the thread, then give LoadGen's handle back."""
         with self._arrived:
             self._closed = True
-            self._arrived.notify()
+            self._arrived.notify_all()
         self._thread.join()
         super().close()
 
@@ -176,7 +270,7 @@ class ServerSut(Sut):
             self._waiting.extend((sample, deadline) for sample in query)
             self._arrived.notify()
 
-    def _serve(self) -> None:
+    def _serve(self, instance: int) -> None:
         while True:
             with self._arrived:
                 self._arrived.wait_for(lambda: self._waiting or self._closed)
@@ -184,9 +278,7 @@ class ServerSut(Sut):
                     return
                 batch = self._take()
             try:
-                issued_before = [self._issued_ns[sample.id] for sample in batch]
-                _, completed = self.run_batch(batch)
-                self.latencies_ns.extend(completed - issued for issued in issued_before)
+                self.run_batch(batch, instance)
             except BaseException as error:  # the thread must live to complete the rest
                 with self._arrived:
                     self._waiting.clear()
@@ -201,6 +293,7 @@ class ServerSut(Sut):
             [deadline for _, deadline in oldest],
             time.monotonic(),
             self._cost,
+            self._engine.batch_tokens,
         )
         taken = set(positions)
         for _ in oldest:

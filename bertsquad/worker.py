@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from bertsquad import errors
-from bertsquad.errors import SuiteError
+from bertsquad.errors import SuiteError, Unavailable
 from bertsquad.loadgen import Request
 
 #: How long a child may go on after it said that a callback failed, in seconds.
@@ -37,7 +37,12 @@ Event = dict[str, Any]
 
 @dataclass(frozen=True)
 class Setup:
-    """What a child is made for: one model on one device in one precision, over one data set."""
+    """What a child is made for: one model on one device in one precision, over one data set.
+
+    `threads` are for preparing the model. To quantise it, the windows `calibration_windows` of the
+    features `calibration` serve (`calibration_note` in words); where there are none, the note says
+    why.
+    """
 
     model: str
     model_key: str
@@ -45,6 +50,9 @@ class Setup:
     device: str
     precision: str
     threads: int
+    calibration: str | None = None
+    calibration_windows: tuple[int, ...] = ()
+    calibration_note: str = "no calibration data was given"
 
 
 #: What a child is asked instead of a Setup to say which devices this machine has.
@@ -180,6 +188,8 @@ class Worker:
             if kind == "done":
                 return event
             if kind == "raised":
+                if event["kind"] == Unavailable.__name__:
+                    raise Unavailable(event["message"], event["subject"])
                 raised: type[SuiteError] = getattr(errors, event["kind"])
                 raise raised(event["message"])
             if kind == "failing":

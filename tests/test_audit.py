@@ -2,9 +2,15 @@ import numpy as np
 import pytest
 
 from bertsquad.compliance import TOLERANCE, Comparison, compare, judge
+from bertsquad.devices import PRECISIONS
 from bertsquad.results import FAILED, PASSED
 
 LOGITS = {n: np.linspace(n, n + 1, 12, dtype=np.float32).reshape(6, 2) for n in range(4)}
+
+
+def test_every_precision_has_its_tolerance_and_fp32_the_strictest() -> None:
+    assert set(TOLERANCE) == set(PRECISIONS)
+    assert min(TOLERANCE, key=lambda precision: TOLERANCE[precision]) == "fp32"
 
 
 def test_equal_responses_pass() -> None:

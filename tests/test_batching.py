@@ -1,10 +1,10 @@
-"""The plans of Offline and Server: pure functions, so no clock, no model and no LoadGen."""
+"""Which samples go together: pure functions, so no clock, no model and no LoadGen."""
 
 import json
 import subprocess
 import sys
 from dataclasses import dataclass
-from itertools import chain
+from itertools import chain, combinations, pairwise
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +20,7 @@ from bertsquad.batching import (
     by_length,
     next_batch,
     simulate_server,
+    soonest,
     sustainable_rate,
 )
 
@@ -86,6 +87,47 @@ def test_no_samples_are_no_batches() -> None:
     assert by_length([], BATCH_TOKENS) == []
 
 
+@given(LENGTHS, st.integers(384, 3000), st.integers(1, 10))
+def test_a_batch_has_no_more_samples_than_the_provider_takes(
+    lengths: list[int], budget: int, most: int
+) -> None:
+    batches = by_length(lengths, budget, most)
+    assert sorted(chain.from_iterable(batches)) == list(range(len(lengths)))
+    assert max(len(batch) for batch in batches) <= most
+    for batch in batches:
+        assert len(batch) * max(lengths[position] for position in batch) <= budget
+
+
+def test_a_limit_that_no_batch_reaches_changes_nothing(trace: Trace) -> None:
+    free = by_length(trace.lengths, BATCH_TOKENS)
+    assert by_length(trace.lengths, BATCH_TOKENS, max(map(len, free))) == free
+    assert by_length([100] * 5, BATCH_TOKENS, 2) == [[0, 1], [2, 3], [4]]
+
+
+@given(LENGTHS, st.integers(1, 3000), st.integers(2, 64))
+def test_for_several_instances_every_sample_is_still_in_one_batch_within_the_budget(
+    lengths: list[int], budget: int, instances: int
+) -> None:
+    batches = by_length(lengths, budget, instances=instances)
+    assert sorted(chain.from_iterable(batches)) == list(range(len(lengths)))
+    for batch in batches:
+        longest = max(lengths[position] for position in batch)
+        assert len(batch) * longest <= budget or len(batch) == 1
+
+
+@pytest.mark.parametrize("instances", [2, 4])
+def test_a_small_query_is_cut_so_that_every_instance_has_work(instances: int) -> None:
+    assert len(by_length([50] * 32, BATCH_TOKENS)) == 2
+    batches = by_length([50] * 32, BATCH_TOKENS, instances=instances)
+    assert {len(batch) for batch in batches} == {32 // (4 * instances)}
+
+
+def test_a_query_that_is_large_enough_is_cut_as_for_one_instance(trace: Trace) -> None:
+    assert by_length(trace.lengths, BATCH_TOKENS, instances=2) == by_length(
+        trace.lengths, BATCH_TOKENS
+    )
+
+
 # What a batch costs.
 
 
@@ -102,6 +144,63 @@ def test_a_fitted_cost_never_falls_and_is_never_free(measured: list[tuple[int, f
     cost = Cost.fit(measured)
     assert cost.base_s >= 0
     assert cost.token_s > 0
+
+
+# MultiStream.
+
+
+def time_of(batches: list[list[int]], lengths: list[int], cost: Cost) -> float:
+    return sum(cost(len(batch), max(lengths[i] for i in batch)) for batch in batches)
+
+
+def every_cut(samples: int) -> list[list[range]]:
+    """All ways to cut the numbers below `samples` into runs of neighbours."""
+    places = range(1, samples)
+    chosen = (cut for count in range(samples) for cut in combinations(places, count))
+    return [[range(*ends) for ends in pairwise((0, *cut, samples))] for cut in chosen]
+
+
+QUERIES = st.lists(st.integers(1, 384), min_size=1, max_size=8)
+
+
+@given(QUERIES, COSTS, st.integers(1, 3000))
+def test_no_other_cut_of_a_query_is_answered_sooner(
+    lengths: list[int], cost: Cost, budget: int
+) -> None:
+    order = sorted(range(len(lengths)), key=lambda i: -lengths[i])
+    cuts = [[[order[i] for i in part] for part in cut] for cut in every_cut(len(lengths))]
+    within = [
+        batches
+        for batches in cuts
+        if all(len(batch) == 1 or len(batch) * lengths[batch[0]] <= budget for batch in batches)
+    ]
+    best = min(time_of(batches, lengths, cost) for batches in within)
+    assert time_of(soonest(lengths, cost, budget), lengths, cost) == pytest.approx(best)
+
+
+@given(QUERIES, COSTS, st.integers(1, 3000))
+def test_every_sample_of_a_query_is_answered_once_longest_first_within_the_budget(
+    lengths: list[int], cost: Cost, budget: int
+) -> None:
+    batches = soonest(lengths, cost, budget)
+    flat = list(chain.from_iterable(batches))
+    assert sorted(flat) == list(range(len(lengths)))
+    assert [lengths[i] for i in flat] == sorted(lengths, reverse=True)
+    for batch in batches:
+        assert len(batch) == 1 or len(batch) * lengths[batch[0]] <= budget
+
+
+def test_a_query_is_cut_where_padding_costs_more_than_another_batch() -> None:
+    lengths = [40, 380, 42, 45, 384, 41, 44, 43]
+    assert soonest(lengths, Cost(0.002, 0.00005)) == [[4, 1], [3, 6, 7, 2, 5, 0]]
+    assert soonest(lengths, Cost(1.0, 0.00005), 8 * 384) == [[4, 1, 3, 6, 7, 2, 5, 0]]
+    assert len(soonest(lengths, Cost(0.0, 0.00005))) == 8
+
+
+def test_a_query_of_equal_samples_is_as_few_batches_as_the_budget_allows() -> None:
+    assert soonest([192] * 8, DEVICE) == [list(range(8))]
+    assert [len(batch) for batch in soonest([384] * 8, DEVICE)] == [4, 4]
+    assert soonest([], DEVICE) == []
 
 
 # Server.
@@ -179,6 +278,49 @@ def test_a_query_waits_for_the_one_before() -> None:
     assert latencies == pytest.approx([0.012, 0.023])
 
 
+def test_of_two_instances_the_second_need_not_wait_for_the_first() -> None:
+    long, short = DEVICE(1, 384), DEVICE(1, 30)
+    both = [384, 30]
+    assert simulate_server([5.0, 5.0], both, BOUND_S, DEVICE) == pytest.approx([long, long + short])
+    for arrivals in ([5.0, 5.0], [5.0, 5.001], [0.0, 0.0]):
+        latencies = simulate_server(arrivals, both, BOUND_S, DEVICE, instances=2)
+        assert latencies == pytest.approx([long, short])
+
+
+def test_a_third_query_goes_to_the_instance_that_is_free_first() -> None:
+    # The budget has no room for two of them in a batch.
+    latencies = simulate_server(
+        [0.0, 0.001, 0.002], [384, 100, 300], BOUND_S, DEVICE, budget=1, instances=2
+    )
+    waited = 0.001 + DEVICE(1, 100) - 0.002
+    assert latencies == pytest.approx([DEVICE(1, 384), DEVICE(1, 100), waited + DEVICE(1, 300)])
+
+
+@given(
+    st.lists(st.tuples(st.integers(0, 20), st.integers(1, 384)), min_size=1, max_size=40),
+    COSTS,
+    st.integers(1, 4),
+)
+def test_no_query_is_answered_before_it_can_be(
+    queries: list[tuple[int, int]], cost: Cost, instances: int
+) -> None:
+    arrivals = sorted(5 + tick / 100 for tick, _ in queries)  # several at a time, too
+    lengths = [length for _, length in queries]
+    latencies = simulate_server(arrivals, lengths, BOUND_S, cost, instances=instances)
+    for latency, length in zip(latencies, lengths, strict=True):
+        assert latency >= cost(1, length) - 1e-9
+
+
+def test_the_tail_is_shorter_with_more_instances(trace: Trace) -> None:
+    arrivals = trace.faster(4)
+    tails = [
+        float(np.quantile(simulate_server(arrivals, trace.lengths, BOUND_S, DEVICE, 384, n), 0.99))
+        for n in (1, 2, 4)
+    ]
+    assert tails == sorted(tails, reverse=True)
+    assert tails[0] > 2 * tails[1]
+
+
 def p99(trace: Trace, times: float) -> float:
     latencies = simulate_server(trace.faster(times), trace.lengths, BOUND_S, DEVICE)
     return float(np.quantile(latencies, 0.99))
@@ -242,6 +384,32 @@ def test_a_faster_device_or_a_wider_bound_sustains_more(trace: Trace) -> None:
     assert fast > slow
     assert patient > slow
     assert sustainable_rate(trace.lengths, BOUND_S, DEVICE) == slow
+
+
+def test_more_instances_sustain_more() -> None:
+    def rate(instances: int) -> float:
+        found = sustainable_rate([100, 200, 300], BOUND_S, DEVICE, 384, instances)
+        assert found is not None
+        return found
+
+    assert rate(1) * 1.8 < rate(2) < rate(4) / 1.8
+
+
+def test_larger_batches_sustain_more_where_a_batch_costs_more_than_its_tokens() -> None:
+    cost = Cost(0.005, 1e-6)
+    alone = sustainable_rate([300], BOUND_S, cost, 384)
+    together = sustainable_rate([300], BOUND_S, cost, 3000)
+    assert alone is not None
+    assert together is not None
+    assert together > 3 * alone
+
+
+def test_a_lower_percentile_sustains_more(trace: Trace) -> None:
+    strict = sustainable_rate(trace.lengths, BOUND_S, DEVICE, percentile=0.99)
+    lenient = sustainable_rate(trace.lengths, BOUND_S, DEVICE, percentile=0.9)
+    assert strict is not None
+    assert lenient is not None
+    assert lenient > strict
 
 
 def test_no_rate_is_named_where_one_query_takes_longer_than_the_bound() -> None:

@@ -6,12 +6,16 @@ from pathlib import Path
 import pytest
 
 from bertsquad import cases, devices
-from bertsquad.cases import Case, collect, is_named, missing_device, sample_count
+from bertsquad.cases import Case, collect, division, is_named, missing_device, sample_count
 from bertsquad.errors import SuiteError
+from bertsquad.loadgen import MODES
 from bertsquad.models import MODELS, find
 from bertsquad.options import Options
+from bertsquad.parallelism import Parallelism
 
-MINILM, BERT, INT8 = (MODELS[name] for name in ("minilm", "bert_large", "bert_large_int8"))
+MINILM, BERT, INT8, RANDOM = (
+    MODELS[name] for name in ("minilm", "bert_large", "bert_large_int8", "bert_large_random")
+)
 
 CASE = Case(MINILM, "pocket", "offline", "cpu", "fp32")
 
@@ -70,14 +74,65 @@ def test_a_quantised_model_runs_in_int8_where_that_can_be_had() -> None:
     assert {case.device for case in found} == {"cpu", "openvino"}
 
 
-def test_a_precision_leaves_out_the_devices_that_lack_it() -> None:
-    found = collect(Options(models=(MINILM,), precisions=("bf16",)))
-    assert {case.device for case in found} == {"openvino"}
+@pytest.mark.parametrize(
+    ("precision", "able"),
+    [
+        ("fp32", {"cpu", "openvino", "cuda", "tensorrt"}),
+        ("bf16", {"openvino"}),
+        ("fp16", {"cuda", "tensorrt"}),
+        ("int8", {"cpu", "openvino"}),
+    ],
+)
+def test_a_precision_leaves_out_the_devices_that_lack_it(precision: str, able: set[str]) -> None:
+    found = collect(Options(models=(MINILM,), precisions=(precision,)))
+    assert {case.device for case in found} == able
+    assert {case.precision for case in found} == {precision}
 
 
-def test_a_device_and_a_precision_it_lacks_named_together_are_refused() -> None:
-    with pytest.raises(SuiteError, match=r"--device cpu can't calculate in bf16.*openvino"):
-        collect(Options(devices=("cpu",), precisions=("bf16",)))
+@pytest.mark.parametrize(
+    ("device", "precision", "others"),
+    [
+        ("cpu", "bf16", "openvino"),
+        ("cpu", "fp16", "cuda, tensorrt"),
+        ("openvino", "fp16", "cuda, tensorrt"),
+        ("cuda", "int8", "cpu, openvino"),
+        ("tensorrt", "bf16", "openvino"),
+    ],
+)
+def test_a_device_and_a_precision_it_lacks_named_together_are_refused(
+    device: str, precision: str, others: str
+) -> None:
+    with pytest.raises(SuiteError) as caught:
+        collect(Options(devices=(device,), precisions=(precision,)))
+    assert str(caught.value) == (
+        f"--device {device} can't calculate in {precision}; that runs on {others}"
+    )
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_a_model_of_random_weights_is_for_speed_alone(mode: str) -> None:
+    options = Options(models=(RANDOM, MINILM), devices=("cpu",))
+    models = [case.model.name for case in collect(options, mode)]
+    random = ["bert_large_random"] * 4 if mode == "performance" else []
+    assert models == [*random, *["minilm"] * 4]
+
+
+def test_a_model_of_random_weights_must_be_named() -> None:
+    assert RANDOM not in {case.model for case in collect(Options())}
+    assert {case.dataset for case in collect(Options(models=(RANDOM,)))} == {"squad"}
+
+
+def test_a_case_divides_the_cores_as_its_scenario_and_the_options_say() -> None:
+    server = replace(CASE, scenario="server")
+    assert division(CASE, Options(), 8) == Parallelism(8, 1)
+    assert division(server, Options(), 8) == Parallelism(1, 8)
+    assert division(replace(CASE, device="cuda"), Options(), 8).instances == 1
+    for case in (CASE, server):
+        assert division(case, Options(instances=2), 8) == Parallelism(2, 4)
+        assert division(case, Options(threads=2), 8) == Parallelism(4, 2)
+        assert division(case, Options(instances=1, threads=3), 8) == Parallelism(1, 3)
+    pinned = division(CASE, Options(), 2, owned=(4, 6))
+    assert pinned == Parallelism(2, 1, ((4,), (6,)))
 
 
 def test_a_users_model_is_a_case_like_any_other(tmp_path: Path) -> None:
@@ -101,6 +156,8 @@ def test_two_files_of_one_name_are_never_taken_for_each_other(tmp_path: Path) ->
         (Options(devices=("cuda",)), {"device"}),
         (Options(precisions=("fp32",), dataset_size=20), set()),
         (Options(precisions=("bf16",)), {"device"}),
+        (Options(precisions=("int8",)), {"device"}),
+        (Options(instances=2, threads=1, batch_tokens=384), set()),
     ],
 )
 def test_only_what_was_named_is_asked_for(options: Options, named: set[str]) -> None:

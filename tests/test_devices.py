@@ -1,7 +1,22 @@
+"""What can be said of a device without loading a runtime."""
+
 import pytest
 
 from bertsquad import devices
-from bertsquad.devices import DEVICES, why_not
+from bertsquad.devices import DEVICES, PRECISIONS, why_not
+
+
+def test_every_device_calculates_in_fp32_and_every_precision_has_a_device() -> None:
+    for device in DEVICES.values():
+        assert device.precisions[0] == "fp32"
+        assert device.precisions == tuple(one for one in PRECISIONS if one in device.precisions)
+    assert {one for device in DEVICES.values() for one in device.precisions} == set(PRECISIONS)
+
+
+def test_half_precision_is_a_gpus_and_int8_a_cpus() -> None:
+    for device in DEVICES.values():
+        assert ("fp16" in device.precisions) == (device.marker == "gpu")
+        assert ("int8" in device.precisions) == (device.marker == "cpu")
 
 
 def test_two_runtimes_that_overwrite_each_other_are_named_for_every_device(

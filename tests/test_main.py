@@ -16,7 +16,9 @@ MODEL = "model.onnx"
 DATASET = "dev-v1.1.json"
 POCKET = "pocket/pocket-v1.1.json"
 MINILM = "pocket/minilm-squad.onnx"
-BODIES = {MODEL: b"not really a model", DATASET: b"{}"}
+CALIBRATION = "pocket/calibration-v1.1.json"
+WINDOWS = "bert_calibration_features.txt"
+BODIES = {MODEL: b"not really a model", DATASET: b"{}", WINDOWS: b"1"}
 
 
 @pytest.fixture
@@ -64,15 +66,19 @@ def start(*arguments: str) -> "subprocess.Popen[str]":
 @pytest.mark.parametrize(
     ("names", "files"),
     [
-        (["bert_large"], [MODEL, DATASET]),
-        (["squad"], [DATASET]),
+        (["bert_large"], [MODEL, DATASET, WINDOWS]),
+        (["squad"], [DATASET, WINDOWS]),
         ([MODEL], [MODEL]),
-        (["minilm"], [MINILM, POCKET]),
-        (["pocket"], [POCKET]),
-        (["squad", "bert_large", DATASET], [DATASET, MODEL]),
-        ([], [MODEL, DATASET, MINILM, "pocket/vocab.txt", POCKET]),
+        (["minilm"], [MINILM, POCKET, CALIBRATION]),
+        (["pocket"], [POCKET, CALIBRATION]),
+        (["squad", "bert_large", DATASET], [DATASET, WINDOWS, MODEL]),
+        (["bert_large_random"], [DATASET, WINDOWS]),
+        ([], [MODEL, DATASET, WINDOWS, MINILM, "pocket/vocab.txt", POCKET, CALIBRATION]),
     ],
-    ids=["model", "data set", "file", "bundled model", "bundled data set", "twice", "everything"],
+    ids=[
+        *("model", "data set", "file", "bundled model", "bundled data set", "twice"),
+        *("model that is built", "everything"),
+    ],
 )
 def test_fetch_gets_what_is_named_and_says_where_it_is(
     names: list[str], files: list[str], capsys: pytest.CaptureFixture[str]
@@ -87,7 +93,7 @@ def test_fetch_downloads_nothing_that_was_not_named(data: Path, server: Loopback
     assert main(["fetch", "minilm"]) == 0
     assert server.count() == 0
     assert main(["fetch", "squad"]) == 0
-    assert files_under(data) == {DATASET}
+    assert files_under(data) == {DATASET, WINDOWS}
     assert (data / DATASET).read_bytes() == BODIES[DATASET]
 
 
@@ -111,7 +117,7 @@ def test_a_file_that_cannot_be_had_is_told_and_the_others_are_fetched_all_the_sa
     url = server.fail(f"/{MODEL}", 503)
     assert main(["fetch", "bert_large"]) == 1
     out, err = capsys.readouterr()
-    assert out == f"{DATASET}: {data / DATASET}\n"
+    assert out == f"{DATASET}: {data / DATASET}\n{WINDOWS}: {data / WINDOWS}\n"
     assert len(err.splitlines()) == 1
     assert err.startswith(f"{MODEL}: {MODEL} (1.34 GB) is not in {data}")
     assert url in err
@@ -198,7 +204,7 @@ def test_clean_removes_what_was_derived_and_nothing_else(
     capsys.readouterr()
     assert main(["clean"]) == 0
     assert capsys.readouterr().out == f"removed {tmp_path / 'cache' / 'derived'}\n"
-    assert files_under(tmp_path) == {"cache/mine.txt", f"data/{DATASET}"}
+    assert files_under(tmp_path) == {"cache/mine.txt", f"data/{DATASET}", f"data/{WINDOWS}"}
     assert not (tmp_path / "cache" / "derived").exists()
 
 

@@ -29,6 +29,12 @@ PARSERS = {option.flag: option.parse for option in OPTIONS}
         ("--target-latency-ms", "1e3", 1000.0),
         ("--min-duration-s", "0.2", 0.2),
         ("--case-timeout-s", "60", 60.0),
+        ("--batch-tokens", "384", 384),
+        ("--batch-tokens", "10000", 10_000),
+        ("--instances", "1", 1),
+        ("--threads", "64", 64),
+        ("--precision", "fp16", "fp16"),
+        ("--model", "bert_large_random", MODELS["bert_large_random"]),
         ("--rules", "mlperf", "mlperf"),
         ("--accuracy-target", "99.9", 99.9),
         ("--accuracy-target", "100", 100.0),
@@ -43,6 +49,7 @@ def test_a_good_value_is_read(flag: str, text: str, value: object) -> None:
     ("parse", "texts"),
     [
         (options.count, ("0", "-1", "1.5", "", "ten", "nan")),
+        (options.tokens, ("383", "1", "0", "-384", "384.0", "many")),
         (options.size, ("0", "-20", "ALL", "everything")),
         (options.positive, ("0", "-1", "nan", "inf", "-inf", "1e999", "", "fast")),
         (options.per_cent, ("0", "-99", "100.1", "99%")),
@@ -57,6 +64,14 @@ def test_a_bad_value_is_quoted_in_one_line(
             parse(text)
         assert repr(text) in str(caught.value)
         assert "\n" not in str(caught.value)
+
+
+def test_a_budget_smaller_than_a_sample_says_how_large_a_sample_is() -> None:
+    with pytest.raises(SuiteError) as caught:
+        options.tokens("383")
+    assert str(caught.value) == (
+        "expected at least 384, the tokens of the longest sample, got '383'"
+    )
 
 
 def test_what_was_not_given_stays_at_its_default() -> None:

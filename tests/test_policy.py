@@ -6,7 +6,7 @@ import statistics
 import subprocess
 import sys
 from dataclasses import dataclass
-from itertools import product
+from itertools import groupby, product
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -15,9 +15,11 @@ import numpy as np
 import pytest
 import tiny
 
-from bertsquad import assets
+from bertsquad import assets, cases, machine, models, parallelism
+from bertsquad.batching import BATCH_TOKENS
+from bertsquad.cases import Case
 from bertsquad.devices import DEVICES, why_not
-from bertsquad.options import OPTIONS
+from bertsquad.options import OPTIONS, Options
 
 BENCHMARKS = Path(__file__).resolve().parents[1] / "benchmarks"
 
@@ -31,7 +33,12 @@ KEYS = frozenset(
     """schema_version model dataset sample_count scenario device precision provider rules qps
     latency_p50_ms latency_p90_ms latency_p99_ms mlperf_metric mlperf_metric_value target_qps
     target_latency_ms target_source loadgen_valid mlperf_valid invalid_reasons f1 exact_match
-    f1_target verdict run_dir provenance""".split()
+    f1_target verdict run_dir padding_share peak_memory_bytes provenance""".split()
+)
+
+#: What `provenance` says of how the work was divided.
+DIVISION_KEYS = frozenset(
+    "cores cpu_quota instances threads pinned_cpus batch_tokens batches provider_proof".split()
 )
 
 
@@ -169,15 +176,19 @@ SELECTIONS = {
     "--device=cpu": ids(devices=("cpu",)),
 }
 
+#: A selection of a model that has no answers to score or to audit.
+RANDOM = "--model=bert_large_random"
+
 
 @pytest.fixture(scope="module")
 def collected(folder: Path) -> dict[str, list[str]]:
-    split = [selection.split(" ", 1) if selection else [] for selection in SELECTIONS]
+    selections = [*SELECTIONS, RANDOM]
+    split = [selection.split(" ", 1) if selection else [] for selection in selections]
     sessions = run_sessions(folder / "collect", [["--collect-only", "-q", *s] for s in split])
-    assert [session.code for session in sessions] == [0] * len(SELECTIONS)
+    assert [session.code for session in sessions] == [0] * len(selections)
     return {
         selection: [line for line in session.out.splitlines() if "::" in line]
-        for selection, session in zip(SELECTIONS, sessions, strict=True)
+        for selection, session in zip(selections, sessions, strict=True)
     }
 
 
@@ -201,6 +212,27 @@ def test_cases_of_one_session_follow_each_other(collected: dict[str, list[str]])
         sessions.append((model, dataset, device, precision))
     changes = [new for old, new in zip([None, *sessions], sessions, strict=False) if new != old]
     assert len(changes) == len(set(sessions)) == 8
+
+
+def test_cases_of_a_session_that_divide_the_cores_alike_follow_each_other(
+    collected: dict[str, list[str]],
+) -> None:
+    divisions = []
+    for name in collected[""]:
+        model, dataset, scenario, device, precision = name.partition("[")[2].rstrip("]").split("-")
+        case = Case(models.MODELS[model], dataset, scenario, device, precision)
+        divisions.append((case.session, cases.division(case, Options(), machine.cores())))
+    assert len(list(groupby(divisions))) == len(set(divisions))
+
+
+def test_a_model_of_random_weights_has_performance_cases_alone(
+    collected: dict[str, list[str]],
+) -> None:
+    found = [line for line in collected[RANDOM] if "bert_large_random" in line]
+    name = "benchmarks/test_performance.py::test_performance[bert_large_random-squad-{}-{}-fp32]"
+    assert sorted(found) == sorted(
+        name.format(scenario, device) for scenario, device in product(SCENARIOS, CPU + GPU)
+    )
 
 
 def test_collecting_imports_no_runtime_and_says_what_is_under_test(folder: Path) -> None:
@@ -257,9 +289,19 @@ WRONG = [
     "--output=file.txt",
     "--user-conf=nowhere.conf",
     "--user-conf=wrong.conf",
+    "--batch-tokens=383",
+    "--batch-tokens=many",
+    "--instances=0",
+    "--instances=99999",
+    "--threads=-1",
+    "--threads=99999",
+    "--instances=9999 --threads=2",
     "--rules=mlperf --dataset-size=20",
     "--rules=mlperf --min-duration-s=10",
     "--device=cpu --precision=bf16",
+    "--device=openvino --precision=fp16",
+    "--device=cuda --precision=int8",
+    "--device=tensorrt --model=bert_large_int8",
 ]
 
 
@@ -389,12 +431,12 @@ CHEAP = "--dataset pocket --device cpu --dataset-size 60 --min-duration-s 0.2 --
 JSON = ("--benchmark-json", "benchmarks.json")
 
 
-def name_of(test: str, scenario: str) -> str:
-    return f"test_{test}[tiny-pocket-{scenario}-cpu-fp32]"
+def name_of(test: str, scenario: str, precision: str = "fp32") -> str:
+    return f"test_{test}[tiny-pocket-{scenario}-cpu-{precision}]"
 
 
-def run_tiny(folder: Path, *arguments: str) -> Session:
-    model = tiny.model(folder.parent / "tiny.onnx")
+def run_tiny(folder: Path, *arguments: str, wide: bool = False) -> Session:
+    model = tiny.model(folder.parent / "tiny.onnx", wide=wide)
     return run_pytest(folder, *CHEAP.split(), "--model", str(model), *arguments)
 
 
@@ -456,6 +498,9 @@ def test_the_group_is_the_scenario_and_extra_info_is_the_whole_result(
     assert set(entry["extra_info"]) >= KEYS
     assert entry["extra_info"] == performance.result(name)
     assert entry["extra_info"]["mlperf_valid"] is False
+    assert 0 <= entry["extra_info"]["padding_share"] < 1
+    assert entry["extra_info"]["peak_memory_bytes"] > 2**24
+    assert set(entry["extra_info"]["provenance"]) >= DIVISION_KEYS
     assert entry["extra_info"]["provenance"]["command"].startswith("pytest ")
 
 
@@ -514,6 +559,42 @@ def test_a_missed_target_fails_with_all_that_explains_it(failing: Session) -> No
         assert part in case.message
     assert "tiny on pocket, cpu, fp32" in case.message
     assert "Traceback" not in failing.out
+
+
+@pytest.mark.parametrize("scenario", SCENARIOS)
+def test_how_the_machine_was_divided_is_recorded(failing: Session, scenario: str) -> None:
+    found = failing.result(name_of("accuracy", scenario))["provenance"]
+    shape = parallelism.plan(scenario, "cpu", machine.cores(), owned=machine.owned_cpus())
+    assert (found["instances"], found["threads"]) == (shape.instances, shape.threads)
+    assert found["pinned_cpus"] == [list(cpus) for cpus in shape.pins]
+    assert found["batch_tokens"] == BATCH_TOKENS
+    assert found["batches"] > 0
+    assert found["cpu_quota"] == machine.quota()
+
+
+def test_f1_is_the_same_however_the_machine_is_divided(failing: Session, folder: Path) -> None:
+    options = "--instances 1 --threads 1 --batch-tokens 384".split()
+    session = run_tiny(folder / "divided", "-k", "offline and accuracy", *options)
+    assert session.code == 0, session.out
+    usual, divided = (one.result(name_of("accuracy", "offline")) for one in (failing, session))
+    found = divided["provenance"]
+    assert (found["instances"], found["threads"], found["batch_tokens"]) == (1, 1, 384)
+    assert found["batches"] > 20  # batches of 1536 tokens would be 8
+    assert divided["f1"] == pytest.approx(usual["f1"], abs=1e-3)
+    assert divided["f1"] > 0
+
+
+def test_a_quantised_model_that_misses_the_target_is_a_failed_case(folder: Path) -> None:
+    options = "--precision int8 --reference-f1 100".split()
+    session = run_tiny(folder / "int8", "-k", "offline and accuracy", *options, wide=True)
+    assert session.code == pytest.ExitCode.TESTS_FAILED
+    name = name_of("accuracy", "offline", "int8")
+    case, result = session.cases[name], session.result(name)
+    assert (case.outcome, result["verdict"]) == ("failure", "failed")
+    for part in (f"F1 {result['f1']:.3f}", "99.000", "tiny on pocket, cpu, int8"):
+        assert part in case.message
+    assert "windows of calibration-v1.1.json" in result["provenance"]["model_preparation"]
+    assert result["provenance"]["provider_proof"].endswith("1 of 2 calculated in int8")
 
 
 def test_f1_reaches_the_json_though_no_benchmark_ran(failing: Session) -> None:

@@ -244,6 +244,17 @@ def test_a_result_is_read_back_or_named(tmp_path: Path) -> None:
             load(tmp_path)
 
 
+def test_padding_and_memory_are_kept_and_may_be_unknown(tmp_path: Path) -> None:
+    for share, memory in ((0.25, 2**30), (0.0, None), (None, None)):
+        result = replace(
+            OFFICIAL, run_dir=str(tmp_path), padding_share=share, peak_memory_bytes=memory
+        )
+        result.save()
+        document = json.loads((tmp_path / RESULT).read_bytes())
+        assert (document["padding_share"], document["peak_memory_bytes"]) == (share, memory)
+        assert load(tmp_path) == result
+
+
 def test_only_a_failed_result_has_a_failure() -> None:
     for word in (PASSED, UNDECIDED, NO_TARGET):
         assert replace(OFFICIAL, verdict=word, reason="because").failure is None

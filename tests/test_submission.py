@@ -1,14 +1,16 @@
-import dataclasses
 import hashlib
 import json
 import re
 import shutil
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
+import tiny
 
-from bertsquad import judgement, loadgen, models, submission
+from bertsquad import assets, judgement, loadgen, models, submission
 from bertsquad.cases import Case
 from bertsquad.errors import SuiteError
 from bertsquad.evidence import Refused, find_evidence, refusals
@@ -38,12 +40,17 @@ ANSWERS = {
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An output folder with short real runs of all that a closed submission needs."""
+    """An output folder with short real runs of all that a closed submission needs.
+
+    Of a model that takes no time, under the name of one that does.
+    """
     output = tmp_path_factory.mktemp("runs") / "results"
+    file = tiny.model(output.parent / "tiny.onnx")
+    model = replace(models.MODELS["minilm"], file=None, path=file, reference_f1={})
     harness = Harness(Options(dataset_size=20, min_duration_s=0.2, output=output))
     try:
         for scenario in SCENARIOS:
-            case = Case(models.MODELS["minilm"], "pocket", scenario, "cpu", "fp32")
+            case = Case(model, "pocket", scenario, "cpu", "fp32")
             for mode in MODES:
                 harness.run(case, mode)
     finally:
@@ -74,6 +81,21 @@ def filled_answers(path: Path, **changes: str) -> Path:
 
 def folder(runs: Path, mode: str, scenario: str) -> Path:
     return runs / f"{mode}-minilm-pocket-{scenario}-cpu-fp32"
+
+
+def provenance(runs: Path, mode: str, scenario: str) -> dict[str, Any]:
+    text = (folder(runs, mode, scenario) / "result.json").read_text()
+    found: dict[str, Any] = json.loads(text)["provenance"]
+    return found
+
+
+def change(runs: Path, mode: str, scenario: str, **changes: Any) -> Path:
+    """Change the provenance of a result; its file."""
+    path = folder(runs, mode, scenario) / "result.json"
+    result = json.loads(path.read_text())
+    result["provenance"] |= changes
+    path.write_text(json.dumps(result))
+    return path
 
 
 def reasons(runs: Path, answers: Path, tree: Path, shortened: bool = False) -> tuple[str, ...]:
@@ -168,8 +190,12 @@ def test_closed_wants_mlperfs_models(runs: Path, tmp_path: Path) -> None:
 
 
 @pytest.fixture
-def closed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+def closed(runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """The answers for the closed division, where the model of the runs is MLPerf's own."""
     monkeypatch.setattr(judgement, "CLOSED_MODELS", ("minilm",))
+    name = str(models.MODELS["minilm"].file)
+    own = assets.Entry(name, provenance(runs, "accuracy", "offline")["model_checksum"], ())
+    monkeypatch.setattr(judgement, "registry", lambda: {name: own})
     easy = (Category("bert-99", 1.0), Category("bert-99.9", 100.0))
     monkeypatch.setattr(judgement, "CATEGORIES", easy)
     monkeypatch.setattr(submission, "CATEGORIES", easy)
@@ -230,12 +256,28 @@ def test_another_runs_log_is_refused(runs: Path, answers: Path, tmp_path: Path) 
 
 
 def test_runs_of_different_models_are_refused(runs: Path, answers: Path, tmp_path: Path) -> None:
-    path = folder(runs, "performance", "singlestream") / "result.json"
-    result = json.loads(path.read_text())
-    result["provenance"]["model_checksum"] = "0" * 64
-    path.write_text(json.dumps(result))
+    path = change(runs, "performance", "singlestream", model_checksum="0" * 64)
     said = reasons(runs, answers, tmp_path / "tree", shortened=True)
     assert any("model_checksum" in reason and str(path) in reason for reason in said)
+
+
+def test_each_scenario_may_divide_the_cores_in_its_own_way(
+    runs: Path, answers: Path, tmp_path: Path
+) -> None:
+    for mode in MODES:
+        change(runs, mode, "offline", instances=64, threads=1)
+        change(runs, mode, "singlestream", instances=1, threads=64)
+    assert submission.submit([runs], answers, tmp_path / "tree", shortened=True)
+
+
+@pytest.mark.parametrize("key", ["instances", "threads"])
+def test_runs_of_one_scenario_that_divided_the_cores_otherwise_are_refused(
+    key: str, runs: Path, answers: Path, tmp_path: Path
+) -> None:
+    path = change(runs, "performance", "offline", **{key: 0})
+    (said,) = reasons(runs, answers, tmp_path / "tree", shortened=True)
+    assert said.startswith(f"{path}: its {key} is 0, but ")
+    assert str(folder(runs, "accuracy", "offline")) in said
 
 
 def test_an_f1_that_the_log_does_not_give_is_refused(
@@ -274,10 +316,8 @@ def test_a_valid_full_run_is_not_refused(runs: Path) -> None:
         "effective_performance_sample_count": 10_833,
         "effective_samples_per_query": 40_000,
     }
-    result = dataclasses.replace(evidence.result, rules="mlperf", dataset="squad")
-    whole = dataclasses.replace(
-        evidence, result=result, run=dataclasses.replace(evidence.run, values=values)
-    )
+    result = replace(evidence.result, rules="mlperf", dataset="squad")
+    whole = replace(evidence, result=result, run=replace(evidence.run, values=values))
     assert list(refusals(whole, "open", shortened=False)) == []
     (closed,) = refusals(whole, "closed", shortened=False)
     assert "open division only" in closed

@@ -19,13 +19,17 @@ import pytest
 import tiny
 from numpy.typing import NDArray
 
-from bertsquad import features, loadgen, worker
+from bertsquad import features, loadgen, machine, worker
+from bertsquad.batching import BATCH_TOKENS
 from bertsquad.errors import BoundUnattainable, SuiteError, Unavailable
 from bertsquad.features import Features
 from bertsquad.loadgen import MODES, SCENARIOS, Request
 from bertsquad.worker import Event, Setup, Worker, WorkerDied, try_devices
 
 ROOT = Path(__file__).resolve().parent.parent
+
+#: One CPU that this process may use, to pin a thread to; none where a system can't.
+CPUS = tuple((cpu,) for cpu in machine.owned_cpus()[:1] if hasattr(os, "sched_setaffinity"))
 
 #: A window that neither the warm-up nor the probe touches, so that LoadGen is the first to ask
 #: for it; the tests see that by the "failing" event, which only a run sends.
@@ -150,13 +154,89 @@ def test_the_parent_holds_neither_the_runtime_nor_loadgen() -> None:
     assert (done.returncode, done.stderr) == (0, "")
 
 
-def test_a_child_tells_what_was_proven_before_its_first_case(child: Child) -> None:
+def test_a_child_tells_of_its_model_before_the_first_case(child: Child) -> None:
     ready = child.worker.ready
-    assert ready["provider"] == "CPUExecutionProvider"
-    assert ready["proof"] == "1 of 1 matrix products on CPUExecutionProvider, calculated in fp32"
     assert ready["preparation"] == "as it is"
-    assert ready["threads"] == 1
     assert ready["input_type"] == "int64"
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_a_run_ends_with_what_was_proven_and_counted(child: Child, mode: str) -> None:
+    event = child.worker.run(child.request("offline", mode, name=f"told-{mode}"), timeout_s=60)
+    assert event["provider"] == "CPUExecutionProvider"
+    assert event["proof"] == "1 of 1 matrix products on CPUExecutionProvider, calculated in fp32"
+    assert event["batch_tokens"] == BATCH_TOKENS
+    assert event["batches"] > 1
+    assert 0 < event["padding_share"] < 0.5
+    assert 2**24 < event["peak_memory_bytes"] < 2**32
+
+
+def phases(made: Child, **others: Any) -> list[str]:
+    """What a child says that it does for an accuracy run of Offline."""
+    told: list[str] = []
+    request = made.request("offline", "accuracy", name="phases", **others)
+    made.worker.run(request, 60, lambda event: told.append(event["name"]))
+    return told
+
+
+def test_sessions_are_made_for_the_first_case_and_for_another_division(child: Child) -> None:
+    phases(child)
+    assert phases(child) == phases(child, batch_tokens=BATCH_TOKENS) == ["running"]
+    divisions: tuple[dict[str, Any], ...] = (
+        {"batch_tokens": 384},
+        {"threads": 2},
+        {"instances": 2},
+    )
+    for other in divisions:
+        assert phases(child, **other) == ["making the session", "warming up", "running"]
+        assert phases(child, **other) == ["running"]
+
+
+@pytest.mark.parametrize("scenario", SCENARIOS)
+@pytest.mark.parametrize(
+    "division",
+    [
+        {"instances": 2},
+        {"instances": 2, "threads": 2, "batch_tokens": 384},
+        {"threads": 2},
+        {"pins": CPUS[:1]},
+        {"instances": 2, "pins": CPUS[:1] * 2, "batch_tokens": 4000},
+    ],
+    ids=["instances", "instances-and-threads", "threads", "pinned", "pinned-instances"],
+)
+def test_however_the_cores_are_divided_the_answers_are_the_same(
+    child: Child, division: dict[str, Any], scenario: str
+) -> None:
+    found = child.accuracy(scenario, name="divided", **division)
+    expected = tiny.answers(child.features)
+    assert sorted(found) == list(range(len(expected)))
+    for sample, logits in found.items():
+        assert logits == pytest.approx(expected[sample], abs=1e-4)
+
+
+def test_a_budget_of_one_padded_sample_is_a_batch_a_sample(folder: Path, begin: Begin) -> None:
+    made = begin(file=tiny.model(folder / "long.onnx", length=384, hardwired=True))
+    event = made.worker.run(made.request("offline", "accuracy", batch_tokens=384), 60)
+    assert event["batches"] == 30
+    assert event["padding_share"] == pytest.approx(1 - made.features.lengths.mean() / 384)
+
+
+def test_a_float_model_is_quantised_and_answers_much_the_same(folder: Path, begin: Begin) -> None:
+    made = begin(
+        file=tiny.model(folder / "wide.onnx", wide=True),
+        precision="int8",
+        calibration=str(folder / "tiny.npz"),
+        calibration_windows=(3, 5, 8, 20),
+        calibration_note="four windows",
+    )
+    note = made.worker.ready["preparation"]
+    assert note == "1 of 2 matrix products quantised, calibrated with four windows"
+    event = made.worker.run(made.request("offline", "accuracy", name="int8", instances=2), 60)
+    assert event["proof"].endswith("1 of 2 calculated in int8")
+    found = loadgen.read_accuracy_log(made.folder / "int8")
+    expected = tiny.answers(made.features)
+    differences = [np.abs(found[sample] - expected[sample]).max() for sample in found]
+    assert 1e-4 < max(differences) < 0.5
 
 
 @pytest.mark.parametrize("scenario", SCENARIOS)
@@ -171,8 +251,11 @@ def test_accuracy_logs_every_sample_with_the_models_own_logits(child: Child, sce
 
 
 @pytest.mark.parametrize("scenario", SCENARIOS)
-def test_performance_is_probed_run_and_recorded(child: Child, scenario: str) -> None:
-    request = child.request(scenario, "performance")
+@pytest.mark.parametrize("instances", [1, 2])
+def test_performance_is_probed_run_and_recorded(
+    child: Child, scenario: str, instances: int
+) -> None:
+    request = child.request(scenario, "performance", instances=instances)
     phases: list[str] = []
     event = child.worker.run(request, 60, lambda event: phases.append(event.get("name", "")))
     run = loadgen.read_run(Path(request.folder))
@@ -333,11 +416,12 @@ def poisoned(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Child]:
     made.worker.close()
 
 
+@pytest.mark.parametrize("instances", [1, 2])
 @pytest.mark.parametrize("scenario", SCENARIOS)
 def test_a_model_that_raises_fails_its_case_alone_with_the_original_error(
-    poisoned: Child, scenario: str
+    poisoned: Child, scenario: str, instances: int
 ) -> None:
-    request = poisoned.request(scenario, "accuracy")
+    request = poisoned.request(scenario, "accuracy", instances=instances)
     events: list[Event] = []
     with pytest.raises(SuiteError, match="out of data bounds") as caught:
         poisoned.worker.run(request, 60, events.append)
@@ -345,7 +429,8 @@ def test_a_model_that_raises_fails_its_case_alone_with_the_original_error(
     assert "\n" not in str(caught.value)
     assert [event["event"] for event in events].count("failing") == 1
 
-    found = poisoned.accuracy(scenario, name=f"good-{scenario}", samples=UNTOUCHED)
+    good = {"name": f"good-{scenario}", "samples": UNTOUCHED, "instances": instances}
+    found = poisoned.accuracy(scenario, **good)
     assert sorted(found) == list(range(UNTOUCHED))
     assert poisoned.worker.alive
 
@@ -394,17 +479,21 @@ def test_what_python_itself_prints_at_its_start_is_no_event(
 @pytest.mark.parametrize(
     ("setup", "error", "complaint"),
     [
-        ({"model": "nowhere.onnx"}, SuiteError, r"nowhere\.onnx can't be read"),
-        ({"features": "nowhere.npz"}, SuiteError, r"nowhere\.npz is not a cache of features"),
-        ({"precision": "int8"}, SuiteError, r"tiny\.onnx is not quantised"),
-        ({"precision": "bf16"}, Unavailable, "cpu was asked for bf16"),
+        ({"model": "nowhere.onnx"}, SuiteError(), r"nowhere\.onnx can't be read"),
+        ({"features": "nowhere.npz"}, SuiteError(), r"nowhere\.npz is not a cache of features"),
+        (
+            {"precision": "int8", "calibration_note": "its list is not here"},
+            Unavailable("", "dataset"),
+            r"tiny\.onnx can't be quantised: its list is not here",
+        ),
+        ({"precision": "bf16"}, Unavailable("", "device"), "cpu was asked for bf16"),
     ],
 )
 def test_a_child_that_cannot_begin_says_why_and_is_gone(
     folder: Path,
     monkeypatch: pytest.MonkeyPatch,
     setup: dict[str, Any],
-    error: type[SuiteError],
+    error: SuiteError,
     complaint: str,
 ) -> None:
     pids: list[int] = []
@@ -417,7 +506,8 @@ def test_a_child_that_cannot_begin_says_why_and_is_gone(
     monkeypatch.setattr(subprocess.Popen, "__init__", spy)
     with pytest.raises(SuiteError, match=complaint) as caught:
         start(folder, **setup)
-    assert type(caught.value) is error
+    assert type(caught.value) is type(error)
+    assert vars(caught.value) == vars(error)  # what is missing, if something is
     assert len(pids) == 1
     assert is_gone(pids[0])
 

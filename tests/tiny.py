@@ -14,6 +14,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from bertsquad import features, squad
 from bertsquad.features import Features
+from bertsquad.prepare import Calibration
 from bertsquad.tokenization import Vocabulary
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
@@ -30,6 +31,9 @@ SEGMENT = _RNG.normal(size=WIDTH).astype(np.float32)
 # Sixty-fourths of less than two, so that int8 at the scale 1/64 holds them exactly.
 PRODUCT = (_RNG.integers(-100, 100, (WIDTH, 2)) / 64).astype(np.float32)
 POSITION = _RNG.normal(size=(LENGTH, 1)).astype(np.float32)
+# Two matrices whose product is PRODUCT, the first wide enough to be quantised.
+WIDE = _RNG.normal(size=(WIDTH, 48)).astype(np.float32)
+NARROW = (np.linalg.pinv(WIDE) @ PRODUCT).astype(np.float32)
 
 #: A context word that stands for its own id, which `model(raises_on=POISON)` can't read.
 POISON = 20
@@ -68,6 +72,8 @@ def model(
     nan_when_short: bool = False,
     raises_on: int | None = None,
     quantised: bool = False,
+    wide: bool = False,
+    half: bool = False,
     product: bool = True,
     external: bool = False,
     slow: bool = False,
@@ -76,9 +82,10 @@ def model(
 
     `hardwired` adds a constant of 384 positions; `unmasked` averages the padding too, so that the
     answer depends on it; `nan_when_short` spoils the end logits of what is shorter than 384;
-    `raises_on` is an id at which the model fails at run time; without `product` it multiplies no
-    matrix; `external` puts its weights into a file beside it; `slow` makes every batch cost some
-    milliseconds, whatever its size.
+    `raises_on` is an id at which the model fails at run time; `quantised` and `half` hold the
+    product in int8 and half precision; `wide` makes two products of it, the first of which the
+    suite quantises; without `product` it multiplies no matrix; `external` puts its weights into a
+    file beside it; `slow` makes every batch cost some milliseconds, whatever its size.
     """
     nodes: list[onnx.NodeProto] = []
     constants: list[onnx.TensorProto] = []
@@ -124,6 +131,13 @@ def model(
             ),
             node("DequantizeLinear", stored, weight, zero),
         )
+    elif half:
+        halved = node("Cast", hidden, to=TensorProto.FLOAT16)
+        answer = node("MatMul", halved, constant(PRODUCT, np.float16))
+        answer = node("Cast", answer, to=TensorProto.FLOAT)
+    elif wide:
+        middle = node("MatMul", hidden, constant(WIDE, np.float32))
+        answer = node("MatMul", middle, constant(NARROW, np.float32))
     elif product:
         answer = node("MatMul", hidden, constant(PRODUCT, np.float32))
     else:
@@ -161,6 +175,17 @@ def model(
         beside = {"location": f"{path.name}.data", "size_threshold": 64}
     onnx.save(proto, str(path), save_as_external_data=external, **beside)
     return path
+
+
+def calibration(key: str = "some", lengths: tuple[int, ...] = (20, 33, 50)) -> Calibration:
+    """Windows of random ids, without padding, to quantise a `wide` model with."""
+    rng = np.random.default_rng(4)
+    windows = []
+    for length in lengths:
+        ids = rng.integers(1000, 20_000, (1, length))
+        segments = np.arange(length)[None] // (length // 2)
+        windows.append((ids, np.ones_like(ids), segments.clip(0, 1)))
+    return Calibration(key, f"{len(windows)} windows", tuple(windows))
 
 
 def build_features(folder: Path, questions: int = 29, poisoned: int | None = None) -> Features:

@@ -1,0 +1,163 @@
+"""How an extractive-QA model is fed: its inputs and outputs by role, its fixed sizes, its products.
+
+Read from the ONNX file, which no runtime is needed for.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+
+from bertsquad.errors import SuiteError
+from bertsquad.features import MAX_TOKENS
+
+#: The operators that hold a BERT's work.
+PRODUCTS = frozenset(
+    """Attention DynamicQuantizeMatMul FusedGemm FusedMatMul Gemm MatMul MatMulInteger
+    MatMulIntegerToFloat MultiHeadAttention PackedAttention QAttention QGemm
+    QLinearMatMul""".split()
+)
+
+Feed = Mapping[str, NDArray[Any]]
+#: Opens a model file once; what it returns gives all outputs of the model for one feed.
+Opener = Callable[[Path], Callable[[Feed], list[NDArray[np.float32]]]]
+
+
+@dataclass(frozen=True)
+class Signature:
+    """How a model is fed: the names of its inputs and outputs by role, and its fixed sizes.
+
+    `segments` is None for models without that input (DistilBERT); `batch` and `length` are None
+    where the axis is open. Of the graph's matrix products, `quantised` have inputs that are all
+    quantised, `half` some that are stored in half precision.
+    """
+
+    ids: str
+    mask: str
+    segments: str | None
+    start: str
+    end: str
+    dtype: str
+    batch: int | None
+    length: int | None
+    products: int = 0
+    quantised: int = 0
+    half: int = 0
+
+    def feed(
+        self, ids: NDArray[np.int64], mask: NDArray[np.int64], segments: NDArray[np.int64]
+    ) -> dict[str, NDArray[Any]]:
+        """The arrays [batch, length] under the names and in the type that the model wants."""
+        feed = {self.ids: ids, self.mask: mask}
+        if self.segments is not None:
+            feed[self.segments] = segments
+        if self.dtype != "int64":
+            return {name: array.astype(self.dtype) for name, array in feed.items()}
+        return feed
+
+
+def inspect(path: Path) -> Signature:
+    """Read a model's signature; SuiteError says in what way it is no extractive-QA model."""
+    return _signature(path, load_graph(path))
+
+
+def load_graph(path: Path) -> onnx.ModelProto:
+    """An ONNX file without the data stored beside it; SuiteError if it is none."""
+    try:
+        if path.stat().st_size == 0:
+            raise SuiteError(f"{path} is empty")
+        return onnx.load(str(path), load_external_data=False)
+    except OSError as error:
+        raise SuiteError(f"{path} can't be read: {error.strerror}") from error
+    except SuiteError:
+        raise
+    except Exception as error:  # protobuf's DecodeError has no public home
+        raise SuiteError(f"{path} is not an ONNX model, or is truncated") from error
+
+
+def _signature(path: Path, model: onnx.ModelProto) -> Signature:
+    constants = {tensor.name for tensor in model.graph.initializer}
+    inputs = [value for value in model.graph.input if value.name not in constants]
+    names = [value.name for value in inputs]
+    ids = _pick(path, "input", names, "ids", exclude=("segment", "type", "position"))
+    mask = _pick(path, "input", names, "mask")
+    rest = [name for name in names if name not in (ids, mask)]
+    if len(rest) > 1 or (rest and not any(word in rest[0].lower() for word in ("segment", "type"))):
+        raise SuiteError(
+            f"{path}: expected the inputs ids, mask and at most segments, found {', '.join(names)}"
+        )
+    outputs = [value.name for value in model.graph.output]
+    start = _pick(path, "output", outputs, "start")
+    end = _pick(path, "output", outputs, "end")
+    kinds = {value.type.tensor_type.elem_type for value in inputs}
+    integers = {onnx.TensorProto.INT64: "int64", onnx.TensorProto.INT32: "int32"}
+    if len(kinds) != 1 or not kinds <= set(integers):
+        raise SuiteError(f"{path}: expected inputs of one integer type, int64 or int32")
+    shapes = {tuple(_axes(value)) for value in inputs}
+    if any(len(shape) != 2 for shape in shapes):
+        raise SuiteError(f"{path}: expected inputs of shape [batch, length]")
+    batch, length = ({shape[axis] for shape in shapes} - {None} or {None} for axis in (0, 1))
+    if len(batch) != 1 or len(length) != 1:
+        raise SuiteError(f"{path}: its inputs have different fixed sizes")
+    signature = Signature(
+        ids,
+        mask,
+        rest[0] if rest else None,
+        start,
+        end,
+        integers[kinds.pop()],
+        batch.pop(),
+        length.pop(),
+        **_count_products(model.graph),
+    )
+    if signature.length is not None and signature.length < MAX_TOKENS:
+        raise SuiteError(
+            f"{path} reads exactly {signature.length} tokens, but SQuAD's windows have up to "
+            f"{MAX_TOKENS}"
+        )
+    return signature
+
+
+def _count_products(graph: onnx.GraphProto) -> dict[str, int]:
+    """How many matrix products the graph has, and how many of them are not in fp32."""
+    dequantised = {
+        name for node in graph.node if node.op_type == "DequantizeLinear" for name in node.output
+    }
+    halves = {
+        tensor.name
+        for tensor in graph.initializer
+        if tensor.data_type in (onnx.TensorProto.FLOAT16, onnx.TensorProto.BFLOAT16)
+    }
+    counts = {"products": 0, "quantised": 0, "half": 0}
+    for node in graph.node:
+        if node.op_type not in PRODUCTS:
+            continue
+        counts["products"] += 1
+        integer = "Integer" in node.op_type or node.op_type.startswith("Q")
+        counts["quantised"] += integer or dequantised.issuperset(node.input[:2])
+        counts["half"] += not halves.isdisjoint(node.input)
+    return counts
+
+
+def _pick(path: Path, kind: str, names: list[str], word: str, exclude: tuple[str, ...] = ()) -> str:
+    found = [
+        name
+        for name in names
+        if word in name.lower() and not any(other in name.lower() for other in exclude)
+    ]
+    if len(found) != 1:
+        raise SuiteError(
+            f"{path}: expected one {kind} with {word!r} in its name, found {', '.join(names)}"
+        )
+    return found[0]
+
+
+def _axes(value: onnx.ValueInfoProto) -> list[int | None]:
+    return [
+        dim.dim_value if dim.HasField("dim_value") else None
+        for dim in value.type.tensor_type.shape.dim
+    ]

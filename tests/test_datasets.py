@@ -1,0 +1,144 @@
+"""What is made of a data set: features, scores, and what an int8 model may be calibrated with."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from loopback import LoopbackServer, entry, isolate, register
+from shared_data import POCKET, SHARED, needs_dev_set
+
+from bertsquad import assets, datasets, features
+from bertsquad.datasets import DATASETS, Data
+from bertsquad.errors import SuiteError, Unavailable
+from bertsquad.features import Features
+
+LIST = "bert_calibration_features.txt"
+
+
+@pytest.fixture(scope="module", autouse=True)
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("BERTSQUAD_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
+@pytest.fixture(scope="module")
+def pocket(cache: None) -> Data:
+    return datasets.load("pocket")
+
+
+Listed = Callable[[bytes], Path]
+
+
+@pytest.fixture
+def listed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Listed]:
+    """Put a calibration list of some content into an otherwise empty data folder."""
+    with LoopbackServer() as server:
+        isolate(monkeypatch, tmp_path, server)
+
+        def put(content: bytes) -> Path:
+            register(monkeypatch, entry(LIST, content))
+            path = tmp_path / "data" / LIST
+            path.parent.mkdir(exist_ok=True)
+            path.write_bytes(content)
+            return path
+
+        yield put
+
+
+def test_every_data_set_and_its_calibration_file_are_in_the_registry() -> None:
+    for known in DATASETS.values():
+        assert {known.file, known.calibration} <= set(assets.registry())
+
+
+def test_a_data_set_is_loaded_with_the_file_that_its_features_are_kept_in(pocket: Data) -> None:
+    assert pocket.file == POCKET / "pocket-v1.1.json"
+    assert pocket.checksum == assets.registry()["pocket/pocket-v1.1.json"].checksum
+    assert len(pocket.features) == DATASETS["pocket"].samples
+    assert pocket.features_file.is_relative_to(assets.cache_folder())
+    kept = features.load(pocket.features_file)
+    assert kept.tokens.tolist() == pocket.features.tokens.tolist()
+
+
+def windows_of(built: Features) -> set[tuple[int, ...]]:
+    return {tuple(built.batch([window])[0][0].tolist()) for window in range(len(built))}
+
+
+def test_pocket_is_calibrated_with_a_data_set_of_its_own(pocket: Data) -> None:
+    file, windows, note = datasets.calibration("pocket", pocket)
+    assert file != pocket.features_file
+    found = features.load(file)
+    assert windows == tuple(range(len(found)))
+    assert len(windows) >= 100
+    assert f"{len(windows)} windows of calibration-v1.1.json" in note
+    assert datasets.calibration("pocket", pocket) == (file, windows, note)
+    assert windows_of(found).isdisjoint(windows_of(pocket.features))
+
+
+@needs_dev_set
+def test_squad_is_calibrated_with_mlperfs_windows_of_it(
+    monkeypatch: pytest.MonkeyPatch, pocket: Data
+) -> None:
+    monkeypatch.setenv("BERTSQUAD_DATA", str(SHARED / "pooch-cache"))
+    squad = datasets.load("squad")
+    file, windows, note = datasets.calibration("squad", squad)
+    assert file == squad.features_file
+    assert len(windows) == len(set(windows)) == 100
+    assert set(windows) <= set(range(10_833))
+    assert note == "MLPerf's 100 windows of squad"
+
+
+def test_a_list_of_windows_is_read_line_by_line(listed: Listed, pocket: Data) -> None:
+    listed(b"7\n0\n\n493\n")
+    file, windows, note = datasets.calibration("squad", pocket)
+    assert (file, windows) == (pocket.features_file, (7, 0, 493))
+    assert "3 windows" in note
+
+
+@pytest.mark.parametrize(
+    ("content", "complaint"),
+    [
+        (b"7\nseven\n", "should hold one window number a line"),
+        (b"\xff\xfe\n", "should hold one window number a line"),
+        (b"7\n494\n", "should hold numbers of the 494 windows"),
+        (b"-1\n7\n", "should hold numbers of the 494 windows"),
+        (b"\n", "should hold numbers of the 494 windows"),
+    ],
+)
+def test_a_list_that_is_none_of_this_data_set_is_named(
+    listed: Listed, pocket: Data, content: bytes, complaint: str
+) -> None:
+    path = listed(content)
+    with pytest.raises(SuiteError) as caught:
+        datasets.calibration("squad", pocket)
+    assert str(caught.value).startswith(f"{path} {complaint}")
+    assert "\n" not in str(caught.value)
+
+
+def test_a_list_that_cannot_be_had_counts_as_a_missing_data_set(
+    listed: Listed, pocket: Data
+) -> None:
+    listed(b"7\n").unlink()
+    with pytest.raises(Unavailable, match=LIST) as caught:
+        datasets.calibration("squad", pocket)
+    assert caught.value.subject == "dataset"
+
+
+def test_what_may_print_progress_is_wrapped(pocket: Data) -> None:
+    entered = []
+
+    class Visible:
+        def __enter__(self) -> None:
+            entered.append(True)
+
+        def __exit__(self, *error: object) -> None:
+            pass
+
+    assert datasets.load("pocket", Visible).features_file == pocket.features_file
+    assert entered == [True]
+
+
+def test_a_log_of_other_samples_is_not_scored(pocket: Data, tmp_path: Path) -> None:
+    (tmp_path / "mlperf_log_accuracy.json").write_text("[\n]\n", encoding="utf-8")
+    with pytest.raises(SuiteError, match="holds 0 samples where 20 were run"):
+        datasets.score(pocket, tmp_path, 20)
