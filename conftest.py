@@ -1,5 +1,6 @@
 """Policy: the options, which cases there are, which are skipped and why, header and summary."""
 
+import contextlib
 import os
 import shlex
 from collections.abc import Callable, Iterator
@@ -7,12 +8,14 @@ from typing import Any
 
 import pytest
 
-from bertsquad import cases, machine, options, parallelism, summary
+from bertsquad import assets, cases, machine, options, parallelism, summary
 from bertsquad.errors import BoundUnattainable, SuiteError, Unavailable
 from bertsquad.harness import Harness, RunCase
 from bertsquad.loadgen import MODES, SCENARIOS
 from bertsquad.options import Options
 from bertsquad.results import FAILED, Result, flat_properties
+
+pytest_plugins = ("bertsquad.interruption",)
 
 OPTIONS = pytest.StashKey[Options]()
 #: The result of an item's case, as `Result.as_dict()`; reports carry it to the summary.
@@ -55,6 +58,8 @@ def _checked(option: options.Option) -> Callable[[str], object]:
 def pytest_configure(config: pytest.Config) -> None:
     for name, text in MARKERS.items():
         config.addinivalue_line("markers", f"{name}: {text}")
+    if not _records(config):  # else the plugin registers it
+        config.addinivalue_line("markers", "benchmark: settings of pytest-benchmark")
     try:
         config.stash[OPTIONS] = options.build(vars(config.option))
         cases.collect(config.stash[OPTIONS])
@@ -63,6 +68,7 @@ def pytest_configure(config: pytest.Config) -> None:
             config.stash[OPTIONS].instances,
             config.stash[OPTIONS].threads,
         )
+        assets.data_folder(), assets.cache_folder()
     except SuiteError as error:
         raise pytest.UsageError(str(error)) from error
 
@@ -75,7 +81,7 @@ def harness(pytestconfig: pytest.Config) -> Iterator[Harness]:
         pytestconfig.stash[OPTIONS],
         parallel=_workers(pytestconfig),
         command=shlex.join(["pytest", *map(str, pytestconfig.invocation_params.args)]),
-        visible=capture.global_and_fixture_disabled,
+        visible=capture.global_and_fixture_disabled if capture else contextlib.nullcontext,
     )
     yield made
     made.close()
@@ -97,6 +103,11 @@ def run(request: pytest.FixtureRequest, harness: Harness) -> RunCase:
             skips, message = options.rules != "mlperf", str(error)
         except SuiteError as error:
             message = f"{case.id}: {error}"
+        except OSError as error:  # of what we write: a full disk, a folder that can't be written
+            message = (
+                f"{case.id}: {error.filename or 'a file'}: {error.strerror}; --output and "
+                "BERTSQUAD_CACHE choose the folders that are written to"
+            )
         if result is None:  # outside of the handlers, so that the message comes once
             if skips:
                 pytest.skip(message)
@@ -142,7 +153,11 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         if _is_parallel(config) and not item.get_closest_marker("accuracy"):
             reason = "cases that measure speed don't run under -n, which would disturb them"
             item.add_marker(pytest.mark.skip(reason=reason))
-        # 3. A device that isn't here and that nobody named.
+        # 3. Nothing would record the figures, and the test's fixture is missing.
+        if not _records(config) and item.get_closest_marker("performance"):
+            reason = "performance cases are recorded by pytest-benchmark, which is off"
+            item.add_marker(pytest.mark.skip(reason=reason))
+        # 4. A device that isn't here and that nobody named.
         missing = cases.missing_device(case)
         if missing is not None and not cases.is_named("device", case, given):
             item.add_marker(pytest.mark.skip(reason=missing))
@@ -160,6 +175,11 @@ def _is_of_suite(item: pytest.Item) -> bool:
 
 def _mode(item: pytest.Item) -> str:
     return next(mode for mode in MODES if item.get_closest_marker(mode))
+
+
+def _records(config: pytest.Config) -> bool:
+    """Whether pytest-benchmark is there: `-p no:benchmark` takes it away."""
+    return hasattr(config.option, "benchmark_skip")
 
 
 def _workers(config: pytest.Config) -> int:

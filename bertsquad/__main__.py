@@ -10,7 +10,9 @@ from bertsquad import __version__, assets, machine
 from bertsquad.datasets import DATASETS
 from bertsquad.errors import SuiteError
 from bertsquad.evidence import Refused
+from bertsquad.interruption import INTERRUPTED, TERMINATED, Terminated, terminable
 from bertsquad.models import MODELS
+from bertsquad.transfer import part_of
 from bertsquad.worker import try_devices
 
 
@@ -64,18 +66,28 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     given = parser.parse_args(arguments)
     try:
-        if given.command == "fetch":
-            return _fetch(given.names)
-        if given.command == "doctor":
-            return _doctor()
-        if given.command == "submission":
-            return _submission(given)
-        return _clean(given.downloads)
+        with terminable():
+            return _run(given)
     except SuiteError as error:
-        print(f"python -m bertsquad {given.command}: {error}", file=sys.stderr)
-        return 1
+        message = str(error)
+    except OSError as error:
+        message = f"{error.filename or 'a file'}: {error.strerror or error}"
+    except Terminated:
+        return TERMINATED
     except KeyboardInterrupt:
-        return 130
+        return INTERRUPTED
+    print(f"python -m bertsquad {given.command}: {message}", file=sys.stderr)
+    return 1
+
+
+def _run(given: argparse.Namespace) -> int:
+    if given.command == "fetch":
+        return _fetch(given.names)
+    if given.command == "doctor":
+        return _doctor()
+    if given.command == "submission":
+        return _submission(given)
+    return _clean(given.downloads)
 
 
 def _files(names: Sequence[str]) -> list[str]:
@@ -168,9 +180,8 @@ def _remove_folder(folder: Path) -> None:
 def _clean(downloads: bool) -> int:
     doomed = [assets.cache_folder()]
     if downloads:
-        doomed += [
-            assets.path_of(name) for name, entry in assets.registry().items() if not entry.bundled
-        ]
+        files = [assets.path_of(n) for n, entry in assets.registry().items() if not entry.bundled]
+        doomed += [one for file in files for one in (file, part_of(file))]
     status = 0
     for path in doomed:
         try:

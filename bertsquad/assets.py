@@ -6,22 +6,19 @@ downloaded and may be read-only, `BERTSQUAD_CACHE` holds what was derived from i
 """
 
 import os
-import re
+import stat
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from functools import cache, partial
+from functools import cache
 from pathlib import Path
-from typing import Any
-from urllib.parse import urljoin, urlsplit
 
 import pooch
 from filelock import FileLock
 
-from bertsquad import __version__
 from bertsquad.errors import SuiteError, Unavailable
-from bertsquad.files import write_whole
+from bertsquad.files import user_path
 
 PACKAGE = Path(__file__).resolve().parent
 
@@ -44,11 +41,6 @@ SIZES = {
     "dev-v1.1.json": "4.9 MB",
     "bert_calibration_features.txt": "495 bytes",
 }
-
-#: Seconds that a file's addresses, taken together, may take to accept a connection.
-CONNECT_S = 10.0
-#: Seconds without a byte after which a download counts as dead.
-STALL_S = 30.0
 
 
 @dataclass(frozen=True)
@@ -107,8 +99,13 @@ def cache_folder() -> Path:
 
 
 def _folder(variable: str) -> Path:
-    chosen = os.environ.get(variable) or pooch.os_cache("bertsquad")
-    return Path(chosen).expanduser().absolute()
+    chosen = os.environ.get(variable)
+    try:
+        return user_path(chosen or pooch.os_cache("bertsquad"))
+    except (SuiteError, RuntimeError) as error:
+        raise SuiteError(
+            f"no folder for files ({error}): set BERTSQUAD_DATA and BERTSQUAD_CACHE to full paths"
+        ) from error
 
 
 @contextmanager
@@ -133,6 +130,23 @@ def lock(name: str) -> Iterator[None]:
 def path_of(name: str) -> Path:
     """Where the file is, or would be."""
     return (PACKAGE if registry()[name].bundled else data_folder()) / name
+
+
+def _is_here(path: Path) -> bool:
+    """Whether there is such a file; whatever else has its name is refused, never replaced."""
+    try:
+        mode = path.stat().st_mode
+    except (FileNotFoundError, NotADirectoryError):
+        if path.is_symlink():
+            raise SuiteError(
+                f"{path} is a link to a file that isn't there: mend the link or remove it"
+            ) from None
+        return False
+    except OSError as error:
+        raise SuiteError(f"{path} can't be read: {error.strerror}") from error
+    if not stat.S_ISREG(mode):
+        raise SuiteError(f"{path} is not a file: move it away to have the file fetched")
+    return True
 
 
 def _verify(entry: Entry, path: Path) -> None:
@@ -162,17 +176,17 @@ def fetch(name: str, subject: str = "model", progressbar: bool = False) -> Path:
 
     Raises Unavailable (of `subject`) if it is neither here nor to be had, SuiteError if the file
     that is here has another checksum: such a file is left as it is. A failure is remembered for
-    the rest of the session.
+    the rest of the session; what came of the file is kept beside it, and gone on with in the next.
     """
     entry, path = registry()[name], path_of(name)
-    if path.is_file():
+    if _is_here(path):
         return _verified(entry, path)
     if entry.bundled:
         raise SuiteError(f"{path} is missing: reinstall the package")
     if (path, name) in _failed:
         raise Unavailable(_failed[path, name], subject)
     with lock(name):
-        if not path.is_file():
+        if not _is_here(path):
             reason = _recall_failure(name) or _download(entry, path, progressbar)
             if reason is not None:
                 _failed[path, name] = reason
@@ -183,73 +197,30 @@ def fetch(name: str, subject: str = "model", progressbar: bool = False) -> Path:
 
 def _download(entry: Entry, path: Path, progressbar: bool) -> str | None:
     """Fetch `entry` from the first address that has it; else the sentence that says why not."""
-    pooch.get_logger().setLevel("WARNING")
+    # Brings an HTTP library along, which most runs don't need.
+    from bertsquad.transfer import Unwritable, download, part_of
+
     mirror = os.environ.get("BERTSQUAD_MIRROR")
     urls = (*((f"{mirror.rstrip('/')}/{entry.name}",) if mirror else ()), *entry.urls)
-    if path.parent.is_dir() and not os.access(path.parent, os.W_OK):
-        return (
-            f"{entry.name} is not in {path.parent}, which can't be written: put the file there, or "
-            "point BERTSQUAD_DATA at another folder"
-        )
-    reasons = []
-    for url in urls:
-        try:
-            _refuse_plain_http(url)
-            write_whole(path, partial(_retrieve, entry, url, progressbar, CONNECT_S / len(urls)))
-            return None
-        except (OSError, ValueError, SuiteError) as error:  # ValueError: the wrong checksum
-            reasons.append(f"{url}: {_short(error)}")
     size = SIZES.get(entry.name)
-    return (
-        f"{entry.name}{f' ({size})' if size else ''} is not in {path.parent} and could not be "
-        f"downloaded ({'; '.join(reasons)}): on a machine with a network run `python -m bertsquad "
-        f"fetch {entry.name}`, or put the file there yourself, then point BERTSQUAD_DATA at its "
-        "folder"
-    )
-
-
-def _retrieve(entry: Entry, url: str, progressbar: bool, connect_s: float, to: Path) -> None:
-    """Let pooch download `url` to the file `to` and check it."""
-    downloader = _downloader(progressbar, connect_s)
-    pooch.retrieve(url, entry.checksum, fname=to.name, path=to.parent, downloader=downloader)
-
-
-def _short(error: BaseException) -> str:
-    """The innermost cause of a network error, in few words."""
-    while True:
-        inner = getattr(error, "reason", None) or next(
-            (arg for arg in error.args if isinstance(arg, BaseException)), None
+    missing = f"{entry.name}{f' ({size})' if size else ''} is not in {path.parent}"
+    try:
+        if path.parent.is_dir() and not os.access(path.parent, os.W_OK):
+            raise Unwritable(f"{path.parent} can't be written")
+        reasons = download(urls, path, entry.algorithm, entry.digest, progressbar)
+    except Unwritable as error:
+        return (
+            f"{missing} and can't be put there, since {error}: put the file there yourself, or "
+            "point BERTSQUAD_DATA at a folder that can hold it"
         )
-        if not isinstance(inner, BaseException):
-            break
-        error = inner
-    text = str(error).strip().split("\n")[0]
-    text = re.sub(r"^\w+\(.*?\): ", "", text)  # urllib3 names the connection object first
-    text = text.partition(" for url: ")[0]
-    return text[:300] or type(error).__name__
-
-
-def _refuse_plain_http(url: str) -> None:
-    parts = urlsplit(url)
-    loopback = parts.hostname in ("localhost", "127.0.0.1", "::1")
-    if parts.scheme != "https" and not (parts.scheme == "http" and loopback):
-        raise SuiteError("refused, since only https is safe (plain http to this machine alone)")
-
-
-def _downloader(progressbar: bool, connect_s: float) -> Callable[..., Any]:
-    def check_redirect(response: Any, **_: object) -> None:
-        if response.is_redirect:
-            _refuse_plain_http(urljoin(response.url, response.headers["location"]))
-
-    downloader: Callable[..., Any] = pooch.HTTPDownloader(
-        progressbar=progressbar,
-        chunk_size=1 << 20,
-        timeout=(connect_s, STALL_S),
-        # Zenodo turns generic clients away with 429.
-        headers={"User-Agent": f"bertsquad/{__version__}"},
-        hooks={"response": check_redirect},
+    if not reasons:
+        return None
+    kept = "; what has come is kept for the next attempt" if part_of(path).is_file() else ""
+    return (
+        f"{missing} and could not be downloaded ({'; '.join(reasons)}{kept}): on a machine with "
+        f"a network run `python -m bertsquad fetch {entry.name}`, or put the file there yourself, "
+        "then point BERTSQUAD_DATA at its folder"
     )
-    return downloader
 
 
 #: Seconds after which the note of a failure belongs to a session that is over.
@@ -275,4 +246,5 @@ def _remember_failure(name: str, reason: str) -> None:
             with suppress(FileNotFoundError):
                 if time.time() - other.stat().st_mtime > _STALE_S:
                     other.unlink()
-        note.write_text(reason, encoding="utf-8")
+        with suppress(OSError):  # a full disk: the other workers try for themselves
+            note.write_text(reason, encoding="utf-8")

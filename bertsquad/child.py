@@ -6,7 +6,6 @@ A case is warming up, probing, letting LoadGen run and writing what the SUT saw.
 """
 
 import contextlib
-import hashlib
 import json
 import os
 import queue
@@ -21,7 +20,7 @@ from typing import Any, TextIO
 import mlperf_loadgen as lg
 import numpy as np
 
-from bertsquad import features, loadgen, machine
+from bertsquad import features, loadgen, machine, noise
 from bertsquad.devices import DEVICES, why_not
 from bertsquad.engines import (
     Engine,
@@ -35,7 +34,7 @@ from bertsquad.errors import SuiteError, Unavailable
 from bertsquad.files import write_whole
 from bertsquad.loadgen import SCENARIOS, Request, Targets
 from bertsquad.parallelism import Parallelism
-from bertsquad.prepare import Calibration, prepare
+from bertsquad.prepare import Calibration, calibrate_with, prepare
 from bertsquad.probe import Probe
 from bertsquad.rules import TEST01
 from bertsquad.sut import OfflineSut, ServerSut, StreamSut, Sut
@@ -79,11 +78,7 @@ class Runner:
                 f"{Path(setup.model).name} can't be quantised: {setup.calibration_note}", "dataset"
             )
         found = features.load(Path(setup.calibration))
-        windows = tuple(found.batch([window]) for window in setup.calibration_windows)
-        digest = hashlib.sha256(setup.calibration_note.encode())
-        for window in windows:
-            digest.update(window[0].tobytes())
-        return Calibration(digest.hexdigest()[:16], setup.calibration_note, windows)
+        return calibrate_with(found, setup.calibration_windows, setup.calibration_note)
 
     def facts(self) -> dict[str, Any]:
         """What is known of the model once it is prepared."""
@@ -124,6 +119,7 @@ class Runner:
         qsl = lg.ConstructQSL(
             request.samples, loadgen.buffered_samples(request), lambda _: None, lambda _: None
         )
+        before = noise.read()
         started = time.perf_counter()
         try:
             lg.StartTestWithLogSettings(
@@ -135,6 +131,7 @@ class Runner:
             )
         finally:
             seconds = time.perf_counter() - started
+            disturbances = noise.warnings(before, noise.read(), os.cpu_count() or 1)
             lg.DestroyQSL(qsl)
             sut.close()
         if sut.error is not None:
@@ -152,6 +149,7 @@ class Runner:
             "batches": sut.batches,
             "padding_share": 1 - sut.tokens / sut.padded_tokens if sut.padded_tokens else 0.0,
             "peak_memory_bytes": machine.peak_memory_bytes(),
+            "warnings": disturbances,
         }
 
     def _probe(self, engine: Engine, samples: int) -> Probe:
@@ -187,9 +185,21 @@ def _log_settings(folder: str) -> Any:
     return log_settings
 
 
+#: What ONNX Runtime's errors say where they don't arrive as a MemoryError.
+_OUT_OF_MEMORY = ("bad_alloc", "bad allocation", "Failed to allocate memory", "out of memory")
+
+
 def describe(error: BaseException) -> str:
     """An error of a model, a runtime or a callback as one line for the user."""
-    return f"{type(error).__name__}: {' '.join(str(error).split())}"
+    text = " ".join(str(error).split())
+    if isinstance(error, SuiteError):
+        return text
+    if isinstance(error, MemoryError) or any(words in text for words in _OUT_OF_MEMORY):
+        return (
+            f"memory ran out ({text or type(error).__name__}): a smaller --batch-tokens or "
+            "--instances takes less"
+        )
+    return f"{type(error).__name__}: {text}"
 
 
 def _main() -> None:

@@ -1,6 +1,7 @@
 """The data sets that the suite knows, and everything that is made of one."""
 
 import contextlib
+import warnings
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -121,12 +122,32 @@ def score(data: Data, folder: Path, samples: int) -> Score:
 def cached_features(
     dataset: Dataset, vocabulary: Vocabulary, dataset_file: Path, vocabulary_file: Path
 ) -> tuple[Features, Path]:
-    """The features from their cache, built there first if need be, by one process at a time."""
+    """The features from their cache, built there first if need be, by one process at a time.
+
+    Warns where the cache held something else. Raises SuiteError if there is nothing to ask a model
+    or the cache can't be written.
+    """
     key = features.cache_key(dataset_file, vocabulary_file)
     path = assets.cache_folder() / "features" / f"{key}.npz"
     with assets.lock(path.name):
-        with contextlib.suppress(ValueError):
-            return features.load(path), path
+        if path.is_file():
+            try:
+                return features.load(path), path
+            except ValueError as error:
+                text = f"{' '.join(str(error).split())}; it was damaged or older, and is rebuilt"
+                warnings.warn(text, stacklevel=2)
         built = features.build(dataset, vocabulary)
-        features.save(built, path)
+        if not len(built):
+            raise SuiteError(
+                f"{dataset_file} gives a model nothing to read: its contexts are blank"
+            )
+        for stale in path.parent.glob(f".{path.stem}.*"):  # left by a process that was killed
+            stale.unlink(missing_ok=True)
+        try:
+            features.save(built, path)
+        except OSError as error:
+            raise SuiteError(
+                f"{path} can't be written ({error.strerror or error}): free some space, or set "
+                "BERTSQUAD_CACHE to another folder"
+            ) from error
     return built, path

@@ -206,7 +206,7 @@ def make_session(
         raise
     except Exception as error:  # ONNX Runtime's exceptions have no common base
         name = "the model" if isinstance(model, bytes) else model
-        first_line = str(error).strip().splitlines()[0]
+        first_line = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise SuiteError(f"{device.name} can't load {name}: {first_line}") from error
     session.disable_fallback()
     return session

@@ -3,6 +3,7 @@
 What is said here of a run comes from LoadGen's own logs; `result.json` says which logs those are.
 """
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -143,6 +144,10 @@ def refusals(evidence: Evidence, division: str, shortened: bool) -> Iterator[str
             yield f"{evidence.file(objection.file)}: {objection.reason}: {_CURES[objection.kind]}"
 
 
+#: What a model's preparation says in the first session after its cached copy was damaged.
+_REBUILT = re.compile(r" \(rebuilt, since [^)]*\)")
+
+
 def mixed_up(chosen: Chosen) -> Iterator[str]:
     """Where runs that must belong together don't."""
     everywhere = (
@@ -155,7 +160,10 @@ def mixed_up(chosen: Chosen) -> Iterator[str]:
         own = next(one for (name, _), one in chosen.items() if name == scenario)
         for key in (*everywhere, *in_a_scenario):
             other = first if key in everywhere else own
-            here, there = evidence.result.provenance.get(key), other.result.provenance.get(key)
+            here, there = (
+                _REBUILT.sub("", one) if isinstance(one, str) else one
+                for one in (evidence.result.provenance.get(key), other.result.provenance.get(key))
+            )
             if here != there:
                 yield (
                     f"{evidence.file(RESULT)}: its {key} is {here}, but {there} in "

@@ -96,6 +96,8 @@ def _max_context(starts: list[int], ends: list[int], window: int) -> NDArray[np.
     best = np.full(len(position), -1.0)
     owner = np.full(len(position), -1)
     for other, (start, end) in enumerate(zip(starts, ends, strict=True)):
+        if end <= starts[window] or start >= ends[window]:
+            continue
         context = np.minimum(position - start, end - 1 - position)
         score = np.where(context < 0, -1.0, context + 0.01 * (end - start))
         better = score > best
@@ -182,10 +184,11 @@ def load(path: Path) -> Features:
         with np.load(path, allow_pickle=False) as arrays:
             found = Features(**{field.name: arrays[field.name] for field in fields(Features)})
         _check(found)
-    # zipfile tells of a damaged archive by RuntimeError too, and numpy by ValueError.
+    # zipfile tells of a damaged archive by RuntimeError too, and numpy by ValueError, or by
+    # MemoryError where the size in an array's header is.
     except (
-        *(KeyError, TypeError, ValueError, AttributeError, OSError, EOFError),
-        *(RuntimeError, zipfile.BadZipFile),
+        *(LookupError, TypeError, ValueError, AttributeError, OSError, EOFError),
+        *(RuntimeError, MemoryError, zipfile.BadZipFile),
     ) as error:
         raise ValueError(f"{path} is not a cache of features: {error}") from error
     return found
@@ -210,5 +213,6 @@ def _check(found: Features) -> None:
         array = getattr(found, name)
         if array.dtype != dtype or array.shape != (length,):
             raise ValueError(f"{name} is {array.dtype} {array.shape}")
-    if found.offsets[-1] != tokens or found.context_offsets[-1] != context_tokens:
-        raise ValueError("the offsets don't fit the tokens")
+    for offsets, total in ((found.offsets, tokens), (found.context_offsets, context_tokens)):
+        if offsets[0] != 0 or offsets[-1] != total or (np.diff(offsets) < 0).any():
+            raise ValueError("the offsets don't fit the tokens")

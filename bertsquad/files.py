@@ -5,6 +5,18 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
+from bertsquad.errors import SuiteError
+
+
+def user_path(text: str) -> Path:
+    """The full path of what a user typed, `~` included; SuiteError where there is no such home."""
+    try:
+        return Path(text).expanduser().absolute()
+    except RuntimeError as error:
+        raise SuiteError(
+            f"expected a path, got {text!r}, a home folder that isn't known: give a full path"
+        ) from error
+
 
 def write_whole(path: Path, write: Callable[[Path], object]) -> None:
     """Let `write` fill a temporary file beside `path`, then put it there in one step."""

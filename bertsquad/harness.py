@@ -2,7 +2,9 @@
 
 import contextlib
 import os
+import sys
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -17,9 +19,11 @@ from bertsquad import (
     judgement,
     loadgen,
     machine,
+    noise,
 )
 from bertsquad.cases import Case, division, sample_count
 from bertsquad.datasets import Data, Visible
+from bertsquad.devices import DEVICES
 from bertsquad.errors import SuiteError, Unavailable
 from bertsquad.judgement import Verdict
 from bertsquad.loadgen import SCENARIOS, Request, Run
@@ -93,7 +97,8 @@ class Harness:
         request = self._request(case, mode, folder, data, performance)
         worker = self._worker_for(case, model_file, model_key, data)
         _empty(folder)
-        event = worker.run(request, self._timeout_s())
+        with self._device_for(case, mode):
+            event = worker.run(request, self._timeout_s())
         run = loadgen.read_run(folder)
         if mode == "accuracy" and run.errors:
             raise SuiteError(f"the accuracy run ended with errors: {'; '.join(run.errors)}")
@@ -115,6 +120,7 @@ class Harness:
             run_time_s=event["seconds"],
             padding_share=event["padding_share"],
             peak_memory_bytes=event["peak_memory_bytes"],
+            warnings=event["warnings"] if mode != "accuracy" else [],
         )
         if mode == "accuracy":
             verdict = self._accuracy(result, case, data)
@@ -163,6 +169,18 @@ class Harness:
         worker = Worker(setup, log, self._timeout_s())
         self._worker = case.session, worker
         return worker
+
+    def _device_for(self, case: Case, mode: str) -> AbstractContextManager[None]:
+        """The case's device, for this run alone where it is being timed."""
+        if mode == "accuracy":
+            return contextlib.nullcontext()
+        return noise.device_to_itself(DEVICES[case.device].marker, self._tell)
+
+    def _tell(self, text: str) -> None:
+        """Say something to the user at once, past pytest's capturing."""
+        with self._visible():
+            sys.stderr.write(f"\n{text}\n")
+            sys.stderr.flush()
 
     def _calibration(self, case: Case, data: Data) -> dict[str, Any]:
         """The part of a Setup that says what to calibrate with, if that may be needed."""

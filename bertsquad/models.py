@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from bertsquad.errors import SuiteError
+from bertsquad.files import user_path
 from bertsquad.rules import REFERENCE_F1
 
 
@@ -79,7 +80,7 @@ def find(name: str) -> Model:
     """The model called `name`, or the user's own where `name` is the path of an ONNX file."""
     if name in MODELS:
         return MODELS[name]
-    path = Path(name).expanduser()
+    path = user_path(name)
     if path.suffix == ".onnx":
         if not path.is_file():
             raise SuiteError(f"there is no file {name}")

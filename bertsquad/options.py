@@ -10,6 +10,7 @@ from bertsquad.datasets import DATASETS
 from bertsquad.devices import DEVICES, PRECISIONS
 from bertsquad.errors import SuiteError
 from bertsquad.features import MAX_TOKENS
+from bertsquad.files import user_path
 from bertsquad.loadgen import RULES, read_user_conf
 from bertsquad.models import DEFAULT_MODELS, MODELS, Model, find
 from bertsquad.rules import MIN_DURATION_S, SAMPLES
@@ -136,14 +137,14 @@ def per_cent(text: str) -> float:
 
 def user_conf(text: str) -> Path:
     """A parser that takes a LoadGen user.conf which LoadGen will understand."""
-    path = Path(text).expanduser().absolute()
+    path = user_path(text)
     read_user_conf(path)
     return path
 
 
 def output(text: str) -> Path:
     """A parser that takes a folder, there already or not."""
-    path = Path(text).expanduser().absolute()
+    path = user_path(text)
     there = next(place for place in (path, *path.parents) if place.exists())
     if not there.is_dir():
         raise SuiteError(f"expected a folder, but {str(there)!r} is a file")

@@ -9,22 +9,24 @@ Three things are done once and kept in the cache, each under the checksum of wha
 - For `fp16` a float model's weights and calculations are made half precision, and compared.
 """
 
-import contextlib
+import hashlib
 import json
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import onnx
+import pooch
 from numpy.typing import NDArray
 
 from bertsquad import assets, quantise
 from bertsquad.errors import SuiteError
+from bertsquad.features import Features
 from bertsquad.files import write_whole
-from bertsquad.signature import Feed, Opener, Signature, inspect, load_graph
+from bertsquad.signature import Feed, Opener, Signature, examine, load_graph
 
 #: Part of the names in the cache: to be raised whenever preparation does something else.
 FORMAT = 2
@@ -32,6 +34,8 @@ FORMAT = 2
 TOLERANCE = 1e-3
 #: The same for a model made half precision, in parts of the largest logit.
 HALF_TOLERANCE = 0.02
+#: Where the facts of a derived file keep its checksum (SHA-256), None where there is no file.
+SUM = "sha256"
 #: The lengths at which models are compared.
 PROOF_LENGTHS = (16, 61, 128, 200, 383)
 
@@ -40,7 +44,10 @@ Progress = Callable[[str], object]
 
 @dataclass(frozen=True)
 class Prepared:
-    """The file to run, how to feed it, and what was done to it, in words for the user."""
+    """The file to run, how to feed it, and what was done to it, in words for the user.
+
+    The words say too where the cache held a damaged or older file, which was made anew.
+    """
 
     path: Path
     signature: Signature
@@ -59,6 +66,15 @@ class Calibration:
     windows: tuple[tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]], ...]
 
 
+def calibrate_with(found: Features, windows: Sequence[int], note: str) -> Calibration:
+    """The calibration by these windows of `found`; `note` says in words which they are."""
+    batches = tuple(found.batch([window]) for window in windows)
+    digest = hashlib.sha256(note.encode())
+    for ids, _, _ in batches:
+        digest.update(ids.tobytes())
+    return Calibration(digest.hexdigest()[:16], note, batches)
+
+
 def prepare(
     path: Path,
     key: str,
@@ -70,18 +86,29 @@ def prepare(
 ) -> Prepared:
     """Make the model at `path` ready for a device and a precision, from the cache if done before.
 
-    `key` names the model's content (its checksum). `open_model` runs models for proofs and
+    `key` names the content of the file (its checksum). `open_model` runs models for proofs and
     calibration; `calibration` is asked for only where a model must be quantised. Raises SuiteError
     where the model is none, or is not fit for the precision.
     """
-    signature = inspect(path)
+    signature, weights = examine(path)
     _check_precision(signature, path, precision)
     prepared = _relax(path, key, signature, open_model, progress)
     if precision == "int8" and not signature.quantised:
+        key = _whole_key(key, weights)
         return _quantise(prepared, key, device, open_model, calibration(), progress)
     if precision == "fp16" and not signature.half:
-        return _halve(prepared, key, open_model, progress)
+        return _halve(prepared, _whole_key(key, weights), open_model, progress)
     return prepared
+
+
+def _whole_key(key: str, weights: list[Path]) -> str:
+    """`key`, made one of the weights too where they lie in other files than the graph."""
+    if not weights:
+        return key
+    digest = hashlib.sha256(key.encode())
+    for file in weights:
+        digest.update(pooch.file_hash(str(file)).encode())
+    return digest.hexdigest()[:32]
 
 
 def _check_precision(signature: Signature, path: Path, precision: str) -> None:
@@ -101,25 +128,46 @@ def _check_precision(signature: Signature, path: Path, precision: str) -> None:
 
 def _cached(
     name: str, fields: tuple[str, ...], make: Callable[[Path], dict[str, Any]]
-) -> tuple[Path, dict[str, Any]]:
+) -> tuple[Path, dict[str, Any], str]:
     """The derived file `name` of the cache and what is known of it, made there first if need be.
 
     `make` writes the file, or doesn't where nothing came of it (then its facts say `"equal":
-    false`); one process at a time. Facts without these `fields` are none.
+    false`); one process at a time. Facts without these `fields` are none. The third says in words
+    why what lay in the cache was not used, and is empty where nothing lay there or it was.
     """
     path = assets.cache_folder() / "prepared" / name
     facts_file = path.with_suffix(".json")
     with assets.lock(name):
-        with contextlib.suppress(OSError, ValueError, AttributeError):
-            facts = json.loads(facts_file.read_bytes())
-            whole = facts.keys() >= set(fields)
-            if whole and (facts.get("equal") is False or path.is_file()):
-                return path, facts
-        _sweep(path)
-        facts = make(path)
-        text = json.dumps(facts, indent=1)
-        write_whole(facts_file, lambda file: file.write_text(text, encoding="utf-8"))
-    return path, facts
+        why = ""
+        if path.exists() or facts_file.exists():
+            facts, why = _recall(path, facts_file, {*fields, SUM})
+            if not why:
+                return path, facts, ""
+        try:
+            _sweep(path)
+            facts = make(path)
+            facts[SUM] = pooch.file_hash(str(path)) if facts.get("equal") is not False else None
+            text = json.dumps(facts, indent=1)
+            write_whole(facts_file, lambda file: file.write_text(text, encoding="utf-8"))
+        except OSError as error:
+            raise SuiteError(
+                f"{path} can't be written ({error.strerror or error}): free some space, or set "
+                "BERTSQUAD_CACHE to another folder"
+            ) from error
+    return path, facts, f" (rebuilt, since the cached copy was {why})" if why else ""
+
+
+def _recall(path: Path, facts_file: Path, fields: set[str]) -> tuple[dict[str, Any], str]:
+    """What is known of the file at `path`, and what is wrong with the two (empty: nothing)."""
+    try:
+        facts = json.loads(facts_file.read_bytes())
+        if not fields <= facts.keys():
+            return {}, "older"
+        if facts[SUM] is not None and pooch.file_hash(str(path)) != facts[SUM]:
+            return {}, "damaged"
+    except (OSError, ValueError, AttributeError, RecursionError):
+        return {}, "damaged"
+    return facts, ""
 
 
 def _sweep(path: Path) -> None:
@@ -152,10 +200,10 @@ def _relax(
             file.unlink()
         return {"equal": equal, "largest_difference": difference}
 
-    file, facts = _cached(f"{key}-{FORMAT}.onnx", ("equal",), make)
+    file, facts, anew = _cached(f"{key}-{FORMAT}.onnx", ("equal",), make)
     if not facts["equal"]:
-        return padded
-    note = f"sequence axis opened (was {signature.length}), logits proven equal"
+        return replace(padded, note=padded.note + anew)
+    note = f"sequence axis opened (was {signature.length}), logits proven equal{anew}"
     return Prepared(file, opened, note)
 
 
@@ -193,13 +241,13 @@ def _quantise(
 
     kind = "s8" if symmetric else "u8"
     name = f"{key}-{kind}-{calibration.key}-{FORMAT}-{quantise.FORMAT}.onnx"
-    file, report = _cached(name, ("products", "quantised"), make)
+    file, report, anew = _cached(name, ("products", "quantised"), make)
     signature = replace(
         prepared.signature, products=report["products"], quantised=report["quantised"]
     )
     note = (
         f"{prepared.note}; {report['quantised']} of {report['products']} matrix products "
-        f"quantised, calibrated with {calibration.note}"
+        f"quantised, calibrated with {calibration.note}{anew}"
     )
     return Prepared(file, signature, note.removeprefix("as it is; "))
 
@@ -228,7 +276,7 @@ def _halve(prepared: Prepared, key: str, open_model: Opener, progress: Progress)
         return {"equal": True, "largest_difference": difference}
 
     name = f"{key}-fp16-{FORMAT}.onnx"
-    file, facts = _cached(name, ("equal", "largest_difference"), make)
+    file, facts, anew = _cached(name, ("equal", "largest_difference"), make)
     if not facts["equal"]:
         found = facts["largest_difference"]
         why = (
@@ -239,7 +287,7 @@ def _halve(prepared: Prepared, key: str, open_model: Opener, progress: Progress)
             "allowed)"
         )
         raise SuiteError(f"{prepared.path.name} can't run in fp16: {why}")
-    note = f"{prepared.note}; converted to half precision, logits compared on the CPU"
+    note = f"{prepared.note}; converted to half precision, logits compared on the CPU{anew}"
     return Prepared(file, signature, note.removeprefix("as it is; "))
 
 

@@ -23,7 +23,9 @@ class Result:
     """One case's figures. None where a figure has no meaning for the case.
 
     The names end in their units; F1 and exact match are in per cent. `mlperf_metric` names what
-    `mlperf_metric_value` is: samples/s for Offline and Server, ms for the others.
+    `mlperf_metric_value` is: samples/s for Offline and Server, ms for the others. `warnings` say
+    what disturbed a timed run. `padding_share` is the padding among all tokens calculated;
+    `peak_memory_bytes` the most memory that the process with the model has had so far.
     """
 
     case: str
@@ -58,6 +60,7 @@ class Result:
     f1_target: float | None = None
     f1_upper_bound: float | None = None
     question_count: int | None = None
+    warnings: list[str] = field(default_factory=list)
     padding_share: float | None = None
     peak_memory_bytes: int | None = None
     compliance_responses: int | None = None

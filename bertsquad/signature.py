@@ -3,9 +3,9 @@
 Read from the ONNX file, which no runtime is needed for.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PureWindowsPath
 from typing import Any
 
 import numpy as np
@@ -21,6 +21,9 @@ PRODUCTS = frozenset(
     MatMulIntegerToFloat MultiHeadAttention PackedAttention QAttention QGemm
     QLinearMatMul""".split()
 )
+
+#: The types in which logits may come.
+FLOATS = frozenset((onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16, onnx.TensorProto.DOUBLE))
 
 Feed = Mapping[str, NDArray[Any]]
 #: Opens a model file once; what it returns gives all outputs of the model for one feed.
@@ -62,7 +65,16 @@ class Signature:
 
 def inspect(path: Path) -> Signature:
     """Read a model's signature; SuiteError says in what way it is no extractive-QA model."""
-    return _signature(path, load_graph(path))
+    return examine(path)[0]
+
+
+def examine(path: Path) -> tuple[Signature, list[Path]]:
+    """A model's signature, and the other files that hold weights of it, beside it and whole.
+
+    Raises SuiteError where one isn't, or as `inspect` does.
+    """
+    model = load_graph(path)
+    return _signature(path, model), _external_files(path, model)
 
 
 def load_graph(path: Path) -> onnx.ModelProto:
@@ -77,6 +89,78 @@ def load_graph(path: Path) -> onnx.ModelProto:
         raise
     except Exception as error:  # protobuf's DecodeError has no public home
         raise SuiteError(f"{path} is not an ONNX model, or is truncated") from error
+
+
+def _external_files(path: Path, model: onnx.ModelProto) -> list[Path]:
+    """The other files that hold weights; SuiteError unless they lie beside the model, whole."""
+    needed: dict[str, int] = {}
+    for tensor in _tensors(model):
+        if tensor.data_location != onnx.TensorProto.EXTERNAL:
+            continue
+        entries = {entry.key: entry.value for entry in tensor.external_data}
+        location = entries.get("location", "")
+        if not _is_beside(path, location):
+            raise SuiteError(
+                f"{path}: its weights should lie in a file in its own folder, but it names "
+                f"{location!r:.200}: give a model that keeps them there"
+            )
+        try:
+            end = int(entries.get("offset", 0)) + int(entries.get("length", 0))
+        except ValueError as error:
+            raise SuiteError(f"{path} is not an ONNX model, or is damaged: {error}") from error
+        needed[location] = max(end, needed.get(location, 0))
+    files = []
+    for location, size in needed.items():
+        file = path.parent / location
+        try:
+            found = file.stat().st_size if file.is_file() else None
+        except OSError:  # a name that is too long
+            found = None
+        if found is None:
+            raise SuiteError(
+                f"{path} needs {str(file)[:300]}, which holds weights of it and is missing"
+            )
+        if found < size:
+            raise SuiteError(
+                f"{path} needs {file}, which is truncated: expected {size} bytes, found {found}"
+            )
+        files.append(file)
+    return files
+
+
+def _is_beside(path: Path, location: str) -> bool:
+    """Whether `location` is below the folder of the model at `path`, links followed."""
+    pure = PureWindowsPath(location)  # whose rules know all separators and drives
+    if not location or pure.anchor or ".." in pure.parts:
+        return False
+    try:
+        real = (path.parent / location).resolve()
+    except (OSError, RuntimeError, ValueError):  # no path at all, or links in a circle
+        return False
+    # A model that is a link itself, as in Hugging Face's cache, has its weights where that points.
+    return any(real.is_relative_to(at) for at in (path.parent.resolve(), path.resolve().parent))
+
+
+def _tensors(model: onnx.ModelProto) -> Iterator[onnx.TensorProto]:
+    """All tensors that are stored in a model."""
+    yield from _tensors_of(model.graph)
+    for function in model.functions:
+        yield from _tensors_in(function.node)
+
+
+def _tensors_of(graph: onnx.GraphProto) -> Iterator[onnx.TensorProto]:
+    yield from graph.initializer
+    for sparse in graph.sparse_initializer:
+        yield from (sparse.values, sparse.indices)
+    yield from _tensors_in(graph.node)
+
+
+def _tensors_in(nodes: Iterable[onnx.NodeProto]) -> Iterator[onnx.TensorProto]:
+    for node in nodes:
+        for attribute in node.attribute:
+            yield from (attribute.t, *attribute.tensors)
+            for graph in (attribute.g, *attribute.graphs):
+                yield from _tensors_of(graph)
 
 
 def _signature(path: Path, model: onnx.ModelProto) -> Signature:
@@ -96,13 +180,25 @@ def _signature(path: Path, model: onnx.ModelProto) -> Signature:
     kinds = {value.type.tensor_type.elem_type for value in inputs}
     integers = {onnx.TensorProto.INT64: "int64", onnx.TensorProto.INT32: "int32"}
     if len(kinds) != 1 or not kinds <= set(integers):
-        raise SuiteError(f"{path}: expected inputs of one integer type, int64 or int32")
-    shapes = {tuple(_axes(value)) for value in inputs}
-    if any(len(shape) != 2 for shape in shapes):
-        raise SuiteError(f"{path}: expected inputs of shape [batch, length]")
-    batch, length = ({shape[axis] for shape in shapes} - {None} or {None} for axis in (0, 1))
-    if len(batch) != 1 or len(length) != 1:
-        raise SuiteError(f"{path}: its inputs have different fixed sizes")
+        raise SuiteError(
+            f"{path}: expected inputs of one integer type, int64 or int32, found {_types(inputs)}"
+        )
+    results = [value for value in model.graph.output if value.name in (start, end)]
+    if not {value.type.tensor_type.elem_type for value in results} <= FLOATS:
+        raise SuiteError(f"{path}: expected outputs of a float type, found {_types(results)}")
+    # A model need not say the shape of its outputs.
+    shaped = [*inputs, *(value for value in results if _axes(value))]
+    if any(len(_axes(value)) != 2 for value in shaped):
+        raise SuiteError(
+            f"{path}: expected inputs and outputs of shape [batch, length], found {_shapes(shaped)}"
+        )
+    batch, length = ({_axes(value)[axis] for value in inputs} - {None} for axis in (0, 1))
+    for axis, fixed in enumerate((batch, length)):
+        everywhere = {_axes(value)[axis] for value in shaped} - {None}
+        if len(fixed) > 1 or (fixed and everywhere != fixed):
+            raise SuiteError(
+                f"{path}: its inputs and outputs have different fixed sizes: {_shapes(shaped)}"
+            )
     signature = Signature(
         ids,
         mask,
@@ -110,8 +206,8 @@ def _signature(path: Path, model: onnx.ModelProto) -> Signature:
         start,
         end,
         integers[kinds.pop()],
-        batch.pop(),
-        length.pop(),
+        next(iter(batch), None),
+        next(iter(length), None),
         **_count_products(model.graph),
     )
     if signature.length is not None and signature.length < MAX_TOKENS:
@@ -151,9 +247,22 @@ def _pick(path: Path, kind: str, names: list[str], word: str, exclude: tuple[str
     ]
     if len(found) != 1:
         raise SuiteError(
-            f"{path}: expected one {kind} with {word!r} in its name, found {', '.join(names)}"
+            f"{path}: expected one {kind} with {word!r} in its name, found "
+            f"{', '.join(names) or 'none'}"
         )
     return found[0]
+
+
+def _types(values: Iterable[onnx.ValueInfoProto]) -> str:
+    name = onnx.TensorProto.DataType.Name
+    return ", ".join(f"{v.name} of {name(v.type.tensor_type.elem_type)}" for v in values)
+
+
+def _shapes(values: Iterable[onnx.ValueInfoProto]) -> str:
+    return ", ".join(
+        f"{value.name} [{', '.join('?' if n is None else str(n) for n in _axes(value))}]"
+        for value in values
+    )
 
 
 def _axes(value: onnx.ValueInfoProto) -> list[int | None]:

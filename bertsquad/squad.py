@@ -5,11 +5,13 @@
 
 import json
 import re
+import reprlib
 import string
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 from bertsquad.errors import SuiteError
 
@@ -54,49 +56,61 @@ def load(path: Path) -> Dataset:
     questions: list[Question] = []
     seen: set[str] = set()
     try:
-        for article in document["data"]:
-            for paragraph in article["paragraphs"]:
-                context = _text(paragraph["context"])
-                for qa in paragraph["qas"]:
+        for article in _part(document, "data", list):
+            for paragraph in _part(article, "paragraphs", list):
+                context = _part(paragraph, "context", str)
+                for qa in _part(paragraph, "qas", list):
+                    answers = _part(qa, "answers", list)
                     question = Question(
-                        id=_text(qa["id"]),
-                        text=_text(qa["question"]),
+                        id=_part(qa, "id", str),
+                        text=_part(qa, "question", str),
                         context=len(contexts),
-                        answers=tuple(_text(answer["text"]) for answer in qa["answers"]),
+                        answers=tuple(_part(answer, "text", str) for answer in answers),
                     )
-                    for answer in qa["answers"]:
+                    for answer in answers:
                         _check_span(path, question.id, context, answer)
-                    if not question.answers:
-                        raise SuiteError(f"{path}: question {question.id} has no answer")
+                    if not answers:
+                        raise SuiteError(
+                            f"{path}: question {question.id!r:.60} has no answer, which SQuAD v1.1 "
+                            "has none of: give a v1.1 file"
+                        )
                     if question.id in seen:
-                        raise SuiteError(f"{path}: question id {question.id} occurs twice")
+                        raise SuiteError(f"{path}: question id {question.id!r:.60} occurs twice")
                     seen.add(question.id)
                     questions.append(question)
                 contexts.append(context)
-    except (KeyError, TypeError) as error:
+    except TypeError as error:
         raise SuiteError(
             f"{path} is JSON but not SQuAD v1.1: expected data > paragraphs > context and qas "
-            f"with id, question and answers, found no {error}"
+            f"with id, question and answers, found {error}"
         ) from error
     if not questions:
         raise SuiteError(f"{path} has no questions")
     return Dataset(tuple(contexts), tuple(questions))
 
 
-def _text(value: object) -> str:
-    if not isinstance(value, str):
-        raise TypeError(f"text where {value!r:.40} stands")
+_Kind = TypeVar("_Kind")
+
+
+def _part(holder: object, key: str, kind: type[_Kind]) -> _Kind:
+    """What an object holds under `key`; TypeError, in words, if that isn't of this kind."""
+    if not isinstance(holder, dict) or key not in holder:
+        raise TypeError(f"no {key!r} in {reprlib.repr(holder)}")
+    value = holder[key]
+    if not isinstance(value, kind):
+        wanted = "text" if kind is str else "a list"
+        raise TypeError(f"{reprlib.repr(value)} as {key!r}, which should be {wanted}")
     return value
 
 
 def _check_span(path: Path, question: str, context: str, answer: Mapping[str, object]) -> None:
-    text, start = answer["text"], answer["answer_start"]
-    assert isinstance(text, str)
+    text, start = _part(answer, "text", str), _part(answer, "answer_start", object)
     if not text:
-        raise SuiteError(f"{path}: question {question} has an empty answer")
+        raise SuiteError(f"{path}: question {question!r:.60} has an empty answer")
     if not isinstance(start, int) or start < 0 or context[start : start + len(text)] != text:
         raise SuiteError(
-            f"{path}: the answer {text!r:.60} to question {question} is not at its offset {start}"
+            f"{path}: the answer {text!r:.60} to question {question!r:.60} is not at its offset "
+            f"{reprlib.repr(start)}"
         )
 
 

@@ -75,6 +75,9 @@ def remarks(results: Sequence[Row]) -> list[str]:
             or result["loadgen_valid"] is False
         ):
             lines.append(f"{result['case']}: {result['reason']}")
+        lines += [f"{result['case']}, {result['mode']}: {one}" for one in result["warnings"]]
+    notes = {(r["model"], r["provenance"]["model_preparation"]) for r in results}
+    lines += [f"{model}: {note}" for model, note in sorted(notes) if "(rebuilt, since" in note]
     padded = {r["model"] for r in results if "padded" in r["provenance"]["model_preparation"]}
     lines += [f"{model}: {_PADDED}" for model in sorted(padded)]
     if results and not all(result["mlperf_valid"] for result in results):

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from bertsquad import batching
 from bertsquad.engines import Engine
+from bertsquad.errors import SuiteError
 from bertsquad.features import Features
 
 #: A pause before each empty response after an error: LoadGen can't be stopped, and would spin.
@@ -37,18 +38,37 @@ def effective_lengths(engine: Engine, features: Features) -> NDArray[np.int64]:
 def infer(
     engine: Engine, features: Features, samples: Sequence[int], instance: int = 0
 ) -> list[NDArray[np.float32]]:
-    """The logits of `samples`, each float32 [its length, 2]: one batch, if the model allows."""
+    """The logits of `samples`, each float32 [its length, 2]: one batch, if the model allows.
+
+    Raises SuiteError where they aren't finite, since nothing that follows from them means anything.
+    """
     size = engine.fixed_batch or len(samples)
     answers: list[NDArray[np.float32]] = []
     for start in range(0, len(samples), size):
         chunk = list(samples[start : start + size])
         filled = chunk + chunk[-1:] * (size - len(chunk))
         logits = engine.logits(*features.batch(filled, engine.fixed_length), instance=instance)
-        answers += [
+        found = [
             logits[row, : features.offsets[sample + 1] - features.offsets[sample]]
             for row, sample in enumerate(chunk)
         ]
+        if not np.isfinite(logits).all():
+            _refuse_what_is_not_finite(engine, chunk, found)
+        answers += found
     return answers
+
+
+def _refuse_what_is_not_finite(
+    engine: Engine, samples: Sequence[int], logits: Sequence[NDArray[np.float32]]
+) -> None:
+    """SuiteError if any of the logits is NaN or infinite; what a model answers to padding isn't."""
+    for sample, own in zip(samples, logits, strict=True):
+        if not np.isfinite(own).all():
+            raise SuiteError(
+                f"the model answered sample {sample} with logits that are NaN or infinite on "
+                f"{engine.device.name} in {engine.precision}, so nothing is scored or timed: check "
+                "the model, or choose another --precision"
+            )
 
 
 def side_by_side(engine: Engine, work: Callable[[int], None]) -> None:

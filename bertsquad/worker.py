@@ -11,6 +11,7 @@ import dataclasses
 import json
 import os
 import queue
+import signal
 import subprocess
 import sys
 import tempfile
@@ -27,12 +28,15 @@ from bertsquad.loadgen import Request
 
 #: How long a child may go on after it said that a callback failed, in seconds.
 GRACE_S = 5.0
+#: How long a child that has nothing to do may take to end by itself, in seconds.
+CLOSING_S = 0.5
 
 #: ONNX Runtime's wheels report to their maker from a background thread unless told not to before
 #: they start: traffic that nobody asked for, beside what is being timed.
 _ENVIRONMENT = {"ORT_DISABLE_TELEMETRY": "1"}
 
 Event = dict[str, Any]
+OnEvent = Callable[[Event], None]
 
 
 @dataclass(frozen=True)
@@ -78,8 +82,14 @@ class WorkerDied(SuiteError):
 class Worker:
     """Starts a child and runs one case after the other in it."""
 
-    def __init__(self, setup: Setup | None, log: Path, timeout_s: float | None = None) -> None:
-        """Start the child and wait until its session is proven (None: until it tried devices).
+    def __init__(
+        self,
+        setup: Setup | None,
+        log: Path,
+        timeout_s: float | None = None,
+        on_event: OnEvent = lambda event: None,
+    ) -> None:
+        """Start the child and wait until its model is ready (None: until it tried devices).
 
         Raises what the child raised, Unavailable or SuiteError, or WorkerDied as `run` does. What
         the child's libraries print is in the file `log`, which is removed if it stays empty.
@@ -101,8 +111,9 @@ class Worker:
         threading.Thread(target=self._listen, daemon=True).start()
         try:
             message = {DEVICES_ASKED: True} if setup is None else dataclasses.asdict(setup)
-            self.ready = self._ask(message, timeout_s, lambda event: None)
-        except BaseException:
+            self.ready = self._ask(message, timeout_s, on_event)
+        except BaseException as error:
+            self._give_up(error)
             self.close()
             raise
 
@@ -115,7 +126,7 @@ class Worker:
         self,
         request: Request,
         timeout_s: float | None = None,
-        on_event: Callable[[Event], None] = lambda event: None,
+        on_event: OnEvent = lambda event: None,
     ) -> Event:
         """Run one case; the child's closing event.
 
@@ -125,9 +136,13 @@ class Worker:
         try:
             return self._ask(dataclasses.asdict(request), timeout_s, on_event)
         except BaseException as error:
-            if not isinstance(error, SuiteError) or isinstance(error, WorkerDied):
-                self.kill()
+            self._give_up(error)
             raise
+
+    def _give_up(self, error: BaseException) -> None:
+        """End a child that isn't waiting for the next message after `error`, as after Ctrl-C."""
+        if not isinstance(error, SuiteError) or isinstance(error, WorkerDied):
+            self.kill()
 
     def close(self) -> None:
         """Let the child end by itself, or kill it."""
@@ -135,7 +150,7 @@ class Worker:
             with contextlib.suppress(OSError):
                 self._process.stdin.close()
         try:
-            self._process.wait(timeout=2)
+            self._process.wait(timeout=CLOSING_S)
         except subprocess.TimeoutExpired:
             self.kill()
         self._tidy()
@@ -160,9 +175,7 @@ class Worker:
                     self._events.put(event)
         self._events.put(None)
 
-    def _ask(
-        self, message: Event, timeout_s: float | None, on_event: Callable[[Event], None]
-    ) -> Event:
+    def _ask(self, message: Event, timeout_s: float | None, on_event: OnEvent) -> Event:
         assert self._process.stdin is not None
         try:
             self._process.stdin.write(json.dumps(message) + "\n")
@@ -199,13 +212,24 @@ class Worker:
 
     def _died(self) -> WorkerDied:
         code = self._process.wait()
-        how = f"was killed by signal {-code}" if code < 0 else f"ended with status {code}"
+        how = _killed_by(-code) if code < 0 else f"ended with status {code}"
         tail: list[str] = []
         with contextlib.suppress(OSError):
             text = self._log.read_text(encoding="utf-8", errors="replace")
             tail = text.strip().splitlines()[-3:]
         last = f"; its last words, from {self._log}: {' / '.join(tail)}" if tail else ""
         return WorkerDied(f"the process that ran the model {how}{last}")
+
+
+def _killed_by(number: int) -> str:
+    names = {one.value: one.name for one in signal.Signals}
+    how = f"was killed by signal {number} ({names.get(number, 'unknown')})"
+    if number == getattr(signal, "SIGKILL", None):
+        how += (
+            ", as systems do where memory runs out: a smaller --batch-tokens or --instances takes "
+            "less"
+        )
+    return how
 
 
 def _python_path() -> str:

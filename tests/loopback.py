@@ -1,9 +1,9 @@
 """An HTTP server on the loopback interface that can be told to misbehave.
 
-`with LoopbackServer() as server` starts it; `serve`, `fail`, `redirect` and `truncate` say what it
-answers under a path and return the URL. It counts every request. Made the proxy for everything
-that isn't loopback (see `isolate`), it also shows, without a network, what would have left this
-machine: such requests carry a whole URL, or host and port, as their path.
+`with LoopbackServer() as server` starts it; `serve`, `fail`, `redirect`, `truncate`, `stall` and
+`drip` say what it answers under a path and return the URL. It counts every request. Made the proxy
+for everything that isn't loopback (see `isolate`), it also shows, without a network, what would
+have left this machine: such requests carry a whole URL, or host and port, as their path.
 """
 
 import contextlib
@@ -12,7 +12,7 @@ import os
 import socket
 import threading
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from types import TracebackType
@@ -26,12 +26,33 @@ from bertsquad.assets import Entry
 
 @dataclass(frozen=True)
 class Reply:
-    """What a path answers; `missing` bytes are announced and never sent."""
+    """What a path answers, and what it answers from then on.
+
+    `body` is announced and only its first `sent` bytes come; then the server hangs up or `stalls`.
+    A `ranged` one is sent from where it is asked for. One that `drips` never ends its head.
+    """
 
     status: int
     body: bytes = b""
-    location: str | None = None
-    missing: int = 0
+    headers: tuple[tuple[str, str], ...] = ()
+    sent: int | None = None
+    stalls: bool = False
+    ranged: bool = False
+    drips: bool = False
+    then: "Reply | None" = None
+
+    def asked_from(self, asked: str | None) -> "Reply":
+        """The answer to a request with this Range header."""
+        if not self.ranged or asked is None:
+            return self
+        start = int(asked.removeprefix("bytes=").removesuffix("-"))
+        if start >= len(self.body):
+            return Reply(416)
+        span = f"bytes {start}-{len(self.body) - 1}/{len(self.body)}"
+        sent = None if self.sent is None else max(self.sent - start, 0)
+        return replace(
+            self, status=206, body=self.body[start:], sent=sent, headers=(("Content-Range", span),)
+        )
 
 
 @dataclass(frozen=True)
@@ -40,6 +61,7 @@ class Request:
 
     path: str
     user_agent: str
+    range: str | None = None
 
 
 class LoopbackServer:
@@ -51,6 +73,7 @@ class LoopbackServer:
         self._arrived = threading.Condition()
         self._open = threading.Event()
         self._open.set()
+        self._closing = threading.Event()
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
         self._server.daemon_threads = True
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.01,))
@@ -66,6 +89,7 @@ class LoopbackServer:
         traceback: TracebackType | None,
     ) -> None:
         self.release()
+        self._closing.set()
         self._server.shutdown()
         self._thread.join()
         self._server.server_close()
@@ -74,22 +98,36 @@ class LoopbackServer:
         """The address of `path`, which starts with a slash."""
         return f"http://127.0.0.1:{self._server.server_port}{path}"
 
-    def serve(self, path: str, body: bytes) -> str:
-        """Answer `body`."""
-        return self._reply(path, Reply(200, body))
+    def serve(self, path: str, body: bytes, ranged: bool = True, content_type: str = "") -> str:
+        """Answer `body`, from where it is asked for if `ranged`."""
+        headers = (("Content-Type", content_type),) if content_type else ()
+        return self.answer(path, Reply(200, body, headers, ranged=ranged))
 
     def fail(self, path: str, status: int) -> str:
         """Answer the error `status`."""
-        return self._reply(path, Reply(status, b"an error page"))
+        return self.answer(path, Reply(status, b"an error page"))
+
+    def busy(self, path: str, status: int, retry_after: str, body: bytes) -> str:
+        """Answer the error `status` with a Retry-After once, `body` from then on."""
+        reply = Reply(status, b"busy", (("Retry-After", retry_after),), then=Reply(200, body))
+        return self.answer(path, reply)
 
     def redirect(self, path: str, location: str, status: int = 302) -> str:
         """Send whoever asks to `location`."""
-        return self._reply(path, Reply(status, location=location))
+        return self.answer(path, Reply(status, headers=(("Location", location),)))
 
-    def truncate(self, path: str, body: bytes) -> str:
-        """Announce `body`, send half of it and hang up."""
-        half = len(body) // 2
-        return self._reply(path, Reply(200, body[:half], missing=len(body) - half))
+    def truncate(self, path: str, body: bytes, share: float = 0.5) -> str:
+        """Announce `body`, send this share of it and hang up."""
+        return self.answer(path, Reply(200, body, sent=int(len(body) * share), ranged=True))
+
+    def stall(self, path: str, body: bytes, share: float = 0.5) -> str:
+        """Announce `body`, send this share of it and then nothing more."""
+        sent = int(len(body) * share)
+        return self.answer(path, Reply(200, body, sent=sent, ranged=True, stalls=True))
+
+    def drip(self, path: str) -> str:
+        """Send a head that never ends, line by line."""
+        return self.answer(path, Reply(200, drips=True))
 
     def serve_elsewhere(self, url: str, body: bytes) -> str:
         """Answer `body` to those who ask this server, as their proxy, for a plain-http `url`."""
@@ -117,7 +155,8 @@ class LoopbackServer:
         with self._arrived:
             return self._arrived.wait_for(lambda: len(self.requests) >= count, timeout)
 
-    def _reply(self, path: str, reply: Reply) -> str:
+    def answer(self, path: str, reply: Reply) -> str:
+        """Answer `reply`."""
         self._replies[path] = reply
         return self.url(path)
 
@@ -126,20 +165,30 @@ class LoopbackServer:
 
         class Handler(BaseHTTPRequestHandler):
             def do_GET(self) -> None:
-                request = Request(self.path, self.headers.get("User-Agent", ""))
+                asked = self.headers.get("Range")
+                request = Request(self.path, self.headers.get("User-Agent", ""), asked)
                 with server._arrived:
                     server.requests.append(request)
                     server._arrived.notify_all()
                 server._open.wait()
                 reply = server._replies.get(self.path, Reply(404, b"no such file"))
+                if reply.then is not None:
+                    server._replies[self.path] = reply.then
+                reply = reply.asked_from(asked)
                 with contextlib.suppress(ConnectionError):  # whoever asked may have gone
                     self.send_response(reply.status)
-                    if reply.location is not None:
-                        self.send_header("Location", reply.location)
-                    self.send_header("Content-Length", str(len(reply.body) + reply.missing))
+                    for name, value in reply.headers:
+                        self.send_header(name, value)
+                    if reply.drips:
+                        self.flush_headers()
+                    while reply.drips and not server._closing.wait(0.05):
+                        self.wfile.write(b"X-Drop: 1\r\n")
+                    self.send_header("Content-Length", str(len(reply.body)))
                     self.send_header("Connection", "close")
                     self.end_headers()
-                    self.wfile.write(reply.body)
+                    self.wfile.write(reply.body[: reply.sent])
+                    if reply.stalls:
+                        server._closing.wait()
                 self.close_connection = True
 
             do_CONNECT = do_GET  # noqa: N815 (what a client asks its proxy before it speaks TLS)

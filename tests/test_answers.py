@@ -3,6 +3,8 @@ import json
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from numpy.typing import NDArray
 from shared_data import (
     GOLDEN,
@@ -18,6 +20,7 @@ from bertsquad import answers, features, squad
 from bertsquad.errors import SuiteError
 from bertsquad.features import Features
 from bertsquad.squad import Dataset, Question
+from bertsquad.tokenization import context_words
 
 Logits = NDArray[np.float32]
 
@@ -348,3 +351,35 @@ def test_logits_of_another_shape_are_refused_by_sample(change: str) -> None:
     }[change]
     with pytest.raises(SuiteError, match=f"sample 3 has {length} tokens"):
         answers.find(data, made, vocabulary(), windows)
+
+
+any_text = st.text(
+    st.characters(exclude_categories=())
+    | st.sampled_from("aZ9 .\t\n\x00\u202f\u200b\ufeff\ufffd\ud800\U0001f469\u0301東ßİ☃")
+)
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    context=any_text,
+    times=st.integers(1, 200),
+    question=any_text,
+    seed=st.integers(0, 99),
+    spoilt=st.none() | st.sampled_from([np.nan, np.inf, -np.inf]),
+)
+def test_any_text_is_answered_from_its_context(
+    context: str, times: int, question: str, seed: int, spoilt: float | None
+) -> None:
+    data, made = one_question(context * times, question)
+    windows = all_logits(made, "ties", seed)
+    for window in windows.values():
+        if spoilt is not None:
+            window[:: seed % 7 + 1] = spoilt
+    found = answers.find(data, made, vocabulary(), windows)["q"]
+    assert found == answers.NO_ANSWER or found in " ".join(context_words(context * times))
+    assert len(made) or found == answers.NO_ANSWER
+    for sample, window in windows.items():
+        low, high = made.offsets[sample : sample + 2]
+        first = int(made.context_start[sample])
+        span = answers.best_span(window[:, 0], window[:, 1], made.max_context[low:high], first)
+        assert span is None or first <= span[0] <= span[1] < len(window) - 1

@@ -1,13 +1,14 @@
 """What is made of a data set: features, scores, and what an int8 model may be calibrated with."""
 
+import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 from loopback import LoopbackServer, entry, isolate, register
-from shared_data import POCKET, SHARED, needs_dev_set
+from shared_data import POCKET, SHARED, VOCABULARY_FILE, needs_dev_set, vocabulary
 
-from bertsquad import assets, datasets, features
+from bertsquad import assets, datasets, features, squad
 from bertsquad.datasets import DATASETS, Data
 from bertsquad.errors import SuiteError, Unavailable
 from bertsquad.features import Features
@@ -37,7 +38,7 @@ def listed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Listed]:
         isolate(monkeypatch, tmp_path, server)
 
         def put(content: bytes) -> Path:
-            register(monkeypatch, entry(LIST, content))
+            register(monkeypatch, entry(LIST, content, server.url("/absent")))
             path = tmp_path / "data" / LIST
             path.parent.mkdir(exist_ok=True)
             path.write_bytes(content)
@@ -60,6 +61,16 @@ def test_a_data_set_is_loaded_with_the_file_that_its_features_are_kept_in(pocket
     assert kept.tokens.tolist() == pocket.features.tokens.tolist()
 
 
+def test_a_data_set_whose_contexts_are_all_blank_is_named(tmp_path: Path) -> None:
+    answer = {"text": "\t", "answer_start": 1}
+    qa = {"id": "q", "question": "What?", "answers": [answer]}
+    document = {"data": [{"paragraphs": [{"context": " \t ", "qas": [qa]}]}]}
+    path = tmp_path / "blank.json"
+    path.write_text(json.dumps(document), encoding="utf-8")
+    with pytest.raises(SuiteError, match=r"blank\.json gives a model nothing to read"):
+        datasets.cached_features(squad.load(path), vocabulary(), path, VOCABULARY_FILE)
+
+
 def windows_of(built: Features) -> set[tuple[int, ...]]:
     return {tuple(built.batch([window])[0][0].tolist()) for window in range(len(built))}
 
@@ -80,9 +91,9 @@ def test_squad_is_calibrated_with_mlperfs_windows_of_it(
     monkeypatch: pytest.MonkeyPatch, pocket: Data
 ) -> None:
     monkeypatch.setenv("BERTSQUAD_DATA", str(SHARED / "pooch-cache"))
-    squad = datasets.load("squad")
-    file, windows, note = datasets.calibration("squad", squad)
-    assert file == squad.features_file
+    dev_set = datasets.load("squad")
+    file, windows, note = datasets.calibration("squad", dev_set)
+    assert file == dev_set.features_file
     assert len(windows) == len(set(windows)) == 100
     assert set(windows) <= set(range(10_833))
     assert note == "MLPerf's 100 windows of squad"

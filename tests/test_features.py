@@ -170,6 +170,44 @@ def test_a_blank_context_has_no_window_and_its_neighbours_keep_theirs(blank: str
     assert list(np.diff(made.context_offsets)) == [3, 0, 3]
 
 
+@pytest.mark.parametrize("blank", ["", " \t\n", "\u200b"], ids=ascii)
+def test_a_blank_question_still_has_its_window(blank: str) -> None:
+    made = build(("Low tide.", blank))
+    assert window(made, 0) == [CLS, SEP, *ids("Low tide."), SEP]
+    assert list(made.context_start) == [2]
+
+
+def test_a_context_of_20_000_tokens_has_windows_to_its_end() -> None:
+    made = build(("tide " * 20_000, QUESTION))
+    room = 384 - len(ids(QUESTION)) - 3
+    starts = range(0, 20_000 - room + 128, 128)
+    assert made.doc_start.tolist() == list(starts)
+    assert sorted(p for s in range(len(made)) for p in owned(made, s)) == list(range(20_000))
+
+
+any_text = st.text(
+    st.characters(exclude_categories=())
+    | st.sampled_from("aZ9 .\t\n\x00\u202f\u200b\ufeff\ufffd\ud800\U0001f469\u0301東ß")
+)
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    pairs=st.lists(st.tuples(any_text, st.integers(1, 700), any_text), min_size=1, max_size=3),
+)
+def test_windows_of_any_text_stay_inside_their_context(pairs: list[tuple[str, int, str]]) -> None:
+    made = build(*((context * times, question) for context, times, question in pairs))
+    for sample in range(len(made)):
+        tokens, start = window(made, sample), int(made.doc_start[sample])
+        first = int(made.context_start[sample])
+        low, high = made.context_offsets[made.question[sample] :][:2]
+        context = made.context_tokens[low:high].tolist()
+        assert (tokens[0], tokens[first - 1], tokens[-1]) == (CLS, SEP, SEP)
+        assert first < len(tokens) - 1 <= 383
+        assert tokens[first:-1] == context[start : start + len(tokens) - first - 1]
+        assert set(owned(made, sample)) <= set(range(start, start + len(tokens) - first - 1))
+
+
 def test_a_data_set_of_blank_contexts_alone_has_no_windows() -> None:
     made = build(("", QUESTION))
     assert len(made) == len(made.tokens) == len(made.lengths) == 0
@@ -272,6 +310,22 @@ def test_a_cache_with_a_changed_token_is_refused(cache_file: Path) -> None:
         features.load(cache_file)
 
 
+def test_a_cache_with_a_byte_changed_anywhere_is_refused_or_reads_the_same(tmp_path: Path) -> None:
+    made, path = build(("Low tide.", "When?")), tmp_path / "features.npz"
+    features.save(made, path)
+    whole = path.read_bytes()
+    refused = 0
+    for at in range(0, len(whole), 5):
+        changed = bytearray(whole)
+        changed[at] ^= 1 << (at % 8)
+        path.write_bytes(changed)
+        try:
+            assert same(features.load(path), made)
+        except ValueError:
+            refused += 1
+    assert refused > len(whole) / 10
+
+
 def npy() -> bytes:
     file = io.BytesIO()
     np.save(file, np.arange(3))
@@ -332,6 +386,15 @@ def write_members(path: Path, member: bytes) -> None:
             archive.writestr(f"{field.name}.npy", member)
 
 
+def test_a_cache_whose_arrays_claim_an_absurd_size_is_refused(tmp_path: Path) -> None:
+    path, member = tmp_path / "features.npz", io.BytesIO()
+    header = {"descr": "<i4", "fortran_order": False, "shape": (10**15,)}
+    np.lib.format.write_array_header_1_0(member, header)
+    write_members(path, member.getvalue())
+    with pytest.raises(ValueError, match=r"features\.npz"):
+        features.load(path)
+
+
 def test_a_cache_whose_members_are_not_arrays_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "features.npz"
     write_members(path, b"neither an array nor a pickle")
@@ -346,8 +409,15 @@ def test_a_cache_whose_members_are_not_arrays_is_refused(tmp_path: Path) -> None
         {"tokens": np.array(["a", "b"])},
         {"max_context": np.zeros((2, 2), np.bool_)},
         {"offsets": np.array([0, 10**9], np.int64)},
+        {"offsets": np.array([1, 8], np.int64)},
+        {"offsets": np.array([0, 8, -1, 8], np.int64)}
+        | dict.fromkeys(("question", "context_start", "doc_start"), np.zeros(3, np.int32)),
+        {"context_offsets": np.empty(0, np.int64)},
     ],
-    ids=["too-short", "text", "two-axes", "offsets-past-the-end"],
+    ids=[
+        *("too-short", "text", "two-axes", "offsets-past-the-end"),
+        *("offsets-not-from-0", "offsets-falling", "no-offsets"),
+    ],
 )
 def test_a_cache_whose_arrays_do_not_fit_each_other_is_refused(
     tmp_path: Path, change: dict[str, NDArray[Any]]
@@ -435,7 +505,8 @@ def test_a_damaged_cache_is_built_anew(tmp_path: Path, monkeypatch: pytest.Monke
     first, path = datasets.cached_features(*wanted)
     whole = path.read_bytes()
     path.write_bytes(whole[: len(whole) // 2])
-    again, same_path = datasets.cached_features(*wanted)
+    with pytest.warns(UserWarning, match="is rebuilt"):
+        again, same_path = datasets.cached_features(*wanted)
     assert same_path == path
     assert same(first, again)
     assert same(features.load(path), first)

@@ -6,6 +6,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -191,6 +192,29 @@ def test_another_model_gets_a_proof_of_its_own(tmp_path: Path) -> None:
     assert ready(bad, key="key of b").signature.length == 384
 
 
+def test_a_model_cut_off_anywhere_is_refused_here_or_by_the_runtime(tmp_path: Path) -> None:
+    path = tiny.model(tmp_path / "a.onnx")
+    whole = path.read_bytes()
+    for length in [*range(1, len(whole), max(1, len(whole) // 97)), len(whole) - 1]:
+        path.write_bytes(whole[:length])
+        with pytest.raises(SuiteError, match=r"a\.onnx") as caught:
+            inspect(path)
+            open_on_cpu(path, 1)
+        assert is_a_sentence(caught.value)
+
+
+DAMAGED = " (rebuilt, since the cached copy was damaged)"
+OLDER = DAMAGED.replace("damaged", "older")
+
+
+def without(note: str, *reasons: str) -> str:
+    """`note` without these reasons, each of which must stand in it."""
+    for reason in reasons:
+        assert reason in note
+        note = note.replace(reason, "")
+    return note
+
+
 @pytest.mark.parametrize("precision", ["fp32", "fp16", "int8"])
 @pytest.mark.parametrize("content", ["", "{", "null", "[]", "3", '{"largest_difference": 0}', "\0"])
 def test_a_corrupt_verdict_is_proven_again(
@@ -202,9 +226,12 @@ def test_a_corrupt_verdict_is_proven_again(
     for verdict in verdicts:
         verdict.write_text(content, encoding="utf-8")
     opens = Opens()
-    assert ready(path, precision, opens) == first
+    again = ready(path, precision, opens)
+    reason = OLDER if "difference" in content else DAMAGED
+    assert replace(again, note=without(again.note, reason)) == first
     assert opens.opened
     assert {verdict: verdict.read_bytes() for verdict in cache.rglob("*.json")} == verdicts
+    assert ready(path, precision, never) == first
 
 
 @pytest.mark.parametrize("precision", ["fp32", "fp16", "int8"])
@@ -214,9 +241,93 @@ def test_a_vanished_copy_is_made_and_proven_again(tmp_path: Path, precision: str
     content = first.path.read_bytes()
     first.path.unlink()
     opens = Opens()
-    assert ready(path, precision, opens) == first
+    again = ready(path, precision, opens)
+    assert replace(again, note=without(again.note, DAMAGED)) == first
     assert first.path.read_bytes() == content
     assert opens.opened
+
+
+def halve(file: Path) -> None:
+    file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
+
+
+def empty(file: Path) -> None:
+    file.write_bytes(b"")
+
+
+def flip(file: Path) -> None:
+    content = bytearray(file.read_bytes())
+    content[len(content) // 2] ^= 1
+    file.write_bytes(content)
+
+
+@pytest.mark.parametrize("damage", [halve, empty, flip])
+@pytest.mark.parametrize("precision", ["fp32", "fp16", "int8"])
+def test_a_damaged_copy_is_made_anew_and_said_so(
+    tmp_path: Path, precision: str, damage: Callable[[Path], None]
+) -> None:
+    path = tiny.model(tmp_path / "a.onnx", length=384, wide=True)
+    first = ready(path, precision)
+    content = first.path.read_bytes()
+    damage(first.path)
+    again = ready(path, precision)
+    assert again.note.endswith(DAMAGED)
+    assert replace(again, note=without(again.note, DAMAGED)) == first
+    assert first.path.read_bytes() == content
+    assert ready(path, precision, never) == first
+
+
+def test_a_damaged_copy_that_another_was_made_of_is_made_anew_too(
+    tmp_path: Path, cache: Path
+) -> None:
+    path = tiny.model(tmp_path / "a.onnx", length=384, wide=True)
+    first = ready(path, "int8")
+    opened = next(file for file in cache.rglob("*.onnx") if file != first.path)
+    flip(opened)
+    again = ready(path, "int8")
+    assert again.note.startswith(f"sequence axis opened (was 384), logits proven equal{DAMAGED};")
+    assert replace(again, note=without(again.note, DAMAGED)) == first
+
+
+def test_a_copy_of_which_nothing_tells_that_it_is_whole_is_made_anew(tmp_path: Path) -> None:
+    path = tiny.model(tmp_path / "a.onnx", wide=True)
+    first = ready(path, "int8")
+    facts_file = first.path.with_suffix(".json")
+    facts = json.loads(facts_file.read_bytes())
+    del facts["sha256"]  # as facts were before they had it
+    facts_file.write_text(json.dumps(facts), encoding="utf-8")
+    assert ready(path, "int8").note == first.note + OLDER
+    facts_file.unlink()  # as of a process that was killed between the two
+    assert ready(path, "int8").note == first.note + DAMAGED
+
+
+@pytest.mark.parametrize("precision", ["fp16", "int8"])
+def test_other_weights_beside_the_same_graph_are_another_model(
+    tmp_path: Path, precision: str
+) -> None:
+    path, beside = tiny.model(tmp_path / "a.onnx", wide=True, external=True), "a.onnx.data"
+    first = ready(path, precision)
+    graph, arrays = path.read_bytes(), three(50)
+    before = answer(first, arrays)
+    weights = np.frombuffer((tmp_path / beside).read_bytes(), np.float32)
+    (tmp_path / beside).write_bytes((weights * np.float32(0.5)).tobytes())
+    assert path.read_bytes() == graph
+    second = ready(path, precision)
+    assert second.path != first.path
+    assert not np.allclose(answer(second, arrays), before, rtol=0, atol=0.1)
+    assert ready(path, precision, never) == second
+
+
+def test_weights_beside_a_model_that_are_missing_are_said_in_a_sentence(
+    tmp_path: Path, cache: Path
+) -> None:
+    path = tiny.model(tmp_path / "a.onnx", wide=True, external=True)
+    (tmp_path / "a.onnx.data").unlink()
+    for precision in ("fp32", "fp16", "int8"):
+        with pytest.raises(SuiteError, match=r"a\.onnx\.data.* is missing") as caught:
+            ready(path, precision, never, uncalibrated)
+        assert is_a_sentence(caught.value)
+    assert not cache.exists()
 
 
 @pytest.mark.parametrize("precision", ["fp32", "fp16", "int8"])

@@ -1,5 +1,7 @@
 """A model's inputs and outputs are matched by role, and what is no extractive-QA model is told."""
 
+import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +15,7 @@ from onnx import helper
 from shared_data import POCKET, STANDINS, needs_standins
 
 from bertsquad.errors import SuiteError
-from bertsquad.signature import PRODUCTS, inspect, load_graph
+from bertsquad.signature import PRODUCTS, examine, inspect, load_graph
 
 
 def test_the_signature_tells_roles_types_and_sizes(tmp_path: Path) -> None:
@@ -150,7 +152,7 @@ def test_weights_that_an_old_file_lists_among_its_inputs_are_no_inputs(tmp_path:
         ({"outputs": ("logits",)}, "'start'.*logits"),
         ({"outputs": ("start_logits",)}, "'end'.*start_logits"),
         ({"outputs": ("start_a", "end_a", "start_b", "end_b")}, "one output.*start_b"),
-        ({"dtype": "float32"}, "integer type"),
+        ({"dtype": "float32"}, "integer type.*found input_ids of FLOAT, input_mask of FLOAT"),
         ({"length": 128}, "exactly 128 tokens.*384"),
     ],
 )
@@ -172,8 +174,61 @@ def test_inputs_of_different_rank_or_size_are_refused(tmp_path: Path) -> None:
         inspect(path)
     del proto.graph.input[1].type.tensor_type.shape.dim[1]
     onnx.save(proto, str(path))
-    with pytest.raises(SuiteError, match=r"shape \[batch, length\]"):
+    with pytest.raises(SuiteError, match=r"shape \[batch, length\].*input_mask \[\?\]"):
         inspect(path)
+
+
+def changed_output(path: Path, change: Callable[[onnx.TypeProto.Tensor], object]) -> Path:
+    """A tiny model whose first output is declared otherwise."""
+    proto = onnx.load(str(tiny.model(path, length=384)))
+    change(proto.graph.output[0].type.tensor_type)
+    onnx.save(proto, str(path))
+    return path
+
+
+@pytest.mark.parametrize(
+    ("change", "complaint"),
+    [
+        (
+            lambda kind: setattr(kind, "elem_type", onnx.TensorProto.INT64),
+            "outputs of a float type, found output_start_logits of INT64",
+        ),
+        (
+            lambda kind: kind.shape.dim.add(dim_value=1),
+            r"shape \[batch, length\].*output_start_logits \[\?, 384, 1\]",
+        ),
+        (
+            lambda kind: kind.shape.dim.pop(),
+            r"shape \[batch, length\].*output_start_logits \[\?\]",
+        ),
+        (
+            lambda kind: setattr(kind.shape.dim[1], "dim_value", 2),
+            r"different fixed sizes: .*output_start_logits \[\?, 2\]",
+        ),
+    ],
+    ids=["integers", "three axes", "one axis", "another length"],
+)
+def test_outputs_of_another_kind_are_refused_with_what_was_found(
+    tmp_path: Path, change: Callable[[onnx.TypeProto.Tensor], object], complaint: str
+) -> None:
+    path = changed_output(tmp_path / "a.onnx", change)
+    with pytest.raises(SuiteError, match=complaint) as caught:
+        inspect(path)
+    assert str(path) in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda kind: kind.ClearField("shape"),
+        lambda kind: setattr(kind, "elem_type", onnx.TensorProto.FLOAT16),
+    ],
+    ids=["no shape", "half precision"],
+)
+def test_outputs_need_not_say_their_shape_nor_be_float32(
+    tmp_path: Path, change: Callable[[onnx.TypeProto.Tensor], object]
+) -> None:
+    assert inspect(changed_output(tmp_path / "a.onnx", change)).start == "output_start_logits"
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
@@ -197,9 +252,97 @@ def test_an_empty_file_is_named(tmp_path: Path) -> None:
 def test_a_model_is_read_without_the_weights_beside_it(tmp_path: Path) -> None:
     expected = inspect(tiny.model(tmp_path / "b.onnx"))
     path = tiny.model(tmp_path / "a.onnx", external=True)
+    stored = [t for t in load_graph(path).graph.initializer if t.external_data]
+    assert stored
+    assert not any(tensor.raw_data for tensor in stored)
+    assert examine(path) == (expected, [tmp_path / "a.onnx.data"])
+
+
+def test_weights_beside_a_model_that_are_missing_are_named(tmp_path: Path) -> None:
+    path = tiny.model(tmp_path / "a.onnx", external=True)
     (tmp_path / "a.onnx.data").unlink()
-    assert any(tensor.external_data for tensor in load_graph(path).graph.initializer)
-    assert inspect(path) == expected
+    with pytest.raises(SuiteError, match=r"a\.onnx needs .*a\.onnx\.data.* is missing"):
+        inspect(path)
+
+
+@pytest.mark.parametrize("location", [".", "a" * 5000], ids=["a folder", "too long a name"])
+def test_weights_in_what_can_be_no_file_count_as_missing(tmp_path: Path, location: str) -> None:
+    path = tiny.model(tmp_path / "a.onnx", external=True)
+    proto = load_graph(path)
+    for tensor in proto.graph.initializer:
+        for entry in tensor.external_data:
+            if entry.key == "location":
+                entry.value = location
+    path.write_bytes(proto.SerializeToString())
+    with pytest.raises(SuiteError, match="is missing") as caught:
+        inspect(path)
+    assert len(str(caught.value)) < 1000
+
+
+def test_weights_beside_a_model_that_are_truncated_are_named(tmp_path: Path) -> None:
+    path, beside = tiny.model(tmp_path / "a.onnx", external=True), tmp_path / "a.onnx.data"
+    size = beside.stat().st_size
+    beside.write_bytes(beside.read_bytes()[:-1])
+    with pytest.raises(SuiteError, match=f"truncated: expected {size} bytes, found {size - 1}"):
+        inspect(path)
+
+
+@pytest.mark.parametrize("place", ["initializer", "node", "branch"])
+@pytest.mark.parametrize(
+    "location",
+    [
+        *("/etc/passwd", "../a.onnx.data", "below/../../a.onnx.data", "..", ""),
+        *("C:\\weights.bin", "..\\weights.bin", "//server/share/weights.bin", "a\0b"),
+    ],
+)
+def test_weights_outside_of_the_models_folder_are_refused(
+    tmp_path: Path, location: str, place: str
+) -> None:
+    path = tiny.model(tmp_path / "model" / "a.onnx")
+    (tmp_path / "a.onnx.data").write_bytes(b"private" * 1000)
+    proto = onnx.load(str(path))
+    tensor = onnx.TensorProto(
+        name="away", dims=[1], data_type=1, data_location=onnx.TensorProto.EXTERNAL
+    )
+    tensor.external_data.add(key="location", value=location)
+    if place == "initializer":
+        proto.graph.initializer.append(tensor)
+    else:
+        node = helper.make_node("Constant", [], ["away"], value=tensor)
+        if place == "branch":
+            graph = helper.make_graph([node], "branch", [], [])
+            node = helper.make_node("If", ["x"], ["y"], then_branch=graph, else_branch=graph)
+        proto.graph.node.append(node)
+    path.write_bytes(proto.SerializeToString())
+    with pytest.raises(SuiteError, match="in its own folder, but it names") as caught:
+        inspect(path)
+    assert f"{location!r}" in str(caught.value)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="links need rights on Windows")
+def test_weights_behind_a_link_count_as_being_where_it_points(tmp_path: Path) -> None:
+    real = tiny.model(tmp_path / "blobs" / "a.onnx", external=True)
+    beside = real.with_name("a.onnx.data")
+    path = tmp_path / "model" / "a.onnx"
+    path.parent.mkdir()
+    path.with_name("a.onnx.data").symlink_to(beside)
+    path.symlink_to(real)  # as in a cache that keeps all files in one place
+    assert inspect(path) == inspect(real)
+    path.unlink()
+    path.write_bytes(real.read_bytes())
+    with pytest.raises(SuiteError, match="in its own folder, but it names"):
+        inspect(path)
+
+
+@pytest.mark.parametrize("entry", ["offset", "length"])
+def test_weights_at_a_place_that_is_no_number_are_refused(tmp_path: Path, entry: str) -> None:
+    path = tiny.model(tmp_path / "a.onnx", external=True)
+    proto = load_graph(path)
+    stored = next(t for t in proto.graph.initializer if t.external_data)
+    next(e for e in stored.external_data if e.key == entry).value = "far"
+    path.write_bytes(proto.SerializeToString())
+    with pytest.raises(SuiteError, match=r"a\.onnx is not an ONNX model, or is damaged"):
+        inspect(path)
 
 
 @given(content=st.binary(max_size=200) | st.text().map(str.encode))

@@ -4,6 +4,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from shared_data import POCKET_FILE, dev_set, needs_dev_set, pocket_features
 
 from bertsquad import squad
@@ -275,6 +277,25 @@ def test_json_that_is_not_squad_is_refused(file: Path, content: object) -> None:
     assert "paragraphs > context and qas" in message
 
 
+@pytest.mark.parametrize(
+    ("content", "found"),
+    [
+        ([], "found no 'data' in []"),
+        ({"data": 1}, "found 1 as 'data', which should be a list"),
+        ({"data": ["paragraphs"]}, "found no 'paragraphs' in 'paragraphs'"),
+        ({"data": [7]}, "found no 'paragraphs' in 7"),
+        (
+            {"data": [{"paragraphs": [{"context": 7, "qas": []}]}]},
+            "found 7 as 'context', which should be text",
+        ),
+    ],
+)
+def test_what_stands_where_squad_has_something_else_is_told(
+    file: Path, content: object, found: str
+) -> None:
+    assert refusal(write(file, content)).endswith(found)
+
+
 def first_qa(content: dict[str, Any]) -> dict[str, Any]:
     found: dict[str, Any] = content["data"][0]["paragraphs"][0]["qas"][0]
     return found
@@ -312,7 +333,7 @@ def test_an_answer_that_is_not_at_its_offset_is_refused(file: Path, start: objec
     content = document()
     first_qa(content)["answers"][0]["answer_start"] = start
     message = refusal(write(file, content))
-    assert f"the answer 'six' to question one is not at its offset {start}" in message
+    assert f"the answer 'six' to question 'one' is not at its offset {start!r}" in message
 
 
 def test_an_empty_answer_is_refused(file: Path) -> None:
@@ -324,7 +345,7 @@ def test_an_empty_answer_is_refused(file: Path) -> None:
 def test_a_question_without_an_answer_is_refused(file: Path) -> None:
     content = document()
     first_qa(content)["answers"] = []
-    assert "question one has no answer" in refusal(write(file, content))
+    assert "question 'one' has no answer" in refusal(write(file, content))
 
 
 @pytest.mark.parametrize("other", [1, 2], ids=["in its paragraph", "in another article"])
@@ -332,7 +353,7 @@ def test_an_id_that_occurs_twice_is_refused(file: Path, other: int) -> None:
     content = document()
     paragraphs = [p for article in content["data"] for p in article["paragraphs"]]
     [qa for p in paragraphs for qa in p["qas"]][other]["id"] = "one"
-    assert "question id one occurs twice" in refusal(write(file, content))
+    assert "question id 'one' occurs twice" in refusal(write(file, content))
 
 
 @pytest.mark.parametrize(
@@ -346,3 +367,66 @@ def test_an_id_that_occurs_twice_is_refused(file: Path, other: int) -> None:
 )
 def test_a_file_without_questions_is_refused(file: Path, content: object) -> None:
     assert "has no questions" in refusal(write(file, content))
+
+
+def test_one_question_is_a_data_set(file: Path) -> None:
+    content = document()
+    del content["data"][0]
+    data = squad.load(write(file, content))
+    assert (data.contexts, data.questions) == (
+        ("Noon.",),
+        (Question("three", "When?", 0, ("Noon",)),),
+    )
+
+
+@pytest.mark.parametrize("blank", ["", "  \t\n", "\u200b"], ids=ascii)
+def test_a_blank_question_is_read_as_it_is(file: Path, blank: str) -> None:
+    content = document()
+    first_qa(content)["question"] = blank
+    assert squad.load(write(file, content)).questions[0].text == blank
+
+
+def test_a_refusal_stays_one_printable_line_whatever_the_id(file: Path) -> None:
+    content = document()
+    first_qa(content).update(id="two\nlines \ud800" + "!" * 5_000, answers=[])
+    message = refusal(write(file, content))
+    assert message.encode("utf-8")
+    assert len(message) < len(str(file)) + 300
+
+
+anything = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(
+            st.sampled_from("data paragraphs context qas id question answers text".split()), inner
+        )
+    ),
+    max_leaves=8,
+)
+
+
+@settings(max_examples=200, deadline=None)
+@given(path=st.lists(st.integers(0, 9), max_size=8), value=anything)
+def test_a_file_with_anything_anywhere_is_read_or_refused_in_a_sentence(
+    tmp_path_factory: pytest.TempPathFactory, path: list[int], value: object
+) -> None:
+    content: Any = document()
+    place: Any = {"whole": content}
+    key: Any = "whole"
+    for step in path:
+        inner = place[key]
+        if not isinstance(inner, dict | list) or not inner:
+            break
+        place, key = (
+            inner,
+            [*(inner if isinstance(inner, dict) else range(len(inner)))][step % len(inner)],
+        )
+    place[key] = value
+    file = tmp_path_factory.getbasetemp() / "anything.json"
+    write(file, content if key != "whole" else value)
+    try:
+        assert squad.load(file).questions
+    except SuiteError as error:
+        assert str(file) in str(error)
+        assert "\n" not in str(error)

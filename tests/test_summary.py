@@ -203,3 +203,18 @@ def test_a_case_that_failed_without_a_result_has_a_row_too() -> None:
     lines = table([ACCURACY.as_dict(), {**died, "verdict": FAILED, "reason": "it was killed"}])
     assert lines[2].split()[0] == died["case"]
     assert lines[2].endswith("failed")
+
+
+def test_a_model_whose_cached_copy_was_damaged_is_told() -> None:
+    note = "as it is (rebuilt, since the cached copy was damaged)"
+    rebuilt = replace(ACCURACY, provenance={"model_preparation": note})
+    assert f"minilm: {note}" in remarks([rebuilt.as_dict()])
+    assert not any("rebuilt" in line for line in remarks([ACCURACY.as_dict()]))
+
+
+def test_what_disturbed_a_run_is_told_beside_it() -> None:
+    disturbed = replace(OFFLINE, warnings=["other processes used 40% of the CPU"])
+    lines = remarks([disturbed.as_dict()])
+    assert (
+        "minilm-pocket-offline-cpu-fp32, performance: other processes used 40% of the CPU" in lines
+    )

@@ -44,7 +44,7 @@ from bertsquad.features import MAX_TOKENS, Features
 from bertsquad.files import write_whole
 from bertsquad.loadgen import Request, Targets
 from bertsquad.parallelism import Parallelism, plan
-from bertsquad.prepare import Calibration, Prepared, prepare
+from bertsquad.prepare import Calibration, Prepared, calibrate_with, prepare
 from bertsquad.sut import OfflineSut, StreamSut, Sut, infer, side_by_side
 
 #: A measurement of the matrix-product ceiling lasts this long, for each shape and round.
@@ -300,8 +300,7 @@ def make_engine(
 
     def calibration() -> Calibration:
         file, windows, note = datasets.calibration(given.dataset, data)
-        found = features.load(file)
-        return Calibration(file.stem, note, tuple(found.batch([window]) for window in windows))
+        return calibrate_with(features.load(file), windows, note)
 
     device = DEVICES[given.device]
     cores = machine.cores()
@@ -322,8 +321,8 @@ def make_engine(
 
 def measure(given: argparse.Namespace) -> dict[str, Any]:
     """Everything that was asked for, as JSON can hold it."""
-    data = datasets.load(given.dataset)
     model = models.find(given.model)
+    data = datasets.load(given.dataset)
     path, key = harness.locate(model)
     samples = stratified(data.features.lengths, given.samples)
     few = stratified(data.features.lengths, given.naive_samples)

@@ -1,0 +1,87 @@
+"""The orderly end of a process that is told to stop: nothing outlives it, nothing is half-written.
+
+As a plugin of pytest it ends a session at SIGTERM as Ctrl-C does, though with a status of its own,
+and takes pytest-xdist's workers along, which would finish first what they are at.
+"""
+
+import contextlib
+import os
+import signal
+import threading
+from collections.abc import Generator, Iterator
+from types import FrameType
+from typing import Any
+
+import pytest
+
+#: What a shell shows of a process that Ctrl-C, or SIGTERM, has ended.
+INTERRUPTED, TERMINATED = 128 + signal.SIGINT, 128 + signal.SIGTERM
+
+
+class Terminated(KeyboardInterrupt):
+    """SIGTERM came. As with Ctrl-C, what runs is given up and cleans up after itself."""
+
+
+@contextlib.contextmanager
+def terminable() -> Iterator[threading.Event]:
+    """Let SIGTERM raise Terminated in the main thread; what is yielded says whether it came.
+
+    The first one counts: the end is near then, and must not be disturbed. Where SIGTERM is handled
+    or ignored already, that stays so.
+    """
+    came = threading.Event()
+
+    def handle(number: int, frame: FrameType | None) -> None:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        came.set()
+        raise Terminated("ended by SIGTERM")
+
+    is_main = threading.current_thread() is threading.main_thread()
+    if not is_main or signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL:
+        yield came
+        return
+    signal.signal(signal.SIGTERM, handle)
+    try:
+        yield came
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_cmdline_main() -> Generator[None, object, object]:
+    """Run the session so that SIGTERM ends it like Ctrl-C, summary included."""
+    status: object = None
+    try:
+        with terminable() as came:
+            status = yield
+    except Terminated:  # outside of pytest's own handling
+        return TERMINATED
+    return TERMINATED if came.is_set() else status
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Watch over the workers that this process is going to have under `-n`."""
+    config.pluginmanager.register(Workers())
+
+
+class Workers:
+    """The worker processes of pytest-xdist on this machine, which must not outlive the session.
+
+    xdist gives them ten seconds for the test that they are at.
+    """
+
+    def __init__(self) -> None:
+        self._pids: list[int] = []
+
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_xdist_newgateway(self, gateway: Any) -> None:
+        """Ask a new worker for its process id."""
+        if gateway.spec.popen:
+            self._pids.append(gateway.remote_exec("import os; channel.send(os.getpid())").receive())
+
+    def pytest_keyboard_interrupt(self, excinfo: pytest.ExceptionInfo[BaseException]) -> None:
+        """Pass the signal on; `-x` and the like come here too, when the workers are done."""
+        if not isinstance(excinfo.value, pytest.Session.Interrupted):
+            for pid in self._pids:
+                with contextlib.suppress(OSError):
+                    os.kill(pid, signal.SIGTERM)

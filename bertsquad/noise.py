@@ -1,0 +1,129 @@
+"""What disturbed a run: another run, other processes, the hypervisor, heat, a quota.
+
+A figure from a disturbed machine is kept, with the warning beside it.
+"""
+
+import contextlib
+import os
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+#: Less than this share of the machine's CPU time is what any system does by itself.
+TOLERATED_SHARE = 0.05
+
+
+@dataclass(frozen=True)
+class Reading:
+    """Counters of the machine at a moment; all but `at_s` grow from some start on.
+
+    `busy_s` and `stolen_s` are CPU seconds of all processors, spent by all processes and taken by
+    the hypervisor; `own_s` those of this process; `heat` how often a core was slowed down for
+    heat; `held_back_s` for how long a quota held back this control group.
+    """
+
+    at_s: float
+    busy_s: float
+    stolen_s: float
+    own_s: float
+    heat: int
+    held_back_s: float
+
+
+def read(root: Path = Path("/")) -> Reading | None:
+    """The counters now; None where the system has no such files."""
+    try:
+        line = (root / "proc/stat").read_text(encoding="utf-8").partition("\n")[0]
+        tick = os.sysconf("SC_CLK_TCK")
+        user, nice, system, _, _, irq, softirq, steal = (int(n) / tick for n in line.split()[1:9])
+    except (OSError, ValueError, AttributeError):
+        return None
+    times = os.times()
+    return Reading(
+        time.monotonic(),
+        user + nice + system + irq + softirq,
+        steal,
+        times.user + times.system,
+        sum(_heat(root)),
+        _held_back_s(root),
+    )
+
+
+def _heat(root: Path) -> Iterator[int]:
+    cpus = root / "sys/devices/system/cpu"
+    for file in cpus.glob("cpu[0-9]*/thermal_throttle/core_throttle_count"):
+        with contextlib.suppress(OSError, ValueError):
+            yield int(file.read_text(encoding="utf-8"))
+
+
+def _held_back_s(root: Path) -> float:
+    """Seconds of throttling, by the control group's version 2 or version 1 file."""
+    for name, key, unit in (
+        ("sys/fs/cgroup/cpu.stat", "throttled_usec", 1e-6),
+        ("sys/fs/cgroup/cpu/cpu.stat", "throttled_time", 1e-9),
+    ):
+        with contextlib.suppress(OSError, ValueError):
+            for line in (root / name).read_text(encoding="utf-8").splitlines():
+                word, _, value = line.partition(" ")
+                if word == key:
+                    return int(value) * unit
+    return 0.0
+
+
+def warnings(before: Reading | None, after: Reading | None, processors: int) -> list[str]:
+    """What disturbed the time between two readings on a machine of so many processors."""
+    if before is None or after is None or after.at_s <= before.at_s:
+        return []
+    available = (after.at_s - before.at_s) * processors
+    others = (after.busy_s - before.busy_s - after.own_s + before.own_s) / available
+    stolen = (after.stolen_s - before.stolen_s) / available
+    found = []
+    if others > TOLERATED_SHARE:
+        found.append(
+            f"other processes used {others:.0%} of this machine's CPU time during the run: run it "
+            "again when the machine is quiet"
+        )
+    if stolen > TOLERATED_SHARE:
+        found.append(
+            f"the hypervisor gave {stolen:.0%} of this machine's CPU time to others during the "
+            "run: run it again, or on a machine of its own"
+        )
+    if after.heat > before.heat:
+        found.append(
+            f"cores were slowed down for heat {after.heat - before.heat} times during the run: "
+            "see to the cooling"
+        )
+    held_back = after.held_back_s - before.held_back_s
+    if held_back > TOLERATED_SHARE * available:
+        found.append(
+            f"a CPU quota held the run back for {held_back:.1f} s: use fewer --instances or "
+            "--threads, or raise the quota"
+        )
+    return found
+
+
+@contextlib.contextmanager
+def device_to_itself(marker: str, tell: Callable[[str], None]) -> Iterator[None]:
+    """Let one run at a time, of all on this machine, have the CPU or the GPU (the `marker`).
+
+    A run that has to wait is told so. Where the lock can't be had at all, because the file is
+    somebody else's, that is told too and the run goes on.
+    """
+    path = Path(tempfile.gettempdir()) / f"bertsquad-{marker}.lock"
+    lock = FileLock(path, mode=0o666)
+    try:
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            tell(f"another run measures on this machine's {marker.upper()}: waiting for its end")
+            lock.acquire()
+    except OSError as error:
+        tell(f"{path} can't be locked ({error.strerror}), so another run may disturb this one")
+    try:
+        yield
+    finally:
+        lock.release()

@@ -1,0 +1,254 @@
+"""Caches that are damaged, contended for or can't be written: features and prepared models."""
+
+import json
+import os
+import pickle
+import subprocess
+import sys
+import time
+import warnings
+import zipfile
+from collections.abc import Callable
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import pytest
+import tiny
+from shared_data import POCKET_FILE, PROJECT, VOCABULARY_FILE, pocket, vocabulary
+
+from bertsquad import datasets, features
+from bertsquad.features import Features
+
+posix = pytest.mark.skipif(os.name != "posix", reason="needs POSIX limits and signals")
+
+#: Builds the pocket set's features, or an int8 model, as the suite does, and notes that it did.
+MAKE_FEATURES = """
+from bertsquad import datasets, features
+from shared_data import POCKET_FILE, VOCABULARY_FILE, pocket, vocabulary
+build = features.build
+def noted(*arguments):
+    note()
+    return build(*arguments)
+features.build = noted
+def make():
+    return datasets.cached_features(pocket(), vocabulary(), POCKET_FILE, VOCABULARY_FILE)[1]
+"""
+MAKE_MODEL = """
+import test_prepare
+opens = test_prepare.Opens()
+def noted(path):
+    note()
+    return opens(path)
+def make():
+    return test_prepare.ready(folder / "a.onnx", "int8", noted).path
+"""
+#: Waits until all are there, so that they really contend.
+TOGETHER = """
+import pathlib, sys, time
+folder = pathlib.Path(sys.argv[1])
+def note():
+    with (folder / "made").open("a") as file:
+        file.write("once\\n")
+{make}
+(folder / f"ready-{{sys.argv[2]}}").touch()
+while not (folder / "go").exists():
+    time.sleep(0.005)
+print(make())
+"""
+#: Can write no file of more than so many bytes, as on a disk that is full.
+LIMITED = """
+import pathlib, resource, sys
+from bertsquad.errors import SuiteError
+folder = pathlib.Path(sys.argv[1])
+def note():
+    pass
+{make}
+resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[2]), resource.RLIM_INFINITY))
+try:
+    make()
+except SuiteError as error:
+    print(error)
+"""
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("BERTSQUAD_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache" / "derived"
+
+
+def start(code: str, *arguments: object) -> "subprocess.Popen[str]":
+    folders = os.pathsep.join([str(PROJECT), str(PROJECT / "tests")])
+    return subprocess.Popen(
+        [sys.executable, "-c", code, *map(str, arguments)],
+        env=os.environ | {"PYTHONPATH": folders, "ORT_DISABLE_TELEMETRY": "1"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def files(folder: Path) -> list[str]:
+    """What lies in a cache, half files included, locks left out."""
+    return sorted(f.name for f in folder.rglob("*") if f.is_file() and "locks" not in f.parts)
+
+
+def pocket_again() -> tuple[Features, Path]:
+    return datasets.cached_features(pocket(), vocabulary(), POCKET_FILE, VOCABULARY_FILE)
+
+
+def cut(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-1000])
+
+
+def empty(path: Path) -> None:
+    path.write_bytes(b"")
+
+
+def flip(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[len(content) // 3] ^= 1
+    path.write_bytes(content)
+
+
+def age(path: Path) -> None:
+    """As of a version that had an array less."""
+    with zipfile.ZipFile(path) as archive:
+        kept = {name: archive.read(name) for name in archive.namelist() if "max" not in name}
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, content in kept.items():
+            archive.writestr(name, content)
+
+
+@pytest.mark.parametrize("damage", [cut, empty, flip, age])
+def test_features_that_are_damaged_or_older_are_rebuilt_with_a_warning(
+    damage: Callable[[Path], None],
+) -> None:
+    first, path = pocket_again()
+    damage(path)
+    with pytest.warns(UserWarning, match=r"is not a cache of features.*is rebuilt") as caught:
+        again, same_path = pocket_again()
+    assert str(path) in str(caught[0].message)
+    assert "\n" not in str(caught[0].message)
+    assert (same_path, again.tokens.tolist()) == (path, first.tokens.tolist())
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert pocket_again()[0].tokens.tolist() == first.tokens.tolist()
+
+
+class Bomb:
+    """Unpickling it makes the folder `trace`."""
+
+    def __init__(self, trace: Path) -> None:
+        self.trace = trace
+
+    def __reduce__(self) -> tuple[Any, tuple[str]]:
+        return os.mkdir, (str(self.trace),)
+
+
+@pytest.mark.parametrize("inside", [False, True], ids=["as the file", "as its arrays"])
+def test_a_pickle_in_the_place_of_features_is_rebuilt_and_never_unpickled(
+    tmp_path: Path, inside: bool
+) -> None:
+    first, path = pocket_again()
+    bomb = pickle.dumps(Bomb(tmp_path / "unpickled"))
+    path.write_bytes(bomb)
+    if inside:
+        with zipfile.ZipFile(path, "w") as archive:
+            for field in fields(Features):
+                archive.writestr(f"{field.name}.npy", bomb)
+    with pytest.warns(UserWarning, match="is rebuilt"):
+        assert pocket_again()[0].tokens.tolist() == first.tokens.tolist()
+    assert not (tmp_path / "unpickled").exists()
+
+
+def test_what_a_killed_process_left_beside_the_features_is_removed(cache: Path) -> None:
+    key = features.cache_key(POCKET_FILE, VOCABULARY_FILE)
+    folder = cache / "features"
+    folder.mkdir(parents=True)
+    (folder / f".{key}.abc.npz").write_bytes(b"half")
+    (folder / ".other.abc.npz").write_bytes(b"half")
+    _, path = pocket_again()
+    assert files(cache) == [".other.abc.npz", path.name]
+
+
+@pytest.mark.parametrize("make", [MAKE_FEATURES, MAKE_MODEL], ids=["features", "model"])
+def test_two_processes_make_a_file_once_and_nobody_sees_half_of_it(
+    tmp_path: Path, cache: Path, make: str
+) -> None:
+    tiny.model(tmp_path / "a.onnx", wide=True)
+    processes = [start(TOGETHER.format(make=make), tmp_path, index) for index in range(2)]
+    seen: set[bytes] = set()
+    try:
+        while len(list(tmp_path.glob("ready-*"))) < 2:
+            assert all(process.poll() is None for process in processes)
+            time.sleep(0.01)
+        (tmp_path / "go").touch()
+        while any(process.poll() is None for process in processes):
+            for path in (*cache.glob("features/[!.]*"), *cache.glob("prepared/[!.]*")):
+                if path.suffix != ".json":
+                    seen.add(path.read_bytes())
+            time.sleep(0.001)
+        results = [process.communicate() for process in processes]
+    finally:
+        for process in processes:
+            process.kill()
+            process.communicate()
+    assert [err for _, err in results] == ["", ""]
+    (path,) = {Path(out.strip()) for out, _ in results}
+    assert seen <= {path.read_bytes()}
+    assert (tmp_path / "made").read_text("utf-8") == "once\n"
+
+
+@posix
+@pytest.mark.parametrize(
+    ("make", "size"), [(MAKE_FEATURES, 100_000), (MAKE_MODEL, 1_000)], ids=["features", "model"]
+)
+def test_a_full_disk_is_said_in_a_sentence_and_leaves_nothing(
+    tmp_path: Path, cache: Path, make: str, size: int
+) -> None:
+    tiny.model(tmp_path / "a.onnx", wide=True)
+    out, err = start(LIMITED.format(make=make), tmp_path, size).communicate(timeout=60)
+    assert err == ""
+    assert f"{cache}" in out
+    assert "can't be written (File too large): free some space, or set BERTSQUAD_CACHE" in out
+    assert out.count("\n") == 1
+    assert files(cache) == []
+
+
+def session(folder: Path, model: Path) -> tuple[str, str]:
+    """Run an accuracy case of an int8 model; the terminal's text and what was done to the model."""
+    options = "--dataset pocket --device cpu --precision int8 -k offline --output out".split()
+    command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider"]
+    done = subprocess.run(
+        [*command, str(PROJECT / "benchmarks/test_accuracy.py"), "--model", str(model), *options],
+        cwd=folder,
+        env={name: text for name, text in os.environ.items() if not name.startswith("PYTEST_")},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout
+    (result,) = (folder / "out").rglob("result.json")
+    note = json.loads(result.read_bytes())["provenance"]["model_preparation"]
+    return done.stdout, str(note)
+
+
+@pytest.mark.slow
+def test_a_session_with_damaged_caches_passes_and_tells_its_user(
+    tmp_path: Path, cache: Path
+) -> None:
+    model = tiny.model(tmp_path / "a.onnx", wide=True)
+    out, note = session(tmp_path, model)
+    assert "rebuilt" not in out + note
+    key = features.cache_key(POCKET_FILE, VOCABULARY_FILE)
+    cut(cache / "features" / f"{key}.npz")
+    (prepared,) = cache.rglob("prepared/*.onnx")
+    flip(prepared)
+    out, again = session(tmp_path, model)
+    assert out.count("it was damaged or older, and is rebuilt") == 1
+    assert again == f"{note} (rebuilt, since the cached copy was damaged)"
+    assert "Traceback" not in out
+    assert session(tmp_path, model)[1] == note

@@ -1,0 +1,461 @@
+"""Downloads that go wrong, against a real server: what is said, what is kept, what comes next."""
+
+import gzip
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
+from pathlib import Path
+
+import pytest
+from loopback import LoopbackServer, Reply, entry, isolate, refusing_address, register
+
+from bertsquad import assets, transfer
+from bertsquad.errors import SuiteError, Unavailable
+
+BODY = random.Random(0).randbytes(1 << 20)
+NAME = "thing.bin"
+PART = ".thing.bin.part"
+
+
+@pytest.fixture
+def server() -> Iterator[LoopbackServer]:
+    with LoopbackServer() as started:
+        yield started
+
+
+@pytest.fixture
+def data(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, server: LoopbackServer) -> Path:
+    """The data folder, not made yet."""
+    isolate(monkeypatch, tmp_path, server)
+    return tmp_path / "data"
+
+
+@pytest.fixture
+def given(monkeypatch: pytest.MonkeyPatch, data: Path) -> "Given":
+    return Given(monkeypatch)
+
+
+class Given:
+    """The file under test, at the addresses that a test gives it."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.monkeypatch = monkeypatch
+
+    def fetch(self, *urls: str) -> Path:
+        """Fetch it as a new session would."""
+        register(self.monkeypatch, entry(NAME, BODY, *urls))
+        self.monkeypatch.setattr(assets, "_failed", {})
+        return assets.fetch(NAME)
+
+    def reason(self, *urls: str) -> str:
+        """Why it can't be had, in one line."""
+        with pytest.raises(Unavailable) as caught:
+            self.fetch(*urls)
+        assert "\n" not in str(caught.value)
+        return str(caught.value)
+
+    def patience(self, **seconds: float) -> None:
+        for name, value in seconds.items():
+            self.monkeypatch.setattr(transfer, name, value)
+
+
+def left_in(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []
+
+
+def place_part(data: Path, body: bytes) -> Path:
+    data.mkdir()
+    part = data / PART
+    part.write_bytes(body)
+    return part
+
+
+def ranges(server: LoopbackServer) -> list[str | None]:
+    return [request.range for request in server.requests]
+
+
+# Broken off and gone on with.
+
+
+def test_what_came_before_a_break_is_kept_and_the_next_session_goes_on_from_there(
+    given: Given, data: Path, server: LoopbackServer
+) -> None:
+    reason = given.reason(server.truncate("/thing.bin", BODY, 0.6))
+    assert f"of {len(BODY):,} bytes" in reason
+    assert "broke off after" in reason
+    assert "kept for the next attempt" in reason
+    assert left_in(data) == [PART]
+    kept = (data / PART).read_bytes()
+    assert len(kept) > len(BODY) // 2
+    assert BODY.startswith(kept)
+
+    path = given.fetch(server.serve("/thing.bin", BODY))
+    assert path.read_bytes() == BODY
+    assert left_in(data) == [NAME]
+    assert ranges(server) == [None, f"bytes={len(kept)}-"]
+
+
+def test_the_next_address_goes_on_where_the_one_before_stopped(
+    given: Given, data: Path, server: LoopbackServer
+) -> None:
+    given.patience(STALL_S=0.2)
+    first, second = server.truncate("/first", BODY, 0.3), server.stall("/second", BODY, 0.6)
+    path = given.fetch(first, second, server.serve("/third", BODY))
+    assert path.read_bytes() == BODY
+    starts = [int(asked[6:-1]) for asked in ranges(server) if asked]
+    assert 0 < starts[0] < starts[1]
+
+
+def test_a_server_that_falls_silent_half_way_is_given_up(
+    given: Given, data: Path, server: LoopbackServer
+) -> None:
+    given.patience(STALL_S=0.2)
+    assert "no byte for 0.2 s after" in given.reason(server.stall("/thing.bin", BODY))
+    assert left_in(data) == [PART]
+
+
+def test_a_server_that_sends_the_whole_all_the_same_is_taken_at_its_word(
+    given: Given, data: Path, server: LoopbackServer
+) -> None:
+    place_part(data, BODY[:1000])
+    assert given.fetch(server.serve("/thing.bin", BODY, ranged=False)).read_bytes() == BODY
+    assert ranges(server) == ["bytes=1000-"]
+    assert left_in(data) == [NAME]
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        (("Content-Range", f"bytes 0-{len(BODY) - 1}/{len(BODY)}"),),
+        (),
+        (("Content-Range", f"bytes 1000-{len(BODY) - 1}/{len(BODY)}"), ("Content-Encoding", "br")),
+    ],
+    ids=["another range", "no range said", "encoded"],
+)
+def test_a_range_other_than_the_one_asked_for_is_not_appended(
+    given: Given, data: Path, server: LoopbackServer, headers: tuple[tuple[str, str], ...]
+) -> None:
+    place_part(data, BODY[:1000])
+    odd = Reply(206, BODY[1000:], headers, then=Reply(200, BODY))
+    assert given.fetch(server.answer("/thing.bin", odd)).read_bytes() == BODY
+    assert ranges(server) == ["bytes=1000-", None]
+
+
+def test_a_part_of_something_else_is_found_out_and_begun_anew(
+    given: Given, data: Path, server: LoopbackServer
+) -> None:
+    place_part(data, b"not the start of it" * 1000)
+    assert given.fetch(server.serve("/thing.bin", BODY)).read_bytes() == BODY
+    assert ranges(server) == ["bytes=19000-", None]
+    assert left_in(data) == [NAME]
+
+
+@pytest.mark.parametrize(("extra", "requests"), [(b"", 1), (b"more", 2)], ids=["whole", "longer"])
+def test_a_part_with_nothing_left_to_fetch_is_taken_if_it_is_right_and_begun_anew_if_not(
+    given: Given, data: Path, server: LoopbackServer, extra: bytes, requests: int
+) -> None:
+    place_part(data, BODY + extra)
+    assert given.fetch(server.serve("/thing.bin", BODY)).read_bytes() == BODY
+    assert server.count() == requests
+    assert left_in(data) == [NAME]
+
+
+def test_a_wrong_file_is_refused_at_every_address_and_leaves_no_part(
+    given: Given, data: Path, server: LoopbackServer
+) -> None:
+    place_part(data, BODY[:1000])
+    reason = given.reason(server.serve("/one", BODY[::-1]), server.serve("/two", BODY[1:]))
+    assert reason.count("does not match the checksum: expected sha256") == 2
+    assert left_in(data) == []
+
+
+# Answers that are not the file.
+
+
+@pytest.mark.parametrize("content_type", ["text/html; charset=utf-8", ""])
+def test_an_html_page_is_called_one_and_costs_nothing_of_what_is_there(
+    given: Given, data: Path, server: LoopbackServer, content_type: str
+) -> None:
+    part = place_part(data, BODY[:1000])
+    page = b"\n<!DOCTYPE html><html>Please log in</html>"
+    url = server.serve("/thing.bin", page, ranged=False, content_type=content_type)
+    assert f"{url}: an HTML page came instead of the file" in given.reason(url)
+    assert part.read_bytes() == BODY[:1000]
+
+
+@pytest.mark.parametrize("status", [403, 404, 500, 503])
+def test_an_error_is_named_by_its_number_and_leaves_no_folder(
+    given: Given, data: Path, server: LoopbackServer, status: int
+) -> None:
+    url = server.fail("/thing.bin", status)
+    assert f"{url}: {status} " in given.reason(url)
+    assert not data.exists()
+
+
+def test_a_circle_of_redirects_is_left(given: Given, server: LoopbackServer) -> None:
+    url = server.redirect("/thing.bin", "/thing.bin")
+    assert "redirects" in given.reason(url)
+
+
+def test_an_answer_that_was_compressed_unasked_is_unpacked(
+    given: Given, server: LoopbackServer
+) -> None:
+    packed = Reply(200, gzip.compress(BODY, 1), (("Content-Encoding", "gzip"),))
+    assert given.fetch(server.answer("/thing.bin", packed)).read_bytes() == BODY
+
+
+# Servers that ask for patience.
+
+
+@pytest.mark.parametrize("status", [429, 503])
+@pytest.mark.parametrize("when", ["0", format_datetime(datetime(2020, 1, 1, tzinfo=UTC))])
+def test_a_busy_server_is_asked_again_when_it_wants_to_be(
+    given: Given, server: LoopbackServer, status: int, when: str
+) -> None:
+    url = server.busy("/thing.bin", status, when, BODY)
+    assert given.fetch(url).read_bytes() == BODY
+    assert server.count() == 2
+
+
+def test_a_server_that_is_busy_for_long_is_passed_over_and_its_time_said(
+    given: Given, data: Path, server: LoopbackServer
+) -> None:
+    later = format_datetime(datetime.now(UTC) + timedelta(hours=2))
+    first = server.busy("/first", 429, "100", BODY)
+    second = server.busy("/second", 503, later, BODY)
+    reason = given.reason(first, second)
+    assert f"{first}: 429 Too Many Requests, asks to come back in 100 s" in reason
+    assert f"{second}: 503 Service Unavailable, asks to come back in 120 min" in reason
+    assert server.count() == 2
+    assert not data.exists()
+
+
+def test_a_server_that_stays_busy_is_not_asked_for_ever(
+    given: Given, server: LoopbackServer
+) -> None:
+    given.patience(RETRY_S=3)
+    url = server.answer("/thing.bin", Reply(429, headers=(("Retry-After", "0"),)))
+    assert "429 Too Many Requests" in given.reason(url)
+    assert server.count() == 4
+
+
+# Nobody there.
+
+
+def test_a_proxy_that_never_answers_costs_a_file_its_seconds_once_for_all_addresses(
+    given: Given, data: Path, server: LoopbackServer
+) -> None:
+    given.patience(ANSWER_S=0.6)
+    server.hold()
+    urls = [f"https://{name}.invalid/thing.bin" for name in ("one", "two", "three")]
+    reason = given.reason(*urls)
+    for url in urls:
+        assert f"{url}: no answer within 0.2 s" in reason
+    assert not data.exists()
+    asked = server.count()
+    with pytest.raises(Unavailable, match=r"no answer within 0\.2 s"):
+        assets.fetch(NAME)
+    assert server.count() == asked
+
+
+def test_seconds_that_one_address_does_not_need_are_left_to_the_next(
+    given: Given, server: LoopbackServer
+) -> None:
+    given.patience(ANSWER_S=0.6)
+    drip = server.drip("/drip")
+    assert f"{drip}: no answer within 0.6 s" in given.reason(server.fail("/gone", 404), drip)
+
+
+def test_without_a_network_every_address_is_named_with_its_reason(
+    given: Given, monkeypatch: pytest.MonkeyPatch, data: Path
+) -> None:
+    with refusing_address() as refusing:
+        monkeypatch.setenv("https_proxy", refusing)
+        reason = given.reason("https://one.invalid/a", f"{refusing}/b")
+    assert "https://one.invalid/a: " in reason
+    assert reason.count("Connection refused") == 2
+    assert not data.exists()
+
+
+def test_a_host_that_no_one_knows_is_named(given: Given, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("no_proxy", "*")
+    given.patience(ANSWER_S=2)
+    reason = given.reason("https://nowhere.invalid/thing.bin")
+    assert "Failed to resolve 'nowhere.invalid'" in reason or "no answer within 2 s" in reason
+
+
+# What has the file's name already.
+
+
+@pytest.mark.parametrize("kind", ["folder", "dangling link"])
+def test_what_is_not_a_file_is_named_and_left_alone(
+    given: Given, data: Path, server: LoopbackServer, kind: str
+) -> None:
+    path = data / NAME
+    data.mkdir()
+    if kind == "folder":
+        path.mkdir()
+    else:
+        path.symlink_to(data / "unmounted" / NAME)
+    with pytest.raises(SuiteError, match=r"not a file|isn't there") as caught:
+        given.fetch(server.serve("/thing.bin", BODY))
+    assert str(path) in str(caught.value)
+    assert left_in(data) == [NAME]
+    assert server.count() == 0
+
+
+# Other processes: killed, interrupted, without room or permission.
+
+FETCH = """
+import resource, sys
+from bertsquad import assets
+from bertsquad.errors import Unavailable
+
+name, checksum, url, most = sys.argv[1:]
+resource.setrlimit(resource.RLIMIT_FSIZE, (int(most), resource.RLIM_INFINITY))
+assets.registry = lambda: {name: assets.Entry(name, checksum, (url,))}
+print("ready", flush=True)
+try:
+    print(assets.fetch(name))
+except Unavailable as error:
+    print(error)
+"""
+
+#: Root is bound by permissions once two capabilities are gone from what it may regain.
+UNPRIVILEGED = """
+import ctypes, os, sys
+for capability in (1, 2):  # CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH
+    ctypes.CDLL(None).prctl(24, capability, 0, 0, 0)  # PR_CAPBSET_DROP
+os.execv(sys.executable, [sys.executable, *sys.argv[1:]])
+"""
+
+unix = pytest.mark.skipif(sys.platform == "win32", reason="Unix signals and limits")
+
+
+@contextmanager
+def python(*arguments: str) -> "Iterator[subprocess.Popen[str]]":
+    with subprocess.Popen(
+        [sys.executable, *arguments],
+        cwd=assets.PACKAGE.parent,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        encoding="utf-8",
+    ) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+def fetching(url: str, *, most: int = 1 << 30) -> list[str]:
+    return ["-c", FETCH, NAME, entry(NAME, BODY).checksum, url, str(most)]
+
+
+def wait_for_bytes(part: Path) -> None:
+    deadline = time.monotonic() + 20
+    while not (part.is_file() and part.stat().st_size > len(BODY) // 2):
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+@unix
+def test_a_killed_download_leaves_a_part_that_the_next_run_goes_on_with(
+    given: Given, data: Path, server: LoopbackServer
+) -> None:
+    with python(*fetching(server.stall("/thing.bin", BODY, 0.6))) as process:
+        wait_for_bytes(data / PART)
+        process.send_signal(signal.SIGKILL)
+        process.wait(20)
+    assert left_in(data) == [PART]
+    size = (data / PART).stat().st_size
+    assert given.fetch(server.serve("/thing.bin", BODY)).read_bytes() == BODY
+    assert ranges(server) == [None, f"bytes={size}-"]
+    assert left_in(data) == [NAME]
+
+
+@unix
+def test_who_waits_for_a_process_that_is_killed_finishes_its_download(
+    data: Path, server: LoopbackServer
+) -> None:
+    url = server.stall("/thing.bin", BODY, 0.6)
+    with python(*fetching(url)) as killed:
+        wait_for_bytes(data / PART)
+        server.serve("/thing.bin", BODY)
+        with python(*fetching(url)) as waiting:
+            assert waiting.stdout is not None
+            assert waiting.stdout.readline() == "ready\n"
+            killed.send_signal(signal.SIGKILL)
+            out, _ = waiting.communicate(timeout=30)
+    assert out.strip() == str(data / NAME)
+    assert (data / NAME).read_bytes() == BODY
+    assert left_in(data) == [NAME]
+
+
+@unix
+def test_ctrl_c_ends_fetch_with_130_without_a_traceback_and_keeps_what_came(
+    monkeypatch: pytest.MonkeyPatch, data: Path, server: LoopbackServer
+) -> None:
+    monkeypatch.setenv("BERTSQUAD_MIRROR", server.url(""))
+    server.stall("/dev-v1.1.json", BODY, 0.6)
+    with python("-m", "bertsquad", "fetch", "dev-v1.1.json") as process:
+        wait_for_bytes(data / ".dev-v1.1.json.part")
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=20)
+    assert (process.returncode, out) == (130, "")
+    assert "Traceback" not in err
+    assert left_in(data) == [".dev-v1.1.json.part"]
+
+
+@unix
+def test_ctrl_c_ends_fetch_while_nobody_answers(
+    monkeypatch: pytest.MonkeyPatch, data: Path, server: LoopbackServer
+) -> None:
+    monkeypatch.setenv("BERTSQUAD_MIRROR", server.url(""))
+    server.hold()
+    with python("-m", "bertsquad", "fetch", "dev-v1.1.json") as process:
+        assert server.wait_for(1)
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=20)
+    assert (process.returncode, out) == (130, "")
+    assert "Traceback" not in err
+    assert not data.exists()
+
+
+@unix
+def test_a_full_disk_is_called_one_and_given_its_room_back(
+    data: Path, server: LoopbackServer
+) -> None:
+    url = server.serve("/thing.bin", BODY)
+    with python(*fetching(url, most=300_000)) as process:
+        out, err = process.communicate(timeout=20)
+    assert process.returncode == 0, err
+    assert f"{data} has no room for it (File too large)" in out
+    assert "point BERTSQUAD_DATA at a folder that can hold it" in out
+    assert not data.exists()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="capabilities are Linux's")
+@pytest.mark.parametrize("there", [True, False], ids=["folder", "folder to be made"])
+def test_a_data_folder_that_can_only_be_read_is_named_with_the_way_out(
+    data: Path, server: LoopbackServer, there: bool
+) -> None:
+    locked = data if there else data.parent / "locked"
+    locked.mkdir()
+    locked.chmod(0o555)
+    folder = data if there else locked / "data"
+    code = f"import os; os.environ['BERTSQUAD_DATA'] = {str(folder)!r}\n{FETCH}"
+    arguments = fetching(server.serve("/thing.bin", BODY))
+    with python("-c", UNPRIVILEGED, "-c", code, *arguments[2:]) as process:
+        out, err = process.communicate(timeout=20)
+    locked.chmod(0o755)
+    assert process.returncode == 0, err
+    assert f"{NAME} is not in {folder} and can't be put there, since {folder} can't be" in out
+    assert left_in(locked) == []
+    assert server.count() == (0 if there else 1)  # nobody is asked for what has no place

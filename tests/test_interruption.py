@@ -1,0 +1,722 @@
+"""Real signals to real sessions, and everything else that ends a run before its time."""
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree
+
+import numpy as np
+import onnx
+import pytest
+import tiny
+from loopback import LoopbackServer
+from onnx import TensorProto, helper, numpy_helper
+from test_worker import Child, is_gone, start
+
+from bertsquad import assets, features, results
+from bertsquad.errors import SuiteError
+from bertsquad.features import Features
+from bertsquad.interruption import INTERRUPTED, TERMINATED, Terminated, terminable
+from bertsquad.loadgen import SCENARIOS, Request
+from bertsquad.worker import Event, Setup, Worker, WorkerDied
+
+resource = pytest.importorskip("resource", reason="Windows has no such signals and limits")
+
+ROOT = Path(__file__).resolve().parents[1]
+
+#: Seconds in which a process must be gone: two on a quiet machine, and the tests may share theirs.
+LIMIT_S = 4.0
+
+#: A plugin that writes down what the session is at, and with which processes; told to, it kills
+#: the child when that comes to a phase.
+OBSERVER = """
+import json, os
+from bertsquad import datasets, features
+from bertsquad.worker import Worker
+
+kills, killed = json.loads(os.environ.get("KILLS", "[]")), set()
+
+def note(phase, pid=os.getpid()):
+    with open(os.environ["PHASES"], "a") as file:
+        file.write(f"{phase}\\t{pid}\\n")
+
+def noted(function, phase):
+    def call(*args, **kwargs):
+        note(phase)
+        return function(*args, **kwargs)
+    return call
+
+def ask(self, message, timeout_s, on_event, ask=Worker._ask):
+    def on_each(event):
+        phase, pid = event.get("name"), self._process.pid
+        if phase:
+            note(phase, pid)
+        if kills and kills[0][0] == phase and pid not in killed:
+            killed.add(pid)
+            os.kill(pid, kills.pop(0)[1])
+        on_event(event)
+
+    note("a child", self._process.pid)
+    return ask(self, message, timeout_s, on_each)
+
+features.build = noted(features.build, "featurising")
+datasets.score = noted(datasets.score, "scoring")
+Worker._ask = ask
+note("pytest")
+"""
+
+
+@contextlib.contextmanager
+def listening_to_ctrl_c() -> Iterator[None]:
+    """Children of a process that ignores SIGINT, as those in the background do, would ignore it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+@dataclass(frozen=True)
+class Session:
+    """A running session of pytest, or another command of the suite."""
+
+    process: "subprocess.Popen[str]"
+    folder: Path
+
+    @property
+    def noted(self) -> list[tuple[str, int]]:
+        """What the observer has written down: phases, each with its process."""
+        lines = (self.folder / "phases").read_text().splitlines()
+        return [(phase, int(pid)) for phase, pid in (line.split("\t") for line in lines)]
+
+    def reach(self, *phases: str) -> None:
+        """Wait until it has come to these phases, one after the other."""
+        while True:
+            seen = iter(phase for phase, _ in self.noted)
+            if all(any(phase.startswith(wanted) for phase in seen) for wanted in phases):
+                return
+            assert self.process.poll() is None, self.process.communicate()
+            time.sleep(0.005)
+
+    def end(self, how: str) -> str:
+        """Send a signal; what was printed once all of the session's processes are gone."""
+        SIGNALS[how](self.process)
+        out, err = self.process.communicate(timeout=LIMIT_S)
+        assert self.left_over() == set()
+        for word in ("Traceback", "INTERNALERROR", "Exception ignored"):
+            assert word not in out + err
+        return out + err
+
+    def left_over(self) -> set[int]:
+        """The processes of the session that don't end by themselves."""
+        left = {pid for _, pid in self.noted}
+        deadline = time.monotonic() + LIMIT_S
+        while left and time.monotonic() < deadline:
+            left = {pid for pid in left if not is_gone(pid)}
+            time.sleep(0.005)
+        return left
+
+    def outcomes(self) -> dict[str, str]:
+        """The failures' messages by test, empty for those that passed."""
+        found = {}
+        for case in ElementTree.parse(self.folder / "junit.xml").iter("testcase"):
+            message = next((str(e.get("message")) for e in case if e.tag == "failure"), "")
+            found[case.attrib["name"]] = message
+        return found
+
+
+SIGNALS: dict[str, Callable[["subprocess.Popen[str]"], None]] = {
+    "Ctrl-C": lambda process: os.killpg(process.pid, signal.SIGINT),
+    "SIGINT": lambda process: process.send_signal(signal.SIGINT),
+    "SIGTERM": lambda process: process.send_signal(signal.SIGTERM),
+    "SIGKILL": lambda process: process.kill(),
+}
+STATUS = {"Ctrl-C": 2, "SIGINT": 2, "SIGTERM": 143}
+SLOW_BUT_SIGTERM = [
+    "SIGTERM",
+    *(pytest.param(how, marks=pytest.mark.slow) for how in ("Ctrl-C", "SIGINT")),
+]
+
+Begin = Callable[..., Session]
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where the caches are that all sessions of this module share."""
+    folder = tmp_path_factory.mktemp("interruption")
+    (folder / "observer.py").write_text(OBSERVER, encoding="utf-8")
+    slower(folder / "slower.onnx")
+    return folder
+
+
+@pytest.fixture
+def begin(home: Path, tmp_path: Path) -> Iterator[Begin]:
+    """Start a command in a session of its own, as a terminal's; what is left of it is killed."""
+    begun: list[Session] = []
+
+    def begin_one(*command: str, **environment: str) -> Session:
+        inherited = {n: text for n, text in os.environ.items() if not n.startswith("PYTEST_")}
+        nowhere = "http://127.0.0.1:9"
+        temporary, phases = tmp_path / "tmp", tmp_path / "phases"
+        temporary.mkdir(exist_ok=True)
+        phases.touch()
+        with listening_to_ctrl_c():
+            process = subprocess.Popen(
+                [sys.executable, "-m", *command],
+                cwd=tmp_path,
+                env=inherited
+                | {
+                    "BERTSQUAD_CACHE": str(home / "cache"),
+                    "BERTSQUAD_DATA": str(home / "data"),
+                    "BERTSQUAD_MIRROR": nowhere,
+                    **dict.fromkeys(("http_proxy", "https_proxy"), nowhere),
+                    "no_proxy": "127.0.0.1",
+                    "HOME": str(home),
+                    "TMPDIR": str(temporary),
+                    "PYTHONPATH": os.pathsep.join([str(home), str(ROOT)]),
+                    "PYTHONUNBUFFERED": "1",
+                    "PHASES": str(phases),
+                }
+                | environment,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                text=True,
+                start_new_session=True,
+            )
+        begun.append(Session(process, tmp_path))
+        return begun[-1]
+
+    yield begin_one
+    for one in begun:
+        if one.process.poll() is None:
+            one.process.kill()
+        one.process.communicate()
+        for pid in {pid for _, pid in one.noted}:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+
+
+def slower(path: Path) -> Path:
+    """A tiny model whose batches take long enough to be interrupted in one."""
+    model = onnx.load(str(tiny.model(path, slow=True)))
+    (noise,) = (node for node in model.graph.node if node.op_type == "RandomNormal")
+    noise.attribute[0].CopyFrom(helper.make_attribute("shape", [1000, 1000]))
+    onnx.save(model, str(path))
+    return path
+
+
+#: One case that is soon done, then one that lasts.
+SUITE = (
+    *("pytest", str(ROOT / "benchmarks"), "-p", "observer", "-p", "no:cacheprovider"),
+    *("-p", "no:hypothesispytest"),  # takes longer to end than all the rest
+    *("--junitxml", "junit.xml", "--output", "results", "--device", "cpu"),
+)
+POCKET = (*SUITE, "--dataset", "pocket", "--dataset-size", "24", "--min-duration-s", "20")
+
+
+def tiny_session(begin: Begin, home: Path, chosen: str, *others: str, **env: str) -> Session:
+    model = str(home / "slower.onnx")
+    return begin(*POCKET, "--model", model, "-k", chosen, *others, **env)
+
+
+def check_files(session: Session, home: Path, done: bool) -> None:
+    """What was finished is there, whole, and nothing else is."""
+    hidden = [path for path in session.folder.rglob(".*") if path.is_file()]
+    assert hidden + [path for path in (home / "cache").rglob(".*") if path.is_file()] == []
+    written = list(session.folder.rglob(results.RESULT))
+    assert len(written) == int(done)
+    for path in written:
+        assert results.load(path.parent).mode == "accuracy"
+    assert not (home / "data").exists()
+
+
+# A session that is told to end.
+
+
+def matrix(quick: set[tuple[str, str]]) -> list[Any]:
+    """All phases with all signals, those that aren't `quick` marked slow."""
+    return [
+        pytest.param(phase, how, marks=[] if (phase, how) in quick else pytest.mark.slow)
+        for phase in PHASES
+        for how in STATUS
+    ]
+
+
+#: The phases of a session that runs an accuracy case first.
+PHASES: dict[str, tuple[str, ...]] = {
+    "starting": ("a child",),
+    "loading": ("loading",),
+    "making the session": ("making the session",),
+    "warming up": ("warming up",),
+    "an accuracy run": ("running",),
+    "scoring": ("scoring",),
+    "probing": ("probing",),
+}
+
+
+@pytest.mark.parametrize(
+    ("phase", "how"),
+    matrix({("loading", "SIGTERM"), ("scoring", "Ctrl-C")}),
+)
+def test_a_session_ends_in_whatever_phase_it_is(
+    begin: Begin, home: Path, phase: str, how: str
+) -> None:
+    session = tiny_session(begin, home, "(accuracy or performance) and offline")
+    session.reach(*PHASES[phase])
+    session.end(how)
+    assert session.process.returncode == STATUS[how]
+    check_files(session, home, done=phase == "probing")
+
+
+@pytest.mark.parametrize(
+    ("scenario", "how"),
+    [
+        pytest.param(s, how, marks=[] if how == quick else pytest.mark.slow)
+        for s, quick in zip(SCENARIOS, ("SIGTERM", "Ctrl-C", "SIGINT", "SIGTERM"), strict=True)
+        for how in STATUS
+    ],
+)
+def test_a_session_ends_in_the_middle_of_loadgens_run(
+    begin: Begin, home: Path, scenario: str, how: str
+) -> None:
+    chosen = f"(accuracy and offline) or (performance and {scenario})"
+    session = tiny_session(begin, home, chosen, "--benchmark-json", "benchmarks.json")
+    session.reach("probing", "running")
+    out = session.end(how)
+    assert session.process.returncode == STATUS[how]
+    assert "1 passed" in out
+    summary = out.partition(" BERT on SQuAD ")[2]
+    assert "slower-pocket-offline-cpu-fp32" in summary
+    assert ("Terminated: ended by SIGTERM" if how == "SIGTERM" else "KeyboardInterrupt") in out
+    check_files(session, home, done=True)
+    document = json.loads((session.folder / "benchmarks.json").read_bytes())
+    assert [entry["scenario"] for entry in document["accuracy"]] == ["offline"]
+    assert list((session.folder / "tmp").glob("*/**/*.onnx")) == []
+
+
+@pytest.mark.parametrize("how", SLOW_BUT_SIGTERM)
+def test_a_session_ends_in_a_download(begin: Begin, home: Path, how: str) -> None:
+    with LoopbackServer() as server:
+        server.hold()
+        url = server.url("")
+        model = str(home / "slower.onnx")
+        session = begin(
+            *SUITE,
+            *("--dataset", "squad", "--model", model, "-k", "offline and accuracy"),
+            BERTSQUAD_MIRROR=url,
+            BERTSQUAD_DATA=str(home / f"data-{how}"),
+        )
+        assert server.wait_for(1)
+        session.end(how)
+    assert session.process.returncode == STATUS[how]
+    assert [path for path in (home / f"data-{how}").glob("*") if path.suffix == ".json"] == []
+
+
+@pytest.mark.parametrize("how", SLOW_BUT_SIGTERM)
+def test_a_session_ends_while_it_featurises(
+    begin: Begin, home: Path, tmp_path: Path, how: str
+) -> None:
+    cache = tmp_path / "cache"
+    session = tiny_session(begin, home, "offline", BERTSQUAD_CACHE=str(cache))
+    session.reach("featurising")
+    session.end(how)
+    assert session.process.returncode == STATUS[how]
+    assert list((cache / "derived" / "features").glob("*")) == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("how", [*STATUS])
+@pytest.mark.parametrize("step", ["calibrating", "quantising"])
+def test_a_session_ends_while_it_quantises(
+    begin: Begin, home: Path, tmp_path: Path, step: str, how: str
+) -> None:
+    cache = str(tmp_path / "cache")
+    model = ("--model", "minilm", "--precision", "int8", "-k", "accuracy and offline")
+    session = begin(*POCKET, *model, BERTSQUAD_CACHE=cache)
+    session.reach(step)
+    session.end(how)
+    assert session.process.returncode == STATUS[how]
+    prepared = tmp_path / "cache" / "derived" / "prepared"
+    assert list(prepared.glob("[!.]*")) == []
+
+
+@pytest.mark.parametrize("how", SLOW_BUT_SIGTERM)
+def test_parallel_workers_end_with_their_session(begin: Begin, home: Path, how: str) -> None:
+    other = str(slower(home / "another.onnx"))
+    session = tiny_session(
+        begin,
+        home,
+        "accuracy and singlestream",
+        *("--model", other, "-n", "2", "--dataset-size", "all"),
+    )
+    session.reach("running", "running")
+    assert len({pid for _, pid in session.noted}) == 5  # the session, two workers, two children
+    session.end(how)
+    assert session.process.returncode == STATUS[how]
+    check_files(session, home, done=False)
+
+
+def test_a_childs_run_ends_with_a_session_that_was_killed(begin: Begin, home: Path) -> None:
+    session = tiny_session(begin, home, "performance and singlestream")
+    session.reach("probing", "running")
+    session.end("SIGKILL")
+    assert session.process.returncode == -signal.SIGKILL
+
+
+def test_after_all_of_this_the_same_caches_serve(begin: Begin, home: Path) -> None:
+    session = tiny_session(begin, home, "accuracy and offline")
+    out, err = session.process.communicate(timeout=60)
+    assert (session.process.returncode, err) == (0, "")
+    assert "1 passed" in out
+    assert "featurising" not in {phase for phase, _ in session.noted}
+
+
+def test_sigterm_is_raised_once_and_left_to_others_who_handle_it() -> None:
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        tidy = False
+        with pytest.raises(Terminated), terminable() as came:
+            try:
+                signal.raise_signal(signal.SIGTERM)
+            finally:
+                signal.raise_signal(signal.SIGTERM)
+                tidy = True
+        assert tidy
+        assert came.is_set()
+        assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+        for theirs in (signal.SIG_IGN, lambda *_: None):
+            signal.signal(signal.SIGTERM, theirs)
+            with terminable() as came:
+                signal.raise_signal(signal.SIGTERM)
+            assert not came.is_set()
+            assert signal.getsignal(signal.SIGTERM) is theirs
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+# A command that is told to end.
+
+COMMANDS = {"SIGINT": INTERRUPTED, "SIGTERM": TERMINATED}
+
+
+def children_of(pid: int) -> list[int]:
+    """The child processes of a process's main thread."""
+    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+def is_ours(pid: int) -> bool:
+    """Whether a process is the suite's child, and not one that asks for the machine's name."""
+    with contextlib.suppress(OSError):
+        return b"bertsquad.child" in Path(f"/proc/{pid}/cmdline").read_bytes()
+    return False
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="no /proc to find the child in")
+@pytest.mark.parametrize("how", COMMANDS)
+def test_the_doctor_ends_with_the_child_that_tries_the_devices(begin: Begin, how: str) -> None:
+    session = begin("bertsquad", "doctor")
+    while not (children := [pid for pid in children_of(session.process.pid) if is_ours(pid)]):
+        assert session.process.poll() is None
+        time.sleep(0.005)
+    with (session.folder / "phases").open("a") as file:
+        file.writelines(f"a child\t{child}\n" for child in children)
+    out = session.end(how)
+    assert session.process.returncode == COMMANDS[how]
+    assert out.endswith("devices:\n")
+    assert list((session.folder / "tmp").iterdir()) == []
+
+
+def test_fetch_ends_at_sigterm(begin: Begin, tmp_path: Path) -> None:
+    with LoopbackServer() as server:
+        server.hold()
+        data = tmp_path / "data"
+        session = begin(
+            *("bertsquad", "fetch", "squad"),
+            BERTSQUAD_MIRROR=server.url(""),
+            BERTSQUAD_DATA=str(data),
+        )
+        assert server.wait_for(1)
+        assert session.end("SIGTERM") == ""
+    assert session.process.returncode == TERMINATED
+    assert list(data.glob("*.json")) == []
+
+
+@pytest.mark.parametrize("how", COMMANDS)
+def test_a_submission_ends_without_a_tree(begin: Begin, tmp_path: Path, how: str) -> None:
+    result = tmp_path / "results" / "performance-case" / results.RESULT
+    result.parent.mkdir(parents=True)
+    os.mkfifo(result)
+    session = begin("bertsquad", "submission", "results", "--tree", "made/tree")
+    with result.open("w"):  # as soon as the command reads it
+        assert session.end(how) == ""
+    assert session.process.returncode == COMMANDS[how]
+    assert not (tmp_path / "made").exists()
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no device that is always full")
+def test_a_command_that_cannot_write_says_so_in_a_sentence(tmp_path: Path) -> None:
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            [sys.executable, "-u", "-m", "bertsquad", "doctor"],
+            cwd=ROOT,
+            env=os.environ | {"BERTSQUAD_CACHE": str(tmp_path)},
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+        )
+    assert done.returncode == 1
+    assert done.stderr == "python -m bertsquad doctor: a file: No space left on device\n"
+
+
+# A child that ends before its time.
+
+
+def test_whenever_a_child_is_killed_its_case_fails_alone(begin: Begin, home: Path) -> None:
+    kills = [  # of accuracy and performance cases in turn
+        ("loading", signal.SIGKILL),
+        ("making the session", signal.SIGSEGV),
+        ("warming up", signal.SIGKILL),
+        ("running", signal.SIGSEGV),
+        ("probing", signal.SIGKILL),
+        ("running", signal.SIGABRT),
+    ]
+    session = tiny_session(
+        begin,
+        home,
+        "accuracy or performance",
+        *("--min-duration-s", "0.2"),
+        KILLS=json.dumps(kills),
+    )
+    out, err = session.process.communicate(timeout=120)
+    assert (session.process.returncode, err) == (1, "")
+    assert "Traceback" not in out
+    outcomes = list(session.outcomes().values())
+    failures = [message for message in outcomes if message]
+    assert (len(outcomes), len(failures), outcomes[-1]) == (8, len(kills), "")
+    for message, (_, number) in zip(failures, kills, strict=True):
+        assert f"the process that ran the model was killed by signal {number}" in message
+        assert number.name in message
+        assert "\n" not in message
+    children = [pid for phase, pid in session.noted if phase == "a child"]
+    assert len(set(children)) == len(kills) + 1
+    assert len(list(session.folder.rglob(results.RESULT))) == 2
+
+
+def test_a_child_that_is_killed_before_it_can_speak_fails_its_case(
+    begin_child: "BeginChild", monkeypatch: pytest.MonkeyPatch
+) -> None:
+    original = subprocess.Popen.__init__
+
+    def kill_at_once(self: Any, *args: Any, **kwargs: Any) -> None:
+        original(self, *args, **kwargs)
+        self.kill()
+
+    monkeypatch.setattr(subprocess.Popen, "__init__", kill_at_once)
+    with pytest.raises(WorkerDied, match=r"was killed by signal 9 \(SIGKILL\), as systems do"):
+        begin_child()
+
+
+@pytest.mark.slow
+def test_a_case_that_would_never_end_fails_and_the_next_one_runs(begin: Begin, home: Path) -> None:
+    conf = home / "endless.conf"
+    conf.write_text("*.SingleStream.min_duration = 600000\n*.MultiStream.min_duration = 100\n")
+    chosen = "performance and (singlestream or multistream)"
+    model = ("--model", str(home / "slower.onnx"), "--dataset", "pocket", "--dataset-size", "24")
+    session = begin(*SUITE, *model, "-k", chosen, "--user-conf", str(conf), "--case-timeout-s", "6")
+    out, _ = session.process.communicate(timeout=60)
+    assert session.process.returncode == 1
+    assert "Traceback" not in out
+    failed, passed = session.outcomes().values()
+    assert "the case didn't end within 6 s and was stopped (--case-timeout-s allows more)" in failed
+    assert passed == ""
+
+
+# A model that fails in the middle of a run.
+
+BeginChild = Callable[..., Child]
+
+
+@pytest.fixture
+def begin_child(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[BeginChild]:
+    """Start children of the test's own, which end with it."""
+    monkeypatch.setenv("BERTSQUAD_CACHE", str(tmp_path / "cache"))
+    made: list[Child] = []
+
+    def begin_one(**others: Any) -> Child:
+        made.append(start(tmp_path, **others))
+        return made[-1]
+
+    yield begin_one
+    for one in made:
+        one.worker.close()
+
+
+def swapped(built: Features, one: int, other: int) -> Features:
+    """Features with two windows in each other's place."""
+    order = np.arange(len(built))
+    order[[one, other]] = other, one
+    spans = [slice(built.offsets[i], built.offsets[i + 1]) for i in order]
+    return replace(
+        built,
+        tokens=np.concatenate([built.tokens[span] for span in spans]),
+        offsets=np.concatenate([[0], np.cumsum(built.lengths[order])]),
+        question=built.question[order],
+        context_start=built.context_start[order],
+        doc_start=built.doc_start[order],
+        max_context=np.concatenate([built.max_context[span] for span in spans]),
+    )
+
+
+#: Windows of 36 whose length the warm-up passes over: a short one, one in the middle, a long one.
+#: Where each is put it is in LoadGen's first, a middle or the last query (in Offline, longest
+#: first, it is the other way round), and the probe, drawing at random, hits no other than the
+#: first.
+PLACES = {3: 0, 13: 13, 33: 35}
+
+
+@pytest.mark.parametrize(("poisoned", "place"), PLACES.items(), ids=["first", "middle", "last"])
+def test_a_model_that_raises_in_any_batch_fails_its_case_alone(
+    begin_child: BeginChild, tmp_path: Path, poisoned: int, place: int
+) -> None:
+    built = swapped(tiny.build_features(tmp_path, 35, poisoned), poisoned, place)
+    features.save(built, tmp_path / "swapped.npz")
+    model = tiny.model(tmp_path / "poisoned.onnx", raises_on=tiny.POISON)
+    made = begin_child(file=model, questions=35, features=str(tmp_path / "swapped.npz"))
+    for scenario in SCENARIOS:
+        events: list[Event] = []
+        request = made.request(scenario, "accuracy")
+        with pytest.raises(SuiteError, match="out of data bounds") as caught:
+            made.worker.run(request, 60, events.append)
+        assert not isinstance(caught.value, WorkerDied)
+        is_loadgens = place > 0 or scenario in ("offline", "singlestream")
+        assert [event["event"] for event in events].count("failing") == is_loadgens
+    if place:
+        assert sorted(made.accuracy("server", name="good", samples=place)) == [*range(place)]
+
+
+def spoiled(path: Path, how: str) -> Path:
+    """A tiny model with something added to its logits.
+
+    The word "poison" makes it NaN or infinite, or wants more memory than there can be; or
+    padding is infinite, as in models that mask their answers.
+    """
+    model = onnx.load(str(tiny.model(path)))
+    graph = model.graph
+    ids, mask = graph.input[0].name, graph.input[1].name
+
+    def node(op: str, *sources: str, **attributes: Any) -> str:
+        name = f"spoiled_{len(graph.node)}"
+        graph.node.append(helper.make_node(op, list(sources), [name], **attributes))
+        return name
+
+    def constant(value: Any, dtype: Any) -> str:
+        name = f"spoiled_constant_{len(graph.initializer)}"
+        graph.initializer.append(numpy_helper.from_array(np.asarray(value, dtype), name))
+        return name
+
+    if how == "padding":
+        spoil = node("Log", node("Cast", mask, to=TensorProto.FLOAT))
+    else:
+        here = node("Equal", ids, constant(tiny.POISON, np.int64))
+        if how == "memory":
+            found = node("ReduceMax", node("Cast", here, to=TensorProto.INT64), keepdims=0)
+            size = node("Mul", found, constant(10**17, np.int64))
+            room = node("ConstantOfShape", node("Reshape", size, constant([1], np.int64)))
+            spoil = node("ReduceSum", room, keepdims=0)
+        else:
+            negative = node("Neg", node("Cast", here, to=TensorProto.FLOAT))
+            one = constant(1, np.float32)
+            spoil = (
+                node("Sqrt", negative) if how == "NaN" else node("Log", node("Add", one, negative))
+            )
+    for output in graph.output:
+        (last,) = (one for one in graph.node if output.name in one.output)
+        last.output[0] = f"{output.name}_unspoiled"
+        graph.node.append(helper.make_node("Add", [last.output[0], spoil], [output.name]))
+    onnx.save(model, str(path))
+    return path
+
+
+@pytest.mark.parametrize("how", ["NaN", "infinite"])
+def test_logits_that_are_not_finite_fail_their_case_in_every_scenario_and_mode(
+    begin_child: BeginChild, tmp_path: Path, how: str
+) -> None:
+    made = begin_child(file=spoiled(tmp_path / "spoiled.onnx", how), poisoned=14)
+    for scenario in SCENARIOS:
+        for mode in ("accuracy", "performance"):
+            with pytest.raises(SuiteError, match="sample 14 with logits that are NaN or inf"):
+                made.worker.run(made.request(scenario, mode), 60)
+    assert sorted(made.accuracy("offline", name="good", samples=14)) == [*range(14)]
+
+
+def test_a_model_whose_every_answer_is_nan_fails_before_loadgen_starts(
+    begin: Begin, home: Path, tmp_path: Path
+) -> None:
+    model = str(tiny.model(tmp_path / "nan.onnx", nan_when_short=True))
+    session = begin(*POCKET, "--model", model, "-k", "offline and (accuracy or performance)")
+    out, err = session.process.communicate(timeout=60)
+    assert (session.process.returncode, err) == (1, "")
+    assert "Traceback" not in out
+    for message in session.outcomes().values():
+        assert "logits that are NaN or infinite on cpu in fp32" in message
+        assert "choose another --precision" in message
+    assert list((tmp_path / "results").rglob("mlperf_log_*")) == []
+
+
+def test_infinite_logits_of_padding_are_nobodys_answer(
+    begin_child: BeginChild, tmp_path: Path
+) -> None:
+    made = begin_child(file=spoiled(tmp_path / "spoiled.onnx", "padding"))
+    expected = tiny.answers(made.features)
+    for sample, logits in made.accuracy("offline").items():
+        assert logits == pytest.approx(expected[sample], abs=1e-4)
+
+
+def test_a_model_that_wants_too_much_memory_fails_its_case_alone(
+    begin_child: BeginChild, tmp_path: Path
+) -> None:
+    made = begin_child(file=spoiled(tmp_path / "spoiled.onnx", "memory"), poisoned=14)
+    with pytest.raises(SuiteError, match=r"memory ran out \(.*--batch-tokens") as caught:
+        made.worker.run(made.request("offline", "accuracy"), 60)
+    assert "\n" not in str(caught.value)
+    assert sorted(made.accuracy("offline", name="good", samples=14)) == [*range(14)]
+
+
+@pytest.mark.skipif(not hasattr(resource, "prlimit"), reason="needs Linux's prlimit")
+@pytest.mark.parametrize("phase", ["loading", "making the session", "warming up"])
+def test_a_child_that_may_have_no_more_memory_ends_in_a_sentence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, phase: str
+) -> None:
+    monkeypatch.setenv("BERTSQUAD_CACHE", str(tmp_path / "cache"))
+    monkeypatch.chdir(tmp_path)  # where a core file would go
+
+    def limit(event: Event) -> None:
+        if event.get("name") == phase:
+            (*_, child) = children_of(os.getpid())
+            pages = int(Path(f"/proc/{child}/statm").read_text().split()[0])
+            size = pages * os.sysconf("SC_PAGE_SIZE")
+            resource.prlimit(child, resource.RLIMIT_AS, (size, size))
+
+    built = tiny.build_features(tmp_path)
+    features.save(built, tmp_path / "tiny.npz")
+    minilm = assets.path_of("pocket/minilm-squad.onnx")
+    setup = Setup(str(minilm), "minilm", str(tmp_path / "tiny.npz"), "cpu", "fp32", 1)
+    with pytest.raises(SuiteError) as caught:
+        worker = Worker(setup, tmp_path / "worker.log", 60, limit)
+        try:
+            request = Request("offline", "accuracy", "quick", str(tmp_path), len(built))
+            worker.run(request, 60, limit)
+        finally:
+            worker.close()
+    assert "\n" not in str(caught.value)
+    assert "didn't end within" not in str(caught.value)

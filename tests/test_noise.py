@@ -1,0 +1,143 @@
+"""What disturbs a run is told, and timed runs wait for each other."""
+
+import os
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from bertsquad import noise
+from bertsquad.noise import Reading
+
+QUIET = Reading(at_s=100.0, busy_s=1000.0, stolen_s=10.0, own_s=50.0, heat=3, held_back_s=1.0)
+#: Ten seconds later, of two processors, one used by this process.
+LATER = replace(QUIET, at_s=110.0, busy_s=1010.0, own_s=60.0)
+
+linux = pytest.mark.skipif(not Path("/proc/stat").exists(), reason="needs Linux")
+
+
+def test_a_run_alone_on_its_machine_has_no_warning() -> None:
+    assert noise.warnings(QUIET, LATER, 2) == []
+    assert noise.warnings(QUIET, replace(LATER, busy_s=1010.9), 2) == []
+
+
+@pytest.mark.parametrize(
+    ("change", "warning"),
+    [
+        ({"busy_s": 1018.0}, "other processes used 40% of this machine's CPU time"),
+        ({"stolen_s": 15.0}, "the hypervisor gave 25% of this machine's CPU time to others"),
+        ({"heat": 5}, "cores were slowed down for heat 2 times"),
+        ({"held_back_s": 4.0}, "a CPU quota held the run back for 3.0 s"),
+    ],
+)
+def test_each_disturbance_is_told_in_a_sentence_with_its_cure(
+    change: dict[str, float], warning: str
+) -> None:
+    (found,) = noise.warnings(QUIET, replace(LATER, **change), 2)  # type: ignore[arg-type]
+    assert found.startswith(warning)
+    assert ": " in found or ", or " in found
+
+
+def test_what_cannot_be_read_warns_of_nothing(tmp_path: Path) -> None:
+    assert noise.read(tmp_path) is None
+    assert noise.warnings(None, LATER, 2) == []
+    assert noise.warnings(QUIET, None, 2) == []
+
+
+@linux
+@pytest.mark.parametrize(
+    ("file", "text"),
+    [
+        ("sys/fs/cgroup/cpu.stat", "usage_usec 5\nthrottled_usec 2500000\n"),
+        ("sys/fs/cgroup/cpu/cpu.stat", "nr_periods 5\nthrottled_time 2500000000\n"),
+    ],
+)
+def test_heat_and_quota_are_read_where_the_system_says_them(
+    tmp_path: Path, file: str, text: str
+) -> None:
+    stat = tmp_path / "proc/stat"
+    stat.parent.mkdir()
+    stat.write_text("cpu  100 0 100 5000 0 0 0 300 0 0\ncpu0 1 1\n")
+    (tmp_path / file).parent.mkdir(parents=True)
+    (tmp_path / file).write_text(text)
+    for cpu, count in ((0, 4), (1, 3)):
+        throttle = tmp_path / f"sys/devices/system/cpu/cpu{cpu}/thermal_throttle"
+        throttle.mkdir(parents=True)
+        (throttle / "core_throttle_count").write_text(f"{count}\n")
+    found = noise.read(tmp_path)
+    assert found is not None
+    tick = os.sysconf("SC_CLK_TCK")
+    assert (found.busy_s, found.stolen_s) == (200 / tick, 300 / tick)
+    assert (found.heat, found.held_back_s) == (7, 2.5)
+
+
+@linux
+def test_another_process_that_works_is_noticed_on_this_machine() -> None:
+    before = noise.read()
+    code = "import time; end = time.time() + 1.5\nwhile time.time() < end: pass"
+    workers = [subprocess.Popen([sys.executable, "-c", code]) for _ in range(os.cpu_count() or 1)]
+    for worker in workers:
+        worker.wait()
+    found = noise.warnings(before, noise.read(), os.cpu_count() or 1)
+    assert any(one.startswith("other processes used") for one in found)
+
+
+@pytest.fixture
+def temporary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    return tmp_path
+
+
+def test_a_timed_run_waits_for_the_one_before_it_and_says_so(temporary: Path) -> None:
+    told: list[str] = []
+    events: list[str] = []
+
+    def second() -> None:
+        with noise.device_to_itself("cpu", told.append):
+            events.append("second")
+
+    with noise.device_to_itself("cpu", told.append):
+        assert told == []
+        thread = threading.Thread(target=second)
+        thread.start()
+        while not told:
+            time.sleep(0.01)
+        events.append("first")
+    thread.join(timeout=10)
+    assert events == ["first", "second"]
+    assert told == ["another run measures on this machine's CPU: waiting for its end"]
+
+
+def test_the_gpu_is_another_device(temporary: Path) -> None:
+    told: list[str] = []
+    with (
+        noise.device_to_itself("cpu", told.append),
+        noise.device_to_itself("gpu", told.append),
+    ):
+        pass
+    assert told == []
+
+
+def test_a_run_that_fails_gives_the_device_back(temporary: Path) -> None:
+    told: list[str] = []
+    with pytest.raises(RuntimeError), noise.device_to_itself("cpu", told.append):
+        raise RuntimeError
+    with noise.device_to_itself("cpu", told.append):
+        pass
+    assert told == []
+
+
+def test_a_lock_that_cannot_be_had_is_told_and_the_run_goes_on(temporary: Path) -> None:
+    (temporary / "bertsquad-cpu.lock").mkdir()
+    told: list[str] = []
+    ran = False
+    with noise.device_to_itself("cpu", told.append):
+        ran = True
+    assert ran
+    assert len(told) == 1
+    assert "bertsquad-cpu.lock can't be locked" in told[0]

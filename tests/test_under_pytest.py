@@ -1,0 +1,389 @@
+"""The suite under pytest's own switches, and in places where a checkout may find itself.
+
+Each is a real pytest session on the real benchmarks, with a tiny model; see also test_policy.py.
+"""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import pytest
+import tiny
+from test_policy import BENCHMARKS, CHEAP, SCENARIOS, SESSIONS, Session, environment, name_of
+
+ROOT = BENCHMARKS.parent
+
+#: What a process finds in its environment besides the usual; None takes a variable away.
+Variables = Mapping[str, str | None]
+NO_VARIABLES: Variables = {}
+
+#: All modes of one scenario on a tiny model.
+ONE_SCENARIO = ("-k", "singlestream")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("under-pytest")
+
+
+def still_running(mark: str) -> list[int]:
+    """The processes whose environment holds `mark`; none where a system has no /proc."""
+    found = []
+    for place in Path("/proc").glob("[0-9]*/environ"):
+        try:
+            if mark.encode() in place.read_bytes():
+                found.append(int(place.parent.name))
+        except OSError:  # it has just ended, or is another user's
+            continue
+    return found
+
+
+def command(here: Path, *arguments: str, suite: Path | str = BENCHMARKS) -> list[str]:
+    """What pytest is given to run `suite` on a tiny model and to write to `here`."""
+    here.mkdir(exist_ok=True)
+    file = here.parent / "tiny.onnx"
+    model = file if file.exists() else tiny.model(file)
+    places = ("-o", f"cache_dir={here / 'pytest-cache'}", "--junitxml", str(here / "junit.xml"))
+    return [str(suite), *places, *CHEAP.split(), "--model", str(model), *arguments]
+
+
+def start(
+    here: Path, cwd: Path, words: list[str], variables: Variables, stdin: str = ""
+) -> subprocess.CompletedProcess[str]:
+    """Let a process run to its end; nothing that it started may outlive it."""
+    settings = {**environment(here.parent), "SESSION": str(here), **variables}
+    done = subprocess.run(
+        words,
+        cwd=cwd,
+        env={name: text for name, text in settings.items() if text is not None},
+        input=stdin,
+        capture_output=True,
+        text=True,
+        encoding="utf-8",
+        timeout=300,
+    )
+    assert still_running(str(here)) == []
+    assert "Traceback" not in done.stdout + done.stderr
+    assert "INTERNALERROR" not in done.stdout + done.stderr
+    return done
+
+
+def run(
+    here: Path,
+    *arguments: str,
+    suite: Path | str = BENCHMARKS,
+    cwd: Path | None = None,
+    prefix: tuple[str, ...] = (),
+    variables: Variables = NO_VARIABLES,
+) -> Session:
+    """A session in a process of its own, called from the folder `cwd`."""
+    words = [*prefix, sys.executable, "-m", "pytest", *command(here, *arguments, suite=suite)]
+    done = start(here, cwd or here, words, variables)
+    return Session(here, done.returncode, done.stdout, done.stderr)
+
+
+def run_together(
+    here: Path, commands: dict[str, list[str]], variables: Variables = NO_VARIABLES
+) -> dict[str, Session]:
+    """Sessions that load no model, by name, in one process: that is quicker."""
+    given = json.dumps(list(commands.values()))
+    done = start(here, here, [sys.executable, "-c", SESSIONS], variables, given)
+    assert done.returncode == 0, done.stderr
+    found = zip(commands, json.loads(done.stdout), strict=True)
+    return {name: Session(here / name, *session) for name, session in found}
+
+
+def outcomes(session: Session) -> dict[str, str]:
+    return {name: case.outcome for name, case in session.cases.items()}
+
+
+@pytest.fixture(scope="module")
+def sessions(folder: Path) -> dict[str, Session]:
+    here, endurance = folder / "together", ROOT / "tests" / "test_endurance.py"
+    here.mkdir()
+    collect = ("--collect-only", "-q")
+    return run_together(
+        here,
+        {
+            "no-benchmark": command(
+                here / "no-benchmark", "-k", "performance", "-p", "no:benchmark"
+            ),
+            "root-elsewhere": command(here / "root-elsewhere", *collect, "--rootdir", str(folder)),
+            "root-here": command(here / "root-here", *collect, "--rootdir", str(ROOT)),
+            "no-output": command(here / "no-output", "--output", "~nobody-here/results"),
+            "tests": command(here / "tests", *collect, suite=endurance),
+            "slow-tests": command(here / "slow-tests", *collect, "-m", "slow", suite=endurance),
+        },
+    )
+
+
+# Stopping early, and going on where it stopped.
+
+
+@pytest.mark.parametrize("stop", ["-x", pytest.param("--maxfail=1", marks=pytest.mark.slow)])
+def test_a_session_that_stops_at_a_failure_shows_it_and_ends_in_order(
+    folder: Path, stop: str
+) -> None:
+    json_file = folder / stop / "benchmarks.json"
+    wrong = ("-k", "accuracy", "--reference-f1", "100", "--benchmark-json", str(json_file))
+    session = run(folder / stop, *wrong, stop)
+    assert session.code == pytest.ExitCode.TESTS_FAILED
+    assert outcomes(session) == {name_of("accuracy", "offline"): "failure"}
+    assert "stopping after 1 failures" in session.out
+    shown = session.out.partition(" BERT on SQuAD ")[2].partition(" short test summary ")[0]
+    rows = [line for line in shown.splitlines() if line.startswith("tiny-pocket-offline-cpu")]
+    assert "failed" in rows[0]
+    assert [entry["verdict"] for entry in session.benchmarks["accuracy"]] == ["failed"]
+
+
+@pytest.mark.slow
+def test_the_last_failure_alone_is_run_again_and_its_result_replaced(folder: Path) -> None:
+    here = folder / "lf"
+    chosen = ("-k", "offline and not compliance")
+    first = run(here, *chosen, "--reference-f1", "100")
+    accuracy, performance = (name_of(test, "offline") for test in ("accuracy", "performance"))
+    assert outcomes(first) == {accuracy: "failure", performance: "passed"}
+    assert first.result(accuracy)["verdict"] == "failed"
+    again = run(here, *chosen, "--lf")
+    assert again.code == 0
+    assert outcomes(again) == {accuracy: "passed"}
+    assert again.result(accuracy)["verdict"] == "no target"
+    assert again.result(performance)["verdict"] == "passed"
+
+
+# Plugins and their switches.
+
+PASSES, SKIPS = "passed", "skipped"
+SWITCHES = {
+    "--benchmark-disable": (PASSES, PASSES, PASSES),
+    "--benchmark-only": (SKIPS, PASSES, SKIPS),
+    "--benchmark-skip": (PASSES, SKIPS, PASSES),
+    "-p no:benchmark": (PASSES, SKIPS, PASSES),
+    "-p no:xdist": (PASSES, PASSES, PASSES),
+    "-p no:capture": (PASSES, PASSES, PASSES),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("switch", SWITCHES)
+def test_what_a_switch_leaves_runs_and_the_rest_is_skipped_with_a_reason(
+    folder: Path, switch: str
+) -> None:
+    session = run(folder / switch.replace(" ", ""), *ONE_SCENARIO, *switch.split())
+    assert session.code == 0, session.out
+    tests = [name_of(test, "singlestream") for test in ("accuracy", "performance", "compliance")]
+    assert outcomes(session) == dict(zip(tests, SWITCHES[switch], strict=True))
+    for case in session.cases.values():
+        assert case.outcome == PASSES or "benchmark" in case.message
+
+
+def test_performance_skips_in_a_sentence_without_the_plugin_that_records_it(
+    sessions: dict[str, Session],
+) -> None:
+    session = sessions["no-benchmark"]
+    assert session.code == 0, session.out
+    assert len(session.cases) == len(SCENARIOS)
+    for case in session.cases.values():
+        assert case.outcome == SKIPS
+        assert "performance cases are recorded by pytest-benchmark, which is off" in case.message
+
+
+@pytest.mark.slow
+def test_more_workers_than_cores_give_every_case_its_turn(folder: Path) -> None:
+    session = run(folder / "four", "-k", "accuracy or offline", "-n", "4")
+    assert session.code == 0, session.out
+    found = outcomes(session)
+    for scenario in SCENARIOS:
+        assert found[name_of("accuracy", scenario)] == PASSES
+    for test in ("performance", "compliance"):
+        assert found[name_of(test, "offline")] == SKIPS
+
+
+# An extra that isn't installed.
+
+HIDE = """
+import sys
+from importlib.machinery import PathFinder
+
+class Hiding(PathFinder):
+    @classmethod
+    def find_spec(cls, name, path=None, target=None):
+        hidden = name.partition(".")[0] == "onnxruntime_ep_openvino"
+        return None if hidden else PathFinder.find_spec(name, path, target)
+
+sys.meta_path[sys.meta_path.index(PathFinder)] = Hiding
+"""
+
+
+@pytest.fixture(scope="module")
+def hidden(folder: Path) -> dict[str, Session]:
+    here = folder / "hidden"
+    here.mkdir()
+    (here / "sitecustomize.py").write_text(HIDE, encoding="utf-8")
+    chosen = ("-k", "openvino and offline and accuracy", "-p", "no:cacheprovider")
+    commands = {}
+    for name, device in (("not-named", ()), ("named", ("--device", "openvino"))):
+        output = ("--junitxml", str(here / name / "junit.xml"))
+        commands[name] = [str(BENCHMARKS), *chosen, "--model", "minilm", *output, *device]
+    return run_together(here, commands, {"PYTHONPATH": str(here)})
+
+
+@pytest.mark.parametrize(
+    ("name", "code", "outcome"),
+    [
+        ("not-named", pytest.ExitCode.OK, SKIPS),
+        ("named", pytest.ExitCode.TESTS_FAILED, "failure"),
+    ],
+)
+def test_a_device_whose_extra_is_not_installed_says_what_to_install(
+    hidden: dict[str, Session], name: str, code: pytest.ExitCode, outcome: str
+) -> None:
+    assert hidden[name].code == code
+    (case,) = hidden[name].cases.values()
+    assert case.outcome == outcome
+    assert "openvino: the OpenVINO plugin is not installed: pip install -e" in case.message
+
+
+# Where the checkout is, and where pytest is called.
+
+
+@pytest.fixture(scope="module")
+def checkout(folder: Path) -> Path:
+    """A copy of what a session needs, in a folder named as folders may be."""
+    copy = folder / "ein Täßchen 茶, bitte"
+    copy.mkdir()
+    for name in ("bertsquad", "benchmarks"):
+        ignored = shutil.ignore_patterns("__pycache__", "*.onnx")  # the model is another
+        shutil.copytree(ROOT / name, copy / name, ignore=ignored)
+    for name in ("conftest.py", "pytest.ini", "data_registry.txt"):
+        shutil.copy(ROOT / name, copy)
+    return copy
+
+
+@pytest.mark.slow
+def test_a_checkout_may_lie_under_a_path_with_blanks_and_any_letters(checkout: Path) -> None:
+    here = checkout / "sessions"
+    session = run(here, *ONE_SCENARIO, cwd=checkout, suite="benchmarks")
+    assert session.code == 0, session.out
+    assert set(outcomes(session).values()) == {PASSES}
+    result = checkout / "results" / "accuracy-tiny-pocket-singlestream-cpu-fp32" / "result.json"
+    found = json.loads(result.read_bytes())
+    assert found["run_dir"] == str(result.parent)
+    shutil.rmtree(checkout / "results")
+
+
+@pytest.mark.parametrize("name", ["root-elsewhere", "root-here"])
+def test_another_root_folder_changes_no_case(sessions: dict[str, Session], name: str) -> None:
+    session = sessions[name]
+    assert session.code == 0, session.out
+    found = [line.partition("::")[2] for line in session.out.splitlines() if "::" in line]
+    tests = ("accuracy", "performance", "compliance")
+    assert sorted(found) == sorted(name_of(test, one) for test in tests for one in SCENARIOS)
+
+
+def bound_by_permissions() -> tuple[str, ...]:
+    """A command's prefix with which permissions bind it, root included; skips without one."""
+    if os.geteuid() != 0:
+        return ()
+    prefix = ("setpriv", "--bounding-set", "-dac_override,-dac_read_search")
+    if shutil.which(prefix[0]) is None or subprocess.run([*prefix, "true"]).returncode:
+        pytest.skip("permissions don't bind root here")
+    return prefix
+
+
+@pytest.fixture
+def read_only(checkout: Path) -> Iterator[Path]:
+    places = [checkout, *checkout.rglob("*")]
+    modes = [place.stat().st_mode for place in places]
+    for place, mode in zip(places, modes, strict=True):
+        place.chmod(mode & ~0o222)
+    yield checkout
+    for place, mode in zip(places, modes, strict=True):
+        place.chmod(mode)
+
+
+@pytest.mark.slow
+def test_a_read_only_checkout_runs_from_a_folder_that_can_be_written(
+    folder: Path, read_only: Path
+) -> None:
+    suite, prefix = read_only / "benchmarks", bound_by_permissions()
+    session = run(folder / "beside", *ONE_SCENARIO, suite=suite, prefix=prefix)
+    assert session.code == 0, session.out
+    assert set(outcomes(session).values()) == {PASSES}
+    assert not list(read_only.rglob("__pycache__"))
+
+
+def test_results_that_cannot_be_written_fail_their_case_in_a_sentence(
+    folder: Path, read_only: Path
+) -> None:
+    suite, prefix = read_only / "benchmarks", bound_by_permissions()
+    chosen = ("-k", "offline and accuracy")
+    session = run(folder / "in-it", *chosen, suite=suite, cwd=read_only, prefix=prefix)
+    assert session.code == pytest.ExitCode.TESTS_FAILED
+    (case,) = session.cases.values()
+    assert case.outcome == "failure"
+    assert f"{read_only / 'results'}: Permission denied" in case.message
+    assert "--output" in case.message
+    assert not (read_only / "results").exists()
+
+
+# Folders of the user's own.
+
+
+@pytest.mark.slow
+def test_without_a_home_the_cache_is_where_the_system_says(folder: Path) -> None:
+    place = folder / "xdg"
+    variables = dict.fromkeys(("HOME", "BERTSQUAD_CACHE", "BERTSQUAD_DATA"))
+    session = run(
+        folder / "homeless",
+        *("-k", "offline and accuracy"),
+        variables=variables | {"XDG_CACHE_HOME": str(place)},
+    )
+    assert session.code == 0, session.out
+    assert list((place / "bertsquad" / "derived" / "features").iterdir())
+
+
+def test_a_path_from_a_home_that_is_not_known_is_a_usage_error(
+    sessions: dict[str, Session],
+) -> None:
+    session = sessions["no-output"]
+    assert session.code == pytest.ExitCode.USAGE_ERROR
+    (line,) = session.err.strip().splitlines()
+    assert line.startswith("ERROR: --output: expected a path, got '~nobody-here/results', ")
+
+
+@pytest.mark.parametrize("variable", ["BERTSQUAD_CACHE", "BERTSQUAD_DATA"])
+def test_a_cache_in_a_home_that_is_not_known_is_a_usage_error(folder: Path, variable: str) -> None:
+    session = run(folder / variable, variables={variable: "~nobody-here/cache"})
+    assert session.code == pytest.ExitCode.USAGE_ERROR
+    (line,) = session.err.strip().splitlines()
+    assert "set BERTSQUAD_DATA and BERTSQUAD_CACHE to full paths" in line
+
+
+def test_a_cache_that_cannot_be_written_fails_each_case_in_a_sentence(folder: Path) -> None:
+    file = folder / "a file"
+    file.touch()
+    session = run(
+        folder / "cacheless", "-k", "accuracy", variables={"BERTSQUAD_CACHE": str(file / "cache")}
+    )
+    assert session.code == pytest.ExitCode.TESTS_FAILED
+    assert len(session.cases) == len(SCENARIOS)
+    for case in session.cases.values():
+        assert case.outcome == "failure"
+        assert f"the cache folder {file / 'cache'}" in case.message
+        assert "can't be written (Not a directory): set BERTSQUAD_CACHE" in case.message
+
+
+# The suite's own tests.
+
+
+def test_slow_tests_run_only_when_they_are_asked_for(sessions: dict[str, Session]) -> None:
+    usual, asked = sessions["tests"], sessions["slow-tests"]
+    assert usual.code == pytest.ExitCode.NO_TESTS_COLLECTED
+    assert "::test_" not in usual.out
+    assert asked.code == 0
+    assert "::test_" in asked.out
