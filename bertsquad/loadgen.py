@@ -57,6 +57,8 @@ RULES = ("quick", "mlperf")
 #: least. 64 is what LoadGen's early stopping wants in SingleStream.
 QUICK_DURATION_S = 3.0
 QUICK_QUERIES = {"offline": 1, "singlestream": 64, "multistream": 8, "server": 64}
+#: LoadGen prepares all samples of a run beforehand; so many take it some gigabytes.
+MOST_SAMPLES = 20_000_000
 #: Queries a second in Server's accuracy mode, where the rate means nothing but waiting.
 ACCURACY_SERVER_QPS = 10_000.0
 
@@ -206,8 +208,25 @@ def settings(request: Request, targets: Targets | None) -> Any:
     if request.mode == "accuracy":
         result.server_target_qps = ACCURACY_SERVER_QPS
     elif targets is not None:
+        _check_size(scenario, targets, result.min_duration_ms / 1000)
         _set_targets(result, request.scenario, targets)
     return result
+
+
+def _check_size(scenario: Scenario, targets: Targets, duration_s: float) -> None:
+    """SuiteError where the targets make more samples than LoadGen can hold."""
+    rate = targets.qps if scenario.has_rate else 1000 / (targets.latency_ms or 1000)
+    samples = (rate or 0) * duration_s * scenario.samples_per_query
+    if samples > MOST_SAMPLES:
+        given = (
+            f"--target-qps {targets.qps:g}"
+            if scenario.has_rate
+            else f"--target-latency-ms {targets.latency_ms:g}"
+        )
+        raise SuiteError(
+            f"{given} over {duration_s:g} s makes LoadGen prepare {samples:.3g} samples, and it "
+            f"can hold {MOST_SAMPLES:.0e}: give a target that the device can come near to"
+        )
 
 
 def buffered_samples(request: Request) -> int:

@@ -5,6 +5,7 @@ import dataclasses
 import hashlib
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -352,6 +353,33 @@ def test_a_target_that_the_user_gave_is_what_loadgen_is_told(
     assert event["target_source"] == "option"
     assert event["target_qps"] == given.get("target_qps")
     assert loadgen.read_run(Path(request.folder)).values[told[0]] == told[1]
+
+
+@pytest.mark.parametrize(
+    ("scenario", "given", "named"),
+    [
+        ("offline", {"target_qps": 1e12}, "--target-qps 1e+12"),
+        ("server", {"target_qps": 1e12}, "--target-qps 1e+12"),
+        ("singlestream", {"target_latency_ms": 1e-9}, "--target-latency-ms 1e-09"),
+        ("multistream", {"target_latency_ms": 1e-9}, "--target-latency-ms 1e-09"),
+    ],
+)
+def test_a_target_beyond_what_loadgen_can_hold_starts_no_run_and_says_so(
+    child: Child, scenario: str, given: dict[str, float], named: str
+) -> None:
+    request = child.request(scenario, "performance", name=f"absurd-{scenario}", **given)
+    with pytest.raises(SuiteError, match=re.escape(named)) as caught:
+        child.worker.run(request, timeout_s=60)
+    assert not isinstance(caught.value, WorkerDied)
+    assert not (Path(request.folder) / loadgen.DETAIL).exists()
+
+
+def test_a_target_far_below_what_the_device_can_do_runs_and_is_called_invalid(
+    child: Child,
+) -> None:
+    request = child.request("offline", "performance", name="absurdly-low", target_qps=1e-9)
+    child.worker.run(request, timeout_s=60)
+    assert not loadgen.read_run(Path(request.folder)).valid
 
 
 def test_a_server_bound_below_one_query_starts_no_run_and_says_so(child: Child) -> None:
