@@ -30,7 +30,7 @@ from bertsquad.engines import (
     prove_precision,
     why_not_really,
 )
-from bertsquad.errors import SuiteError, Unavailable
+from bertsquad.errors import SuiteError, Unavailable, out_of_memory
 from bertsquad.files import write_whole
 from bertsquad.loadgen import SCENARIOS, Request, Targets
 from bertsquad.parallelism import Parallelism
@@ -186,15 +186,12 @@ def _log_settings(folder: str) -> Any:
 
 
 #: What ONNX Runtime's errors say where they don't arrive as a MemoryError.
-_OUT_OF_MEMORY = ("bad_alloc", "bad allocation", "Failed to allocate memory", "out of memory")
-
-
 def describe(error: BaseException) -> str:
     """An error of a model, a runtime or a callback as one line for the user."""
     text = " ".join(str(error).split())
     if isinstance(error, SuiteError):
         return text
-    if isinstance(error, MemoryError) or any(words in text for words in _OUT_OF_MEMORY):
+    if out_of_memory(error):
         return (
             f"memory ran out ({text or type(error).__name__}): a smaller --batch-tokens or "
             "--instances takes less"

@@ -18,3 +18,13 @@ class Unavailable(SuiteError):
 
 class BoundUnattainable(SuiteError):
     """Server's latency bound can't be kept at any rate, so no run was made."""
+
+
+_OUT_OF_MEMORY = ("bad_alloc", "bad allocation", "Failed to allocate memory", "out of memory")
+
+
+def out_of_memory(error: BaseException) -> bool:
+    """Whether an error, of Python's or of a runtime's, or what caused it, is a lack of memory."""
+    if isinstance(error, MemoryError) or any(words in str(error) for words in _OUT_OF_MEMORY):
+        return True
+    return error.__cause__ is not None and out_of_memory(error.__cause__)

@@ -23,7 +23,7 @@ import pooch
 from numpy.typing import NDArray
 
 from bertsquad import assets, quantise
-from bertsquad.errors import SuiteError
+from bertsquad.errors import SuiteError, out_of_memory
 from bertsquad.features import Features
 from bertsquad.files import write_whole
 from bertsquad.signature import Feed, Opener, Signature, examine, load_graph
@@ -317,9 +317,9 @@ def _difference(
     try:
         run = open_model(after[0])
         found = [run(feed) for feed in changed]
-    except MemoryError:
-        raise  # says nothing of the model, so it must not be remembered
-    except Exception:  # ONNX Runtime's exceptions have no common base; any means "doesn't run"
+    except Exception as error:  # ONNX Runtime's exceptions have no common base
+        if out_of_memory(error):
+            raise  # says nothing of the model, so it must not be remembered
         return None
     largest = 0.0
     for wants, gots in zip(expected, found, strict=True):

@@ -347,17 +347,22 @@ def test_an_interrupted_preparation_leaves_no_verdict_behind(
     assert opens.opened
 
 
+@pytest.mark.parametrize(
+    "error",
+    [MemoryError(), RuntimeError("Failed to allocate memory for requested buffer of size 9")],
+    ids=["Python's", "the runtime's"],
+)
 def test_too_little_memory_for_the_copy_says_nothing_of_the_model(
-    tmp_path: Path, cache: Path
+    tmp_path: Path, cache: Path, error: Exception
 ) -> None:
     path = tiny.model(tmp_path / "a.onnx", length=384)
 
     def exhausted(opened: Path) -> Run:
         if opened != path:
-            raise MemoryError
+            raise SuiteError("cpu can't load it") from error
         return open_on_cpu(opened, 1)
 
-    with pytest.raises(MemoryError):
+    with pytest.raises(SuiteError, match="can't load it"):
         ready(path, "fp32", exhausted)
     assert not list(cache.rglob("*.json"))
     assert ready(path).signature.length is None
