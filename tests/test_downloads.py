@@ -338,6 +338,14 @@ os.execv(sys.executable, [sys.executable, *sys.argv[1:]])
 unix = pytest.mark.skipif(sys.platform == "win32", reason="Unix signals and limits")
 
 
+@pytest.fixture(autouse=True)
+def mindful_of_ctrl_c() -> Iterator[None]:
+    """A child of a process that ignores SIGINT, as those in the background do, would ignore it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 @contextmanager
 def python(*arguments: str) -> "Iterator[subprocess.Popen[str]]":
     with subprocess.Popen(
