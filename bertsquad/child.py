@@ -18,7 +18,6 @@ from pathlib import Path
 from typing import Any, TextIO
 
 import mlperf_loadgen as lg
-import numpy as np
 
 from bertsquad import features, loadgen, machine, noise
 from bertsquad.devices import DEVICES, why_not
@@ -31,13 +30,13 @@ from bertsquad.engines import (
     why_not_really,
 )
 from bertsquad.errors import SuiteError, Unavailable, out_of_memory
-from bertsquad.files import write_whole
 from bertsquad.loadgen import SCENARIOS, Request, Targets
 from bertsquad.parallelism import Parallelism
 from bertsquad.prepare import Calibration, calibrate_with, prepare
 from bertsquad.probe import Probe
 from bertsquad.rules import TEST01
 from bertsquad.sut import OfflineSut, ServerSut, StreamSut, Sut
+from bertsquad.timeline import TIMELINE
 from bertsquad.worker import DEVICES_ASKED, Event, Setup
 
 Send = Callable[..., None]
@@ -70,6 +69,7 @@ class Runner:
         self._batch_tokens = batch_tokens(self._device)
         self._engine: Engine | None = None
         self._probes: dict[int, Probe] = {}
+        self._running: tuple[Sut, Path] | None = None
 
     def _calibration(self) -> Calibration:
         setup = self._setup
@@ -112,6 +112,7 @@ class Runner:
             self._send("phase", name="probing")
             targets = loadgen.given_targets(request) or probe.targets(request)
         sut = self._sut(engine, request, probe)
+        self._running = sut, Path(request.folder)
         audit = Path(request.folder) / "audit.config"
         if request.mode == "compliance":
             audit.write_text(TEST01.config, encoding="utf-8")
@@ -134,10 +135,10 @@ class Runner:
             disturbances = noise.warnings(before, noise.read(), os.cpu_count() or 1)
             lg.DestroyQSL(qsl)
             sut.close()
+            unwritten = self.keep()
         if sut.error is not None:
             raise sut.error
-        latencies = np.array(sut.latencies_ns, np.int64)
-        write_whole(Path(request.folder) / loadgen.LATENCIES, lambda file: np.save(file, latencies))
+        timeline = sut.timeline
         return {
             "seconds": seconds,
             "target_qps": targets.qps if targets else None,
@@ -146,11 +147,25 @@ class Runner:
             "provider": engine.provider,
             "proof": engine.proof,
             "batch_tokens": engine.batch_tokens,
-            "batches": sut.batches,
-            "padding_share": 1 - sut.tokens / sut.padded_tokens if sut.padded_tokens else 0.0,
+            "batches": len(timeline.batch_samples),
+            "padding_share": timeline.padding_share,
             "peak_memory_bytes": machine.peak_memory_bytes(),
             "warnings": disturbances,
+            "timeline": timeline.digest(),
+            "unwritten": unwritten,
         }
+
+    def keep(self) -> str | None:
+        """Write down what the run under way has done until now, if there is one; else why not."""
+        running, self._running = self._running, None
+        if running is None:
+            return None
+        sut, folder = running
+        try:
+            sut.timeline.save(folder)
+        except OSError as error:
+            return f"{folder / TIMELINE} could not be written ({error.strerror or error})"
+        return None
 
     def _probe(self, engine: Engine, samples: int) -> Probe:
         """The probe over the first `samples` windows; the engine is warm once it exists."""
@@ -199,55 +214,72 @@ def describe(error: BaseException) -> str:
     return f"{type(error).__name__}: {text}"
 
 
+class Service:
+    """Answers the parent's messages: the first sets it up, each of the others is a case."""
+
+    def __init__(self, channel: TextIO) -> None:
+        self._channel = channel
+        self._lock = threading.Lock()
+        self._runner: Runner | None = None
+
+    def send(self, event: str, **fields: object) -> None:
+        """Tell the parent something."""
+        with self._lock:
+            self._channel.write(json.dumps({"event": event, **fields}) + "\n")
+            self._channel.flush()
+
+    def serve(self, messages: Iterator[Event]) -> None:
+        """Answer one message after the other, with `done` or `raised` in the end."""
+        for message in messages:
+            try:
+                self.send("done", **self._answer(message))
+            except SuiteError as error:
+                subject = getattr(error, "subject", None)
+                kind = type(error).__name__
+                self.send("raised", kind=kind, message=str(error), subject=subject)
+            except Exception as error:  # anything else is the model's or the runtime's
+                self.send("raised", kind="SuiteError", message=describe(error))
+
+    def _answer(self, message: Event) -> Event:
+        if DEVICES_ASKED in message:
+            reasons = {name: why_not_really(name) for name in DEVICES}
+            able = {name: precisions_here(name) for name in DEVICES if not reasons[name]}
+            return {"reasons": reasons, "precisions": able}
+        if self._runner is None:
+            self._runner = Runner(Setup(**message), self.send)
+            return self._runner.facts()
+        return self._runner.run(Request(**message))
+
+    def abandon(self) -> None:
+        """End at once, but leave what a run under way has measured."""
+        with contextlib.suppress(Exception):
+            if self._runner is not None:
+                self._runner.keep()
+        os._exit(0)
+
+
 def _main() -> None:
     # Libraries print to standard output; the events keep a channel of their own.
     with os.fdopen(os.dup(1), "w", encoding="utf-8") as channel:
         os.dup2(2, 1)
-        requests = _requests()
+        service = Service(channel)
         with contextlib.suppress(BrokenPipeError):
-            _serve(requests, channel)
+            service.serve(_messages(service.abandon))
     os._exit(0)  # runtimes have threads that would delay a normal exit
 
 
-def _requests() -> Iterator[Event]:
-    """The parent's messages; the process ends with the parent, even in the middle of a run."""
+def _messages(at_end: Callable[[], None]) -> Iterator[Event]:
+    """What the parent says; `at_end` is called when it is gone or has given up, whatever runs."""
     messages: queue.Queue[Event] = queue.Queue()
 
     def read() -> None:
         for line in sys.stdin:
             messages.put(json.loads(line))
-        os._exit(0)
+        at_end()
 
     threading.Thread(target=read, daemon=True).start()
     while True:
         yield messages.get()
-
-
-def _serve(requests: Iterator[Event], channel: TextIO) -> None:
-    lock = threading.Lock()
-
-    def send(event: str, **fields: object) -> None:
-        with lock:
-            channel.write(json.dumps({"event": event, **fields}) + "\n")
-            channel.flush()
-
-    runner: Runner | None = None
-    for message in requests:
-        try:
-            if DEVICES_ASKED in message:
-                reasons = {name: why_not_really(name) for name in DEVICES}
-                able = {name: precisions_here(name) for name in DEVICES if not reasons[name]}
-                send("done", reasons=reasons, precisions=able)
-            elif runner is None:
-                runner = Runner(Setup(**message), send)
-                send("done", **runner.facts())
-            else:
-                send("done", **runner.run(Request(**message)))
-        except SuiteError as error:
-            subject = getattr(error, "subject", None)
-            send("raised", kind=type(error).__name__, message=str(error), subject=subject)
-        except Exception as error:  # anything else is the model's or the runtime's
-            send("raised", kind="SuiteError", message=describe(error))
 
 
 if __name__ == "__main__":

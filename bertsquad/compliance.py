@@ -120,5 +120,5 @@ def speed(run: Run, scenario: str) -> float | None:
     metric = run.metric(entry)
     if entry.has_rate:
         return metric
-    latency_ms = metric or run.latency_ms("90.00")
+    latency_ms = metric or run.latency_ms(90)
     return 1 / latency_ms if latency_ms else None

@@ -29,8 +29,9 @@ from bertsquad.judgement import Verdict
 from bertsquad.loadgen import SCENARIOS, Request, Run
 from bertsquad.models import Model
 from bertsquad.options import Options
-from bertsquad.results import PASSED, RESULT, Result
+from bertsquad.results import FAILED, PASSED, RESULT, Result
 from bertsquad.rules import SEEDS
+from bertsquad.timeline import PERCENTILES, TIMELINE
 from bertsquad.worker import Event, Setup, Worker
 
 #: How a test asks for the result of a case in a mode: the `run` fixture.
@@ -121,6 +122,7 @@ class Harness:
             padding_share=event["padding_share"],
             peak_memory_bytes=event["peak_memory_bytes"],
             warnings=event["warnings"] if mode != "accuracy" else [],
+            timeline=event["timeline"] | {"off_by_us": _off_by_us(event["timeline"], run)},
         )
         if mode == "accuracy":
             verdict = self._accuracy(result, case, data)
@@ -135,7 +137,7 @@ class Harness:
         objections = [objection.reason for objection in judgement.objections(result, run)]
         result.invalid_reasons = (run.invalid_reasons if mode != "accuracy" else []) + objections
         result.mlperf_valid = verdict.word == PASSED and not result.invalid_reasons
-        result.save()
+        _save(result, event["unwritten"])
         return result
 
     def _dataset(self, name: str) -> Data:
@@ -234,6 +236,7 @@ class Harness:
         share = self._options.accuracy_target / 100
         if score.total:
             result.f1, result.exact_match = score.f1, score.exact_match
+        result.f1_interval = judgement.interval(score.f1_by_question)
         result.question_count = score.total
         result.f1_target = None if reference is None else share * reference
         verdict, result.f1_upper_bound = judgement.judge_f1(
@@ -309,13 +312,22 @@ def _performance(result: Result, run: Run, event: Event) -> Verdict:
     result.mlperf_metric = scenario.metric
     result.mlperf_metric_value = run.metric(scenario)
     result.qps = result.mlperf_metric_value if scenario.has_rate else None
-    result.latency_p50_ms = run.latency_ms("50.00")
-    result.latency_p90_ms = run.latency_ms("90.00")
-    result.latency_p99_ms = run.latency_ms("99.00")
+    result.latency_p50_ms = run.latency_ms(50)
+    result.latency_p90_ms = run.latency_ms(90)
+    result.latency_p99_ms = run.latency_ms(99)
+    result.latency_p99_9_ms = run.latency_ms(99.9)
     result.target_qps = event["target_qps"]
     result.target_latency_ms = event["target_latency_ms"]
     result.target_source = event["target_source"]
     return judgement.judge_performance(result.rules, run.valid, run.invalid_reasons, result.what)
+
+
+def _off_by_us(digest: Event, run: Run) -> float | None:
+    """How far the SUT's latencies are from LoadGen's, at the worst percentile of its log; in us."""
+    curve = dict(zip(digest["latency"]["percentile"], digest["latency"]["ms"], strict=True))
+    logged = {percentile: run.latency_ms(percentile) for percentile in PERCENTILES}
+    apart = [abs(curve[p] - ms) * 1e3 for p, ms in logged.items() if ms is not None and p in curve]
+    return round(max(apart), 1) if apart else None
 
 
 def _compliance(
@@ -331,9 +343,30 @@ def _compliance(
     return audited.verdict if unaudited.word == PASSED else unaudited
 
 
+def _save(result: Result, unwritten: str | None) -> None:
+    """Write `result.json`; where it or what is `unwritten` can't be, the result says so and fails.
+
+    So the figures still reach the table and the JSON.
+    """
+    try:
+        if unwritten is None:
+            result.save()
+            return
+    except OSError as error:
+        place = Path(result.run_dir) / RESULT
+        unwritten = f"{place} could not be written ({error.strerror or error})"
+    result.reason = (
+        f"{unwritten}: free some space, or choose another folder with --output; what was measured "
+        f"stands in the table. {result.reason}"
+    )
+    result.verdict, result.mlperf_valid = FAILED, False
+    with contextlib.suppress(OSError):
+        result.save()
+
+
 def _empty(folder: Path) -> None:
     """Make `folder`, free of what an earlier run of the case left; other files stay."""
     folder.mkdir(parents=True, exist_ok=True)
-    for pattern in ("mlperf_log_*", "audit.config", loadgen.LATENCIES, RESULT):
+    for pattern in ("mlperf_log_*", "audit.config", TIMELINE, RESULT):
         for file in folder.glob(pattern):
             file.unlink()

@@ -161,6 +161,15 @@ def upper_bound(values: Sequence[float], confidence: float) -> float:
     return mean + student_t_quantile(confidence, n - 1) * math.sqrt(variance / n)
 
 
+def interval(values: Sequence[float]) -> tuple[float, float] | None:
+    """The two-sided 95 % confidence interval of the mean of F1 scores of 0 to 1, in per cent."""
+    if len(values) < 2:
+        return None
+    high = upper_bound(values, 0.975)
+    low = 2 * math.fsum(values) / len(values) - high
+    return 100 * max(low, 0.0), 100 * min(high, 1.0)
+
+
 def student_t_quantile(probability: float, freedom: int) -> float:
     """The quantile of Student's t distribution above its median, by bisection."""
     low, high = 0.0, 1.0

@@ -23,8 +23,6 @@ BENCHMARK = "bert"
 DETAIL = "mlperf_log_detail.txt"
 SUMMARY = "mlperf_log_summary.txt"
 ACCURACY = "mlperf_log_accuracy.json"
-#: The SUT's own figures beside LoadGen's logs: int64 [queries] (Offline, Server: [samples]), ns.
-LATENCIES = "latencies_ns.npy"
 
 
 @dataclass(frozen=True)
@@ -275,10 +273,16 @@ class Run:
             reasons.append(advice)
         return reasons + list(self.errors)
 
-    def latency_ms(self, percentile: str) -> float | None:
-        """LoadGen's latency at `percentile`, written as in its log ("99.00"), in ms."""
-        value = self.values.get(f"result_{percentile}_percentile_latency_ns")
-        return None if value is None else value / 1e6
+    def latency_ms(self, percentile: float) -> float | None:
+        """LoadGen's latency of a query (Offline, Server: a sample) at a percentile that it logs.
+
+        In ms. MultiStream's log has the latencies of its samples too, which judge nothing.
+        """
+        for what in ("percentile_per_query_latency", "percentile_latency"):
+            value = self.values.get(f"result_{percentile:.2f}_{what}_ns")
+            if value is not None:
+                return float(value) / 1e6
+        return None
 
     def metric(self, scenario: Scenario) -> float | None:
         """The official figure: samples/s for Offline and Server, milliseconds for the others.

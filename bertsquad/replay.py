@@ -9,9 +9,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from bertsquad import loadgen
+from bertsquad import timeline
 from bertsquad.results import Result
 
 _now = 0.0
@@ -23,7 +21,7 @@ def replay_timer() -> float:
 
 
 def replay(benchmark: Any, seconds: Sequence[float]) -> None:
-    """Let the `benchmark` fixture record one round for each of `seconds`.
+    """Let the `benchmark` fixture record one round for each of `seconds`, of which it needs one.
 
     The test must be marked `@pytest.mark.benchmark(timer=replay_timer)`.
     """
@@ -38,15 +36,19 @@ def replay(benchmark: Any, seconds: Sequence[float]) -> None:
         global _now
         _now = 0.0
 
-    benchmark.pedantic(one_round, setup=rewind, rounds=len(seconds), iterations=1)
+    if seconds:
+        benchmark.pedantic(one_round, setup=rewind, rounds=len(seconds), iterations=1)
 
 
 def query_seconds(result: Result) -> list[float]:
     """What pytest-benchmark shall take for its rounds, in seconds.
 
-    Offline and Server: one round whose rate is LoadGen's; the others: one round a query.
+    Offline and Server: one round whose rate is LoadGen's; the others: one round a query, or none
+    if the run's timeline could not be written, which fails the case.
     """
     if result.qps is not None:
         return [1.0 / result.qps]
-    latencies = np.load(Path(result.run_dir) / loadgen.LATENCIES, allow_pickle=False)
-    return [float(latency) / 1e9 for latency in latencies]
+    folder = Path(result.run_dir)
+    if not (folder / timeline.TIMELINE).is_file():
+        return []
+    return [float(ns) / 1e9 for ns in timeline.load(folder).latencies_ns]

@@ -25,7 +25,8 @@ class Result:
     The names end in their units; F1 and exact match are in per cent. `mlperf_metric` names what
     `mlperf_metric_value` is: samples/s for Offline and Server, ms for the others. `warnings` say
     what disturbed a timed run. `padding_share` is the padding among all tokens calculated;
-    `peak_memory_bytes` the most memory that the process with the model has had so far.
+    `peak_memory_bytes` the most memory that the process with the model has had so far; `timeline`
+    is what plots are drawn from. `docs/results.md` says what each key means.
     """
 
     case: str
@@ -47,6 +48,7 @@ class Result:
     latency_p50_ms: float | None = None
     latency_p90_ms: float | None = None
     latency_p99_ms: float | None = None
+    latency_p99_9_ms: float | None = None
     mlperf_metric: str | None = None
     mlperf_metric_value: float | None = None
     target_qps: float | None = None
@@ -59,10 +61,12 @@ class Result:
     exact_match: float | None = None
     f1_target: float | None = None
     f1_upper_bound: float | None = None
+    f1_interval: tuple[float, float] | None = None
     question_count: int | None = None
     warnings: list[str] = field(default_factory=list)
     padding_share: float | None = None
     peak_memory_bytes: int | None = None
+    timeline: dict[str, Any] = field(default_factory=dict)
     compliance_responses: int | None = None
     compliance_largest_difference: float | None = None
     compliance_speed_ratio: float | None = None
@@ -122,6 +126,7 @@ def flat_properties(result: Result) -> Iterator[tuple[str, float | str | bool]]:
         "latency_p50_ms",
         "latency_p90_ms",
         "latency_p99_ms",
+        "latency_p99_9_ms",
         "loadgen_valid",
         "mlperf_valid",
         "verdict",

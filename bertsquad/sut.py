@@ -11,6 +11,7 @@ import time
 from array import array
 from collections import deque
 from collections.abc import Callable, Sequence
+from dataclasses import fields
 from typing import Any
 
 import mlperf_loadgen as lg
@@ -21,6 +22,7 @@ from bertsquad import batching
 from bertsquad.engines import Engine
 from bertsquad.errors import SuiteError
 from bertsquad.features import Features
+from bertsquad.timeline import Timeline
 
 #: A pause before each empty response after an error: LoadGen can't be stopped, and would spin.
 _PAUSE_S = 0.05
@@ -116,9 +118,7 @@ def pin(cpus: Sequence[int]) -> Callable[[], None]:
 class Sut:
     """Answers the queries of one run by calling `answer(samples)`, in the way of its scenario.
 
-    `latencies_ns` collects what one query (in Server and Offline: one sample) took from its issue
-    to its completion, by this side's clock; `tokens`, `padded_tokens` and `batches` count what was
-    run.
+    What was answered when is in `timeline`; `answered` counts samples while it goes on.
     """
 
     def __init__(self, engine: Engine, features: Features, failing: Failing) -> None:
@@ -130,13 +130,19 @@ class Sut:
         self._issued_ns: dict[int, int] = {}  # outstanding samples, by LoadGen's id
         self._lengths = effective_lengths(engine, features)
         self.error: BaseException | None = None
-        self.latencies_ns = array("q")
-        self.tokens = self.padded_tokens = self.batches = 0
+        self.answered = 0
+        self._times = tuple(array("q") for _ in fields(Timeline))
         self.handle = lg.ConstructSUT(self._receive, self._flush)
 
     def close(self) -> None:
         """Give LoadGen's handle back."""
         lg.DestroySUT(self.handle)
+
+    @property
+    def timeline(self) -> Timeline:
+        """What was answered until now."""
+        with self._lock:
+            return Timeline(*(np.array(column, np.int64) for column in self._times))
 
     def answer(self, query: Sequence[Any]) -> None:
         """Answer one query of LoadGen; overridden by scenario."""
@@ -175,23 +181,30 @@ class Sut:
     def run_batch(self, batch: Sequence[Any], instance: int = 0) -> None:
         """Infer and complete LoadGen's samples `batch`, and keep what each of them took."""
         samples = [sample.index for sample in batch]
+        started = time.perf_counter_ns()
         logits = infer(self._engine, self._features, samples, instance)
         # `logits` owns the buffers and outlives QuerySamplesComplete, which copies what it logs.
         responses = [
             lg.QuerySampleResponse(sample.id, one.__array_interface__["data"][0], one.nbytes)
             for sample, one in zip(batch, logits, strict=True)
         ]
-        lengths = self._lengths[samples]
         with self._lock:
             issued = [self._issued_ns.pop(sample.id, None) for sample in batch]
-            if None in issued:
-                return  # another instance failed, and all that was outstanding is completed
-            completed = time.perf_counter_ns()
-            self.latencies_ns.extend(completed - one for one in issued if one is not None)
-            self.tokens += sum(len(one) for one in logits)
-            self.padded_tokens += len(samples) * int(lengths.max())
-            self.batches += 1
+        if None in issued:
+            return  # another instance failed, and all that was outstanding is completed
+        completed = time.perf_counter_ns()
         lg.QuerySamplesComplete(responses)
+        tokens = sum(len(one) for one in logits)
+        padded = len(samples) * int(self._lengths[samples].max())
+        with self._lock:
+            issues, completions, *batches = self._times
+            issues.extend(one for one in issued if one is not None)
+            completions.extend([completed] * len(batch))
+            for column, value in zip(
+                batches, (started, completed, len(batch), tokens, padded), strict=True
+            ):
+                column.append(value)
+            self.answered += len(batch)
 
 
 class StreamSut(Sut):
@@ -224,7 +237,9 @@ class StreamSut(Sut):
             ]
         for batch in batches:
             self.run_batch(batch)
-        del self.latencies_ns[-len(query) : -1]
+        with self._lock:  # LoadGen's query is its samples' time
+            for column in self._times[:2]:
+                del column[-len(query) : -1]
 
 
 class OfflineSut(Sut):

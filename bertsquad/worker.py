@@ -142,10 +142,10 @@ class Worker:
     def _give_up(self, error: BaseException) -> None:
         """End a child that isn't waiting for the next message after `error`, as after Ctrl-C."""
         if not isinstance(error, SuiteError) or isinstance(error, WorkerDied):
-            self.kill()
+            self.close()
 
     def close(self) -> None:
-        """Let the child end by itself, or kill it."""
+        """Let the child end by itself, which leaves what it has measured, or kill it."""
         if self._process.stdin is not None:
             with contextlib.suppress(OSError):
                 self._process.stdin.close()

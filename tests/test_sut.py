@@ -136,13 +136,15 @@ def run(
     lg.StartTestWithLogSettings(sut.handle, qsl, settings, log, str(folder / "audit.config"))
     lg.DestroyQSL(qsl)
     sut.close()
+    timeline = sut.timeline
+    assert sut.answered == timeline.batch_samples.sum()
     return Ran(
         engine.calls,
         [] if fail else list(loadgen.read_accuracy_log(folder).items()),
-        len(sut.latencies_ns),
-        sut.tokens,
-        sut.padded_tokens,
-        sut.batches,
+        len(timeline.latencies_ns),
+        int(timeline.batch_tokens.sum()),
+        int(timeline.batch_padded_tokens.sum()),
+        len(timeline.batch_samples),
         errors if sut.error is not None else [],
         _cpus(),
     )

@@ -20,7 +20,7 @@ import pytest
 import tiny
 from numpy.typing import NDArray
 
-from bertsquad import features, loadgen, machine, worker
+from bertsquad import features, loadgen, machine, timeline, worker
 from bertsquad.batching import BATCH_TOKENS
 from bertsquad.errors import BoundUnattainable, SuiteError, Unavailable
 from bertsquad.features import Features
@@ -161,6 +161,16 @@ def test_a_child_tells_of_its_model_before_the_first_case(child: Child) -> None:
     assert ready["input_type"] == "int64"
 
 
+def check_own_figures(ordered_ns: NDArray[np.int64], run: loadgen.Run) -> None:
+    """The SUT's percentiles are LoadGen's within 10 us and one rank."""
+    for percentile in (50.0, 90.0, 97.0):
+        logged_ms = run.latency_ms(percentile)
+        assert logged_ms is not None
+        place = timeline.rank(len(ordered_ns), percentile)
+        low, high = ordered_ns[[max(place - 1, 0), min(place + 1, len(ordered_ns) - 1)]] / 1e6
+        assert low - 0.01 <= logged_ms <= high + 0.01
+
+
 @pytest.mark.parametrize("mode", MODES)
 def test_a_run_ends_with_what_was_proven_and_counted(child: Child, mode: str) -> None:
     event = child.worker.run(child.request("offline", mode, name=f"told-{mode}"), timeout_s=60)
@@ -269,14 +279,16 @@ def test_performance_is_probed_run_and_recorded(
     assert run.values["effective_performance_sample_count"] == len(child.features)
     assert [phase for phase in phases if phase in ("probing", "running")] == ["probing", "running"]
 
-    latencies = np.load(Path(request.folder) / loadgen.LATENCIES, allow_pickle=False)
+    latencies = timeline.load(Path(request.folder)).latencies_ns
     assert latencies.dtype == np.int64
     assert (latencies > 0).all()
     queries = run.values["result_query_count"]
     if scenario == "offline":
         queries = run.values["effective_samples_per_query"]
     assert len(latencies) == queries
-    p50, p90, p99 = (run.latency_ms(percentile) for percentile in ("50.00", "90.00", "99.00"))
+    if not SCENARIOS[scenario].has_rate:  # in the others LoadGen's clock starts before it calls
+        check_own_figures(np.sort(latencies), run)
+    p50, p90, p99 = (run.latency_ms(percentile) for percentile in (50, 90, 99))
     assert p50 is not None and p90 is not None and p99 is not None
     assert 0 < p50 <= p90 <= p99
     assert event["target_source"] == "probe"
@@ -456,6 +468,8 @@ def test_a_model_that_raises_fails_its_case_alone_with_the_original_error(
     assert not isinstance(caught.value, WorkerDied)
     assert "\n" not in str(caught.value)
     assert [event["event"] for event in events].count("failing") == 1
+    before = timeline.load(Path(request.folder)).latencies_ns
+    assert len(before) < len(poisoned.features)  # what was answered until then is kept
 
     good = {"name": f"good-{scenario}", "samples": UNTOUCHED, "instances": instances}
     found = poisoned.accuracy(scenario, **good)
@@ -631,6 +645,21 @@ def test_an_interrupted_case_takes_its_child_along(begin: Begin) -> None:
         mortal.worker.run(endless(mortal), 60, interrupting)
     assert len(interrupting.calls) == 1
     assert not mortal.worker.alive
+
+
+@pytest.mark.parametrize("scenario", SCENARIOS)
+def test_what_a_case_measured_until_it_was_stopped_is_in_its_folder(
+    begin: Begin, scenario: str
+) -> None:
+    mortal = begin()
+    request = mortal.request(
+        scenario, "performance", target_qps=1000.0, target_latency_ms=5.0, min_duration_s=600.0
+    )
+    with pytest.raises(WorkerDied, match="--case-timeout-s"):
+        mortal.worker.run(request, timeout_s=2.5)
+    found = timeline.load(Path(request.folder))
+    assert len(found.latencies_ns) >= 8
+    assert found.digest()["batches"]
 
 
 def test_closing_ends_the_child_and_may_be_repeated(begin: Begin) -> None:

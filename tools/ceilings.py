@@ -185,7 +185,7 @@ def single_stream(engine: Engine, chosen: Features) -> tuple[float, float]:
     sut = RecordingSut(engine, chosen, lambda _: None, None)
     sut.samples = []
     run = run_loadgen(sut, "singlestream", len(chosen), QUERIES)
-    latency = run.latency_ms("50.00")
+    latency = run.latency_ms(50)
     assert latency is not None
     feeds = [chosen.batch([sample], engine.fixed_length) for sample in sut.samples]
     seconds = []

@@ -1,0 +1,135 @@
+"""When every query was answered and every batch calculated: the raw figures behind the plots.
+
+LoadGen's log has percentiles and a rate. Distributions, and what happened in the course of a run,
+come from the SUT's own clock; the headline stays LoadGen's.
+"""
+
+import math
+import zipfile
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bertsquad.errors import SuiteError
+from bertsquad.files import write_whole
+
+#: The file of a run folder that holds a Timeline. A run that was broken off leaves one too.
+TIMELINE = "timeline.npz"
+
+#: How finely a run is cut for a plot: at most so many spans, each of so many samples on average.
+MOST_SPANS, SAMPLES_A_SPAN = 100, 8
+#: Points of a percentile curve, evenly spread over the logarithm of what lies above.
+CURVE_POINTS = 100
+#: The percentiles that every curve has, in per cent: those that LoadGen logs.
+PERCENTILES = (50.0, 90.0, 95.0, 97.0, 99.0, 99.9)
+
+
+@dataclass(frozen=True)
+class Timeline:
+    """What one run did. Times are int64 nanoseconds of one clock of the machine.
+
+    A query here is what LoadGen times: in SingleStream and MultiStream a query, in Offline and
+    Server a sample. A batch went through the model at once; its padded tokens are its samples
+    times the length to which they were padded.
+    """
+
+    issued_ns: NDArray[np.int64]  # [queries], in the order of completion
+    completed_ns: NDArray[np.int64]  # [queries]
+    batch_started_ns: NDArray[np.int64]  # [batches], in the order of completion
+    batch_completed_ns: NDArray[np.int64]  # [batches]
+    batch_samples: NDArray[np.int64]  # [batches]
+    batch_tokens: NDArray[np.int64]  # [batches]
+    batch_padded_tokens: NDArray[np.int64]  # [batches]
+
+    @property
+    def latencies_ns(self) -> NDArray[np.int64]:
+        """What each query took, int64 [queries], ns."""
+        return self.completed_ns - self.issued_ns
+
+    @property
+    def padding_share(self) -> float:
+        """The padding among all tokens that were calculated."""
+        padded = int(self.batch_padded_tokens.sum())
+        return 1 - int(self.batch_tokens.sum()) / padded if padded else 0.0
+
+    def save(self, folder: Path) -> None:
+        """Write the file into the run folder, whole or not at all."""
+        arrays = {field.name: getattr(self, field.name) for field in fields(self)}
+        write_whole(folder / TIMELINE, lambda file: np.savez(file, **arrays))
+
+    def digest(self) -> dict[str, Any]:
+        """What plots are drawn from, small enough for JSON; docs/results.md says what is what."""
+        return {
+            "latency": _latency_curve(np.sort(self.latencies_ns)),
+            "course": self._course(),
+            "batches": self._batches(),
+        }
+
+    def _course(self) -> dict[str, Any]:
+        """Samples/s, and padded tokens a second of an instance's time, span by span."""
+        if not len(self.batch_samples):
+            return {"span_s": 0.0, "samples_per_s": [], "tokens_per_s": []}
+        start, end = int(self.batch_started_ns.min()), int(self.batch_completed_ns.max())
+        samples = int(self.batch_samples.sum())
+        spans = max(1, min(MOST_SPANS, len(self.batch_samples), samples // SAMPLES_A_SPAN))
+        span_s = max(end - start, 1) / spans / 1e9
+        place = ((self.batch_completed_ns - start) / 1e9 / span_s).astype(np.int64)
+        place = place.clip(0, spans - 1)
+        busy_s = (self.batch_completed_ns - self.batch_started_ns) / 1e9
+        done, tokens, busy = (
+            np.bincount(place, weights, spans)
+            for weights in (self.batch_samples, self.batch_padded_tokens, busy_s)
+        )
+        return {
+            "span_s": span_s,
+            "samples_per_s": (done / span_s).round(3).tolist(),
+            "tokens_per_s": np.divide(tokens, busy, np.zeros(spans), where=busy > 0)
+            .round(3)
+            .tolist(),
+        }
+
+    def _batches(self) -> list[dict[str, int]]:
+        """For each number of samples that a batch had: how many had it, and their tokens."""
+        return [
+            {
+                "samples": int(size),
+                "count": int(chosen.sum()),
+                "tokens": int(self.batch_tokens[chosen].sum()),
+                "padded_tokens": int(self.batch_padded_tokens[chosen].sum()),
+            }
+            for size in np.unique(self.batch_samples)
+            for chosen in (self.batch_samples == size,)
+        ]
+
+
+def _latency_curve(ordered_ns: NDArray[np.int64]) -> dict[str, list[float]]:
+    """Latencies at percentiles from 0 to that of the slowest query, in per cent and ms."""
+    count = len(ordered_ns)
+    if not count:
+        return {"percentile": [], "ms": []}
+    tail = 100 - 100 * np.logspace(0, -math.log10(max(count, 2)), CURVE_POINTS)
+    wanted = sorted({*tail.tolist(), *PERCENTILES})
+    return {
+        "percentile": [round(percentile, 6) for percentile in wanted],
+        "ms": [round(float(ordered_ns[rank(count, one)]) / 1e6, 4) for one in wanted],
+    }
+
+
+def rank(count: int, percentile: float) -> int:
+    """The place of a percentile among so many ordered values, as LoadGen takes it."""
+    return min(int(count * (percentile / 100)), count - 1)
+
+
+def load(folder: Path) -> Timeline:
+    """Read the timeline of a run folder; SuiteError says what is wrong with it."""
+    path = folder / TIMELINE
+    try:
+        with np.load(path, allow_pickle=False) as arrays:
+            return Timeline(*(arrays[field.name] for field in fields(Timeline)))
+    except OSError as error:
+        raise SuiteError(f"{path} can't be read: {error.strerror or error}") from error
+    except (ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+        raise SuiteError(f"{path} is not a whole timeline of a run: run the case again") from error
