@@ -16,10 +16,11 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 from shared_data import POCKET, STANDINS, needs_standins, pocket_features
 
-from bertsquad import quantise
+from bertsquad import quantise, scales
 from bertsquad.engines import open_on_cpu
 from bertsquad.errors import SuiteError
-from bertsquad.quantise import Activation, Report
+from bertsquad.quantise import Report
+from bertsquad.scales import Activation
 from bertsquad.signature import Feed, inspect
 
 WIDTH, INNER = 64, 128
@@ -249,12 +250,12 @@ def test_a_channel_of_outliers_is_survived(
         return measured
 
     smoothed = error("smoothed.onnx")
-    monkeypatch.setattr(quantise, "SMOOTHINGS", (None,))
+    monkeypatch.setattr(scales, "SMOOTHINGS", (None,))
     assert smoothed < 0.001 < 100 * smoothed < error("plain.onnx")
 
 
 def test_a_rare_outlier_is_clipped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(quantise, "SMOOTHINGS", (None,))
+    monkeypatch.setattr(scales, "SMOOTHINGS", (None,))
     rng = np.random.default_rng(0)
     matrix = rng.normal(size=(256, 48)).astype(np.float32)
     x = rng.uniform(-1, 1, (1, 400, 256)).astype(np.float32)
@@ -412,8 +413,8 @@ def test_the_report_can_be_written_as_json(tmp_path: Path) -> None:
     found = json.loads(json.dumps(asdict(report)))
     assert sum(choice["products"] for choice in found["choices"]) == found["quantised"]
     for choice in found["choices"]:
-        assert choice["smoothing"] in quantise.SMOOTHINGS
-        assert choice["clipping"] in quantise.CLIPPINGS
+        assert choice["smoothing"] in scales.SMOOTHINGS
+        assert choice["clipping"] in scales.CLIPPINGS
         assert 0 < choice["error"] < 0.01
 
 
@@ -502,8 +503,8 @@ def minilm(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, Report
     path = POCKET / "minilm-squad.onnx"
     out = tmp_path_factory.mktemp("minilm") / "int8.onnx"
     with pytest.MonkeyPatch.context() as patch:  # for speed, the middle of what is tried
-        patch.setattr(quantise, "SMOOTHINGS", (0.8,))
-        patch.setattr(quantise, "CLIPPINGS", (1.0, 0.8))
+        patch.setattr(scales, "SMOOTHINGS", (0.8,))
+        patch.setattr(scales, "CLIPPINGS", (1.0, 0.8))
         return path, out, run(path, out, pocket_windows(100, 106))
 
 
