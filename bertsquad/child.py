@@ -21,20 +21,14 @@ import mlperf_loadgen as lg
 
 from bertsquad import features, loadgen, machine, noise
 from bertsquad.devices import DEVICES, why_not
-from bertsquad.engines import (
-    Engine,
-    batch_tokens,
-    open_on_cpu,
-    precisions_here,
-    prove_precision,
-    why_not_really,
-)
+from bertsquad.engines import Engine, batch_tokens
 from bertsquad.errors import SuiteError, Unavailable, out_of_memory
 from bertsquad.loadgen import SCENARIOS, Request, Targets
 from bertsquad.parallelism import Parallelism
 from bertsquad.prepare import Calibration, calibrate_with, prepare
 from bertsquad.probe import Probe
 from bertsquad.rules import TEST01
+from bertsquad.sessions import open_on_cpu, precisions_here, prove_precision, why_not_really
 from bertsquad.sut import OfflineSut, ServerSut, StreamSut, Sut
 from bertsquad.timeline import TIMELINE
 from bertsquad.worker import DEVICES_ASKED, Event, Setup

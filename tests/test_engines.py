@@ -21,14 +21,15 @@ import tiny
 from numpy.typing import NDArray
 from shared_data import STANDINS, needs_standins
 
-from bertsquad import engines, gpu, machine
+from bertsquad import engines, gpu, machine, sessions
 from bertsquad.batching import BATCH_TOKENS
 from bertsquad.devices import DEVICES, Device
-from bertsquad.engines import Engine, why_not_really
+from bertsquad.engines import Engine
 from bertsquad.errors import SuiteError, Unavailable
 from bertsquad.features import MAX_TOKENS
 from bertsquad.parallelism import Parallelism
 from bertsquad.prepare import Prepared, prepare
+from bertsquad.sessions import why_not_really
 from bertsquad.signature import inspect
 
 CPU, OPENVINO, CUDA = DEVICES["cpu"], DEVICES["openvino"], DEVICES["cuda"]
@@ -58,7 +59,7 @@ def temporary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]
 def engine(
     path: Path, device: Device = CPU, precision: str = "fp32", parallelism: Parallelism = ONE
 ) -> Engine:
-    open_model = partial(engines.open_on_cpu, threads=1)
+    open_model = partial(sessions.open_on_cpu, threads=1)
     prepared = prepare(path, path.stem, device.name, precision, open_model, tiny.calibration)
     return Engine(prepared, device, precision, parallelism)
 
@@ -120,7 +121,7 @@ def test_instances_of_one_thread_share_a_session_and_others_have_one_each(
     path = tiny.model(tmp_path / "a.onnx")
     made: list[ort.InferenceSession] = []
     answered: list[int] = []
-    make_session = engines.make_session
+    make_session = sessions.make_session
 
     def counted(model: Path | bytes, *others: Any, **options: Any) -> ort.InferenceSession:
         session = make_session(model, *others, **options)
@@ -256,7 +257,7 @@ def test_two_runtimes_in_one_environment_are_refused(
 
 
 def test_fp32_on_the_cpu_is_proven_exact() -> None:
-    engines.prove_precision(CPU, "fp32")
+    sessions.prove_precision(CPU, "fp32")
 
 
 @pytest.mark.parametrize("precision", ["bf16", "fp16"])
@@ -265,7 +266,7 @@ def test_what_the_cpu_would_calculate_in_fp32_is_refused(tmp_path: Path, precisi
     with pytest.raises(Unavailable, match=expected) as caught:
         engine(tiny.model(tmp_path / "a.onnx"), CPU, precision)
     assert is_a_sentence(str(caught.value))
-    assert not engines.can_calculate(CPU, precision)
+    assert not sessions.can_calculate(CPU, precision)
 
 
 @pytest.mark.parametrize("precision", OPENVINO.precisions)
@@ -305,7 +306,7 @@ def test_every_device_works_or_says_why_not_without_repeating_its_name(name: str
 
 
 def test_the_precisions_of_the_cpu_are_all_to_be_had() -> None:
-    assert engines.precisions_here("cpu") == ["fp32", "int8"]
+    assert sessions.precisions_here("cpu") == ["fp32", "int8"]
 
 
 def test_a_float_model_is_really_calculated_in_int8(tmp_path: Path, temporary: Path) -> None:
@@ -435,16 +436,16 @@ def test_a_model_that_fails_at_run_time_raises_instead_of_answering(tmp_path: Pa
 
 def test_the_proof_counts_only_the_device_that_was_asked_for(tmp_path: Path) -> None:
     path = tiny.model(tmp_path / "a.onnx")
-    session = engines.make_session(path, CPU, "fp32", ONE)
+    session = sessions.make_session(path, CPU, "fp32", ONE)
     elsewhere = replace(CPU, name="other", provider="OtherExecutionProvider")
     with pytest.raises(Unavailable, match="of 1 matrix products, 1 on CPUExecutionProvider"):
-        engines.prove_provider(session, elsewhere)
+        sessions.prove_provider(session, elsewhere)
 
 
 def test_a_model_opened_for_proofs_gives_its_outputs_in_order(tmp_path: Path) -> None:
     path = tiny.model(tmp_path / "a.onnx")
     given = arrays(2, 40)
-    start, end = engines.open_on_cpu(path, 1)(inspect(path).feed(*given))
+    start, end = sessions.open_on_cpu(path, 1)(inspect(path).feed(*given))
     assert np.stack((start, end), -1) == pytest.approx(tiny.logits(*given), abs=1e-4)
 
 

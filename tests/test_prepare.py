@@ -19,9 +19,9 @@ from numpy.typing import NDArray
 from shared_data import POCKET, STANDINS, needs_standins, pocket_features
 
 from bertsquad import prepare as preparation
-from bertsquad.engines import open_on_cpu
 from bertsquad.errors import SuiteError, Unavailable
 from bertsquad.prepare import Calibration, Prepared, prepare
+from bertsquad.sessions import open_on_cpu
 from bertsquad.signature import Feed, Opener, inspect
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -17,10 +17,10 @@ from onnx import TensorProto, helper, numpy_helper
 from shared_data import POCKET, STANDINS, needs_standins, pocket_features
 
 from bertsquad import quantise, scales
-from bertsquad.engines import open_on_cpu
 from bertsquad.errors import SuiteError
 from bertsquad.quantise import Report
 from bertsquad.scales import Activation
+from bertsquad.sessions import open_on_cpu
 from bertsquad.signature import Feed, inspect
 
 WIDTH, INNER = 64, 128

@@ -16,9 +16,9 @@ import tiny
 from numpy.typing import NDArray
 
 from bertsquad import random_bert
-from bertsquad.engines import open_on_cpu
 from bertsquad.prepare import Prepared, prepare
 from bertsquad.random_bert import BERT_LARGE, Architecture
+from bertsquad.sessions import open_on_cpu
 from bertsquad.signature import Feed, inspect
 
 # Its vocabulary holds the ids of the proof in bertsquad.prepare.

@@ -38,13 +38,14 @@ from numpy.typing import NDArray
 from bertsquad import batching, datasets, features, harness, loadgen, machine, models, quantise
 from bertsquad.datasets import DATASETS, Data
 from bertsquad.devices import DEVICES, PRECISIONS, Device
-from bertsquad.engines import Engine, batch_tokens, make_session, open_on_cpu
+from bertsquad.engines import Engine, batch_tokens
 from bertsquad.errors import SuiteError
 from bertsquad.features import MAX_TOKENS, Features
 from bertsquad.files import write_whole
 from bertsquad.loadgen import Request, Targets
 from bertsquad.parallelism import Parallelism, plan
 from bertsquad.prepare import Calibration, Prepared, calibrate_with, prepare
+from bertsquad.sessions import make_session, open_on_cpu
 from bertsquad.sut import OfflineSut, StreamSut, Sut, infer, side_by_side
 
 #: A measurement of the matrix-product ceiling lasts this long, for each shape and round.
