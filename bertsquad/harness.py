@@ -1,6 +1,7 @@
 """From a case to its result: files, features, a worker, a run, a judgement."""
 
 import contextlib
+import dataclasses
 import os
 import sys
 from collections.abc import Callable
@@ -309,6 +310,7 @@ def locate(model: Model, visible: Visible = contextlib.nullcontext) -> tuple[Pat
 def _performance(result: Result, run: Run, event: Event) -> Verdict:
     scenario = SCENARIOS[result.scenario]
     result.loadgen_valid = run.valid
+    result.invalid_causes = [dataclasses.asdict(cause) for cause in run.invalid_causes]
     result.mlperf_metric = scenario.metric
     result.mlperf_metric_value = run.metric(scenario)
     result.qps = result.mlperf_metric_value if scenario.has_rate else None

@@ -247,6 +247,21 @@ def _set_targets(result: Any, scenario: str, targets: Targets) -> None:
 
 
 @dataclass(frozen=True)
+class Cause:
+    """Why LoadGen calls a run INVALID; `found` and `needed` count queries, where LoadGen does.
+
+    `kind` is `latency_bound`, `min_duration`, `min_queries`, `early_stopping`, the key of the
+    user.conf that ended the run early (`max_duration`, `max_query_count`, `max_async_queries`), or
+    `error` for anything else.
+    """
+
+    kind: str
+    reason: str
+    found: int | None = None
+    needed: int | None = None
+
+
+@dataclass(frozen=True)
 class Run:
     """A run folder's detail log: the last value of every key, and LoadGen's own complaints."""
 
@@ -262,16 +277,34 @@ class Run:
     @property
     def invalid_reasons(self) -> list[str]:
         """Why the run is not valid, from every place where LoadGen says so."""
+        return [cause.reason for cause in self.invalid_causes]
+
+    @property
+    def invalid_causes(self) -> list[Cause]:
+        """Why the run is not valid, for programs.
+
+        LoadGen's recommendations count only where it gives nothing else: for a run that was ended
+        early they name options that don't help.
+        """
         if self.valid:
             return []
-        reasons = [text for key, text in _NOT_MET.items() if self.values.get(key) is False]
-        if self.values.get("early_stopping_met") is False:
-            advice = " ".join(str(self.values.get("early_stopping_result", "")).split())
-            reasons.append(f"early stopping: {advice}")
-        advice = str(self.values.get("result_invalid_reason", "")).strip()
-        if advice:
-            reasons.append(advice)
-        return reasons + list(self.errors)
+        values, count = self.values, self.values.get("result_query_count")
+        causes = [Cause(kind, reason) for key, kind, reason in _NOT_MET if values.get(key) is False]
+        if values.get("early_stopping_met") is False:
+            said = " ".join(str(values.get("early_stopping_result", "")).replace("*", "").split())
+            wanted = re.search(r"at least (\d+)( more)? queries", said)
+            needed = None
+            if wanted is not None:
+                needed = int(wanted[1]) + ((count or 0) if wanted[2] else 0)
+                said = f"{count} queries were processed, {needed} or more are needed"
+            causes.append(Cause("early_stopping", f"early stopping: {said}", count, needed))
+        for error in self.errors:
+            kinds = (kind for words, kind in _ENDINGS.items() if words in error)
+            causes.append(Cause(next(kinds, "error"), error))
+        recommendation = str(values.get("result_invalid_reason", "")).strip()
+        if recommendation and not causes:
+            causes.append(Cause("error", recommendation))
+        return causes
 
     def latency_ms(self, percentile: float) -> float | None:
         """LoadGen's latency of a query (Offline, Server: a sample) at a percentile that it logs.
@@ -297,10 +330,17 @@ class Run:
         return value / 1e6 or None
 
 
-_NOT_MET = {
-    "result_perf_constraints_met": "the latency bound was not kept",
-    "result_min_duration_met": "the run was shorter than the minimum duration",
-    "result_min_queries_met": "the run had fewer queries than the minimum",
+_NOT_MET = (
+    ("result_perf_constraints_met", "latency_bound", "the latency bound was not kept"),
+    ("result_min_duration_met", "min_duration", "the run was shorter than the minimum duration"),
+    ("result_min_queries_met", "min_queries", "the run had fewer queries than the minimum"),
+)
+#: What LoadGen's errors say of a run that it ended early, and the kind of cause that this is.
+_ENDINGS = {
+    "Ran out of generated queries": "min_duration",
+    "Max test duration reached": "max_duration",
+    "Max query count reached": "max_query_count",
+    "Too many outstanding queries": "max_async_queries",
 }
 
 

@@ -16,6 +16,8 @@ RESULT = "result.json"
 
 #: What a verdict can be.
 PASSED, FAILED, UNDECIDED, NO_TARGET = "passed", "failed", "undecided", "no target"
+#: What became of a case that was not run, so that it has no result.
+SKIPPED = "skipped"
 
 
 @dataclass
@@ -57,6 +59,7 @@ class Result:
     loadgen_valid: bool | None = None
     mlperf_valid: bool = False
     invalid_reasons: list[str] = field(default_factory=list)
+    invalid_causes: list[dict[str, Any]] = field(default_factory=list)
     f1: float | None = None
     exact_match: float | None = None
     f1_target: float | None = None

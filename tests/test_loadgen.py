@@ -400,12 +400,12 @@ def test_an_error_that_loadgen_logged_makes_the_run_invalid_and_is_shown(tmp_pat
         ),
         (
             {"early_stopping_met": False, "early_stopping_result": " * Too\n   few queries. "},
-            ["early stopping: * Too few queries."],
+            ["early stopping: Too few queries."],
         ),
         ({"result_invalid_reason": " Increase the target. "}, ["Increase the target."]),
         (
             {"result_min_duration_met": False, "result_invalid_reason": "Increase it."},
-            ["the run was shorter than the minimum duration", "Increase it."],
+            ["the run was shorter than the minimum duration"],
         ),
         ({"result_min_queries_met": True, "early_stopping_met": True}, []),
     ],
@@ -417,6 +417,43 @@ def test_an_invalid_run_says_why(
     run = loadgen.read_run(written(tmp_path, text))
     assert not run.valid
     assert run.invalid_reasons == reasons
+
+
+@pytest.mark.parametrize(
+    ("said", "needed"),
+    [
+        (" * Only processed 121 queries.\n * Need to process at least 662 queries for it.", 662),
+        (" * Processed 121 queries.\n * Would need to run at least 338 more queries,\n with", 459),
+    ],
+)
+def test_early_stopping_tells_how_many_queries_it_had_and_needs(
+    tmp_path: Path, said: str, needed: int
+) -> None:
+    values = {"early_stopping_met": False, "early_stopping_result": said}
+    text = performance_log(result_validity="INVALID", result_query_count=121, **values)
+    (cause,) = loadgen.read_run(written(tmp_path, text)).invalid_causes
+    assert (cause.kind, cause.found, cause.needed) == ("early_stopping", 121, needed)
+    assert cause.reason == (
+        f"early stopping: 121 queries were processed, {needed} or more are needed"
+    )
+
+
+@pytest.mark.parametrize(
+    ("error", "kind"),
+    [
+        ("Ending early: Ran out of generated queries to issue before", "min_duration"),
+        ("IssueQueryThread 0 Ending early: Max test duration reached.", "max_duration"),
+        ("IssueQueryThread 0 Ending early: Max query count reached.", "max_query_count"),
+        ("IssueQueryThread 0 Ending early: Too many outstanding queries.", "max_async_queries"),
+        ("Performance_issue_unique and performance_issue_same, both", "error"),
+    ],
+)
+def test_an_error_of_loadgens_tells_what_ended_the_run(
+    tmp_path: Path, error: str, kind: str
+) -> None:
+    text = mllog("error_runtime", error, is_error=True) + performance_log()
+    (cause,) = loadgen.read_run(written(tmp_path, text)).invalid_causes
+    assert (cause.kind, cause.reason) == (kind, f"LoadGen: {error}")
 
 
 def test_metrics_are_samples_a_second_or_milliseconds() -> None:
