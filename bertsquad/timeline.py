@@ -69,9 +69,13 @@ class Timeline:
         }
 
     def _course(self) -> dict[str, Any]:
-        """Samples/s, and padded tokens a second of an instance's time, span by span."""
+        """Samples/s, and padded tokens a second of an instance's time, span by span.
+
+        `relative_speed` is what the span's batches should have taken, by the cost that fits the
+        whole run best, over what they took; 0 where none ended.
+        """
         if not len(self.batch_samples):
-            return {"span_s": 0.0, "samples_per_s": [], "tokens_per_s": []}
+            return {"span_s": 0.0, "samples_per_s": [], "tokens_per_s": [], "relative_speed": []}
         start, end = int(self.batch_started_ns.min()), int(self.batch_completed_ns.max())
         samples = int(self.batch_samples.sum())
         spans = max(1, min(MOST_SPANS, len(self.batch_samples), samples // SAMPLES_A_SPAN))
@@ -79,15 +83,18 @@ class Timeline:
         place = ((self.batch_completed_ns - start) / 1e9 / span_s).astype(np.int64)
         place = place.clip(0, spans - 1)
         busy_s = (self.batch_completed_ns - self.batch_started_ns) / 1e9
-        done, tokens, busy = (
+        fitting_s = _fitting(self.batch_padded_tokens.astype(np.float64), busy_s)
+        done, tokens, busy, fitting = (
             np.bincount(place, weights, spans)
-            for weights in (self.batch_samples, self.batch_padded_tokens, busy_s)
+            for weights in (self.batch_samples, self.batch_padded_tokens, busy_s, fitting_s)
         )
+        some = busy > 0
         return {
             "span_s": span_s,
             "samples_per_s": (done / span_s).round(3).tolist(),
-            "tokens_per_s": np.divide(tokens, busy, np.zeros(spans), where=busy > 0)
-            .round(3)
+            "tokens_per_s": np.divide(tokens, busy, np.zeros(spans), where=some).round(3).tolist(),
+            "relative_speed": np.divide(fitting, busy, np.zeros(spans), where=some)
+            .round(4)
             .tolist(),
         }
 
@@ -103,6 +110,16 @@ class Timeline:
             for size in np.unique(self.batch_samples)
             for chosen in (self.batch_samples == size,)
         ]
+
+
+def _fitting(tokens: NDArray[np.float64], seconds: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The seconds of each batch by the `a + b * tokens` that fits all best, neither below 0."""
+    apart = tokens - tokens.mean()
+    spread = float(apart @ apart)
+    slope = float(apart @ seconds) / spread if spread else 0.0
+    slope = min(max(slope, 0.0), float(seconds.sum() / tokens.sum()))
+    fitted: NDArray[np.float64] = seconds.mean() + slope * apart
+    return fitted
 
 
 def _latency_curve(ordered_ns: NDArray[np.int64]) -> dict[str, list[float]]:

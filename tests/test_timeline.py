@@ -56,6 +56,34 @@ def test_the_course_tells_rate_and_speed_span_by_span() -> None:
     assert speeds[-1] == pytest.approx(400 / 0.040)
 
 
+def test_the_relative_speed_tells_a_slower_span_from_one_of_other_batches() -> None:
+    slowed = COURSE.digest()["course"]["relative_speed"]
+    assert slowed[0] / slowed[-1] == pytest.approx(2, rel=1e-3)
+    # A batch costs 5 ms and 1 ms for 100 tokens, so that small ones have fewer tokens a second.
+    costs = [(6, 100), (9, 400)] * 3 + [(6, 100)] * 12 + [(9, 400)] * 12
+    ends = np.cumsum([cost for cost, _ in costs]).tolist()
+    mixed = timeline(
+        [1.0],
+        [
+            (end - cost, end, 8, tokens, tokens)
+            for end, (cost, tokens) in zip(ends, costs, strict=True)
+        ],
+    )
+    course = mixed.digest()["course"]
+    tokens, speeds = (
+        [one for one in course[key] if one] for key in ("tokens_per_s", "relative_speed")
+    )
+    assert max(tokens) > 2 * min(tokens)
+    assert speeds == pytest.approx([1.0] * len(speeds), rel=1e-3)
+
+
+def test_a_slowdown_is_not_taken_for_a_cost_that_falls_with_the_tokens() -> None:
+    batches = [(10 * n, 10 * n + 10, 4, 400, 400) for n in range(20)]
+    batches += [(200 + 20 * n, 220 + 20 * n, 4, 300, 300) for n in range(20)]
+    speeds = timeline([1.0], batches).digest()["course"]["relative_speed"]
+    assert speeds[0] / speeds[-1] == pytest.approx(2, rel=1e-3)
+
+
 def test_batches_are_counted_by_their_size_with_what_they_padded() -> None:
     found = timeline([1.0] * 3, [(0, 1, 2, 100, 200), (1, 2, 1, 50, 50), (2, 3, 2, 150, 180)])
     assert found.digest()["batches"] == [
