@@ -3,23 +3,22 @@
 import contextlib
 import os
 import shlex
+import shutil
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 
-from bertsquad import assets, cases, machine, options, parallelism, summary
+from bertsquad import assets, cases, machine, options, parallelism, rows, summary
 from bertsquad.errors import BoundUnattainable, SuiteError, Unavailable
 from bertsquad.harness import Harness, RunCase
 from bertsquad.loadgen import MODES, SCENARIOS
 from bertsquad.options import Options
-from bertsquad.results import FAILED, Result, flat_properties
+from bertsquad.results import SKIPPED, Result, flat_properties
 
 pytest_plugins = ("bertsquad.interruption",)
 
 OPTIONS = pytest.StashKey[Options]()
-#: The result of an item's case, as `Result.as_dict()`; reports carry it to the summary.
-RESULT = pytest.StashKey[dict[str, Any]]()
 
 MARKERS = {
     "cpu": "cases that run on the CPU: devices cpu and openvino",
@@ -112,7 +111,7 @@ def run(request: pytest.FixtureRequest, harness: Harness) -> RunCase:
             if skips:
                 pytest.skip(message)
             pytest.fail(message, pytrace=False)
-        request.node.stash[RESULT] = result.as_dict()
+        request.node.stash[rows.RESULT] = result
         request.node.user_properties.extend(flat_properties(result))
         return result
 
@@ -195,15 +194,8 @@ def _is_parallel(config: pytest.Config) -> bool:
 @pytest.hookimpl(hookwrapper=True)
 def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
     outcome: Any = yield
-    report = outcome.get_result()
-    case = _case(item)
-    if case is None or report.when != "call":
-        return
-    if RESULT in item.stash:
-        report.bertsquad = item.stash[RESULT]
-    elif report.failed:
-        mode, reason = _mode(item), str(report.longrepr)
-        report.bertsquad = {"case": case.id, "mode": mode, "verdict": FAILED, "reason": reason}
+    if (case := _case(item)) is not None:
+        rows.attach(outcome.get_result(), item, case.id, _mode(item))
 
 
 def pytest_report_header(config: pytest.Config) -> list[str]:
@@ -219,27 +211,20 @@ def pytest_report_collectionfinish(items: list[pytest.Item]) -> list[str]:
     return [summary.workload(chosen, items[0].config.stash[OPTIONS])] if chosen else []
 
 
-def _results(terminalreporter: Any) -> list[dict[str, Any]]:
-    """The results that the session's reports carry, workers' reports included."""
-    return [
-        report.bertsquad
-        for reports in (terminalreporter.stats.values() if terminalreporter else ())
-        for report in reports
-        if hasattr(report, "bertsquad")
-    ]
-
-
 def pytest_terminal_summary(terminalreporter: Any) -> None:
-    if results := _results(terminalreporter):
+    if carried := rows.carried(terminalreporter):
         terminalreporter.section("BERT on SQuAD")
-        for line in [*summary.table(results), "", *summary.remarks(results)]:
-            terminalreporter.write_line(line)
+        width = shutil.get_terminal_size().columns if terminalreporter.isatty else None
+        for line, markup in summary.lines(carried, width):
+            terminalreporter.write_line(line, **markup)
 
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_benchmark_update_json(config: pytest.Config, output_json: dict[str, Any]) -> None:
-    results = _results(config.pluginmanager.getplugin("terminalreporter"))
-    output_json["accuracy"] = [result for result in results if result["mode"] == "accuracy"]
+    carried = rows.carried(config.pluginmanager.getplugin("terminalreporter"))
+    output_json["accuracy"] = [
+        row for row in carried if row["mode"] == "accuracy" and row["verdict"] != SKIPPED
+    ]
 
 
 @pytest.hookimpl(trylast=True)

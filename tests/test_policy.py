@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import statistics
 import subprocess
 import sys
@@ -375,6 +376,15 @@ def test_a_skip_for_a_missing_file_says_which_and_how_to_get_it(main_job: Sessio
     assert not [path for path in (main_job.folder.parent / "data").rglob("*") if path.is_file()]
 
 
+def test_the_summary_counts_what_was_not_run_by_its_reason(main_job: Session) -> None:
+    told = main_job.out.partition(" BERT on SQuAD ")[2].splitlines()
+    missing = [line for line in told if "not run" in line]
+    assert any("not run: model.onnx (1.34 GB) is not in" in line for line in missing)
+    skipped = [case for case in main_job.cases.values() if case.outcome == "skipped"]
+    counts = [int(line.split()[0]) if line[0].isdigit() else 1 for line in missing]
+    assert sum(counts) == len(skipped)
+
+
 def test_the_summary_shows_the_f1_and_calls_a_subset_a_subset(main_job: Session) -> None:
     name = "minilm-pocket-offline-cpu-fp32"
     result = main_job.result(f"test_accuracy[{name}]")
@@ -527,8 +537,19 @@ def test_an_invalid_quick_run_passes_and_shows_its_reasons(performance: Session)
     result = performance.result(name)
     assert result["loadgen_valid"] is False
     assert performance.cases[name].outcome == "passed"
-    assert f"{result['case']}: LoadGen calls the run INVALID" in performance.out
-    assert "early stopping" in performance.out
+    told = performance.out.partition(" BERT on SQuAD ")[2].splitlines()
+    matter = f"{result['case']}, performance: LoadGen calls the run INVALID"
+    (place,) = (place for place, line in enumerate(told) if line.startswith(matter))
+    assert "early stopping" in told[place]
+    cures = [line for line in told[place:] if line.startswith("  -> ")]
+    assert "--min-duration-s" in cures[0]
+
+
+def test_the_summary_ends_with_the_command_that_makes_a_page_of_the_results(
+    performance: Session,
+) -> None:
+    (line,) = (line for line in performance.out.splitlines() if "bertsquad report" in line)
+    assert line.endswith(f"report {performance.folder / 'results'} -o report.html")
 
 
 def test_a_user_conf_cannot_shorten_a_run_under_mlperfs_rules_unnoticed(folder: Path) -> None:
@@ -628,6 +649,18 @@ def test_parallel_accuracy_is_the_same_and_reaches_the_json(
 
     assert len(f1(parallel)) == len(SCENARIOS)
     assert f1(parallel) == f1(failing)
+
+
+@pytest.mark.slow
+def test_the_summary_of_a_parallel_session_has_every_row_and_what_was_left_out(
+    parallel: Session,
+) -> None:
+    told = parallel.out.partition(" BERT on SQuAD ")[2].splitlines()
+    rows = [line.split()[:2] for line in told if re.match(r"tiny-pocket-\S+fp32  ", line)]
+    cases = [[f"tiny-pocket-{scenario}-cpu-fp32", "accuracy"] for scenario in SCENARIOS]
+    assert sorted(rows) == sorted(cases)
+    (line,) = (line for line in told if "not run" in line)
+    assert line.startswith("8 cases not run: cases that measure speed don't run under -n")
 
 
 @pytest.mark.slow

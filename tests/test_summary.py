@@ -1,16 +1,18 @@
 """The header, the table and the remarks of a session, as the terminal shows them."""
 
 import re
+import shlex
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from bertsquad.cases import collect
 from bertsquad.models import MODELS
 from bertsquad.options import Options
-from bertsquad.results import FAILED, NO_TARGET, PASSED, Result
-from bertsquad.summary import COLUMNS, header, remarks, table, workload
+from bertsquad.results import FAILED, NO_TARGET, PASSED, SKIPPED, UNDECIDED, Result
+from bertsquad.summary import COLUMNS, header, lines, remarks, table, workload
 
 ACCURACY = Result(
     case="minilm-pocket-offline-cpu-fp32",
@@ -76,7 +78,16 @@ SERVER = replace(
     target_latency_ms=130.0,
     target_source="option",
     loadgen_valid=False,
+    reason="LoadGen calls the run INVALID: the latency bound was not kept",
     invalid_reasons=["the latency bound was not kept", "run under --rules quick"],
+    invalid_causes=[
+        {
+            "kind": "latency_bound",
+            "reason": "the latency bound was not kept",
+            "found": None,
+            "needed": None,
+        }
+    ],
 )
 COMPLIANCE = replace(
     OFFLINE,
@@ -110,7 +121,7 @@ def test_the_table_is_aligned_whatever_is_in_it() -> None:
 
 def test_an_accuracy_row_shows_f1_target_and_verdict() -> None:
     (row,) = rows(ACCURACY)
-    assert row["F1 / QPS / p90"] == "F1 83.527, EM 71.489"
+    assert row["result"] == "F1 83.527, EM 71.489"
     assert row["target"] == "F1 82.692"
     assert row["verdict"] == "passed (470 questions)"
 
@@ -123,10 +134,10 @@ def test_a_subset_and_a_missing_target_say_so() -> None:
 
 def test_a_performance_row_shows_the_scenarios_own_figure_and_whose_target_it_was() -> None:
     offline, stream, server = rows(OFFLINE, STREAM, SERVER)
-    assert offline["F1 / QPS / p90"] == "15.77 QPS"
+    assert offline["result"] == "15.77 QPS"
     assert offline["target"] == "18.10 QPS (probe)"
     assert offline["p50/p90/p99 ms"] == "-"
-    assert stream["F1 / QPS / p90"] == "p90 196.90 ms"
+    assert stream["result"] == "p90 196.90 ms"
     assert stream["target"] == "49.6 ms (probe)"
     assert stream["p50/p90/p99 ms"] == "130.7/196.9/277.7"
     assert server["target"] == "18.10 QPS, 130.0 ms (option)"
@@ -135,8 +146,9 @@ def test_a_performance_row_shows_the_scenarios_own_figure_and_whose_target_it_wa
 
 
 def test_a_compliance_row_shows_what_was_compared() -> None:
-    (row,) = rows(COMPLIANCE)
-    assert row["F1 / QPS / p90"] == "400 responses, off by 3e-06 at most"
+    row, invalid = rows(COMPLIANCE, replace(COMPLIANCE, loadgen_valid=False))
+    assert invalid["verdict"] == "passed (TEST01, speed x 0.988, INVALID)"
+    assert row["result"] == "400 responses, off by 3e-06 at most"
     assert row["verdict"] == "passed (TEST01, speed x 0.988)"
 
 
@@ -144,17 +156,114 @@ def lines_below(*results: Result) -> list[str]:
     return remarks([result.as_dict() for result in results])
 
 
-def test_below_the_table_stands_why_a_result_is_no_plain_success() -> None:
-    failed = replace(ACCURACY, verdict=FAILED, reason="F1 60.000 is under the target")
-    assert lines_below(failed)[0] == f"{ACCURACY.case}: F1 60.000 is under the target"
-    assert lines_below(SUBSET)[0] == f"{ACCURACY.case}: {SUBSET.reason}"
-    assert lines_below(SERVER)[0] == (f"{SERVER.case}: {SERVER.reason}")
+def test_multistream_shows_the_percentile_that_mlperf_judges_it_by() -> None:
+    (row,) = rows(replace(STREAM, scenario="multistream"))
+    assert row["result"] == "p99 277.70 ms"
+
+
+def test_a_run_without_figures_shows_dashes() -> None:
+    nothing: dict[str, Any] = {
+        "latency_p50_ms": None,
+        "latency_p90_ms": None,
+        "latency_p99_ms": None,
+    }
+    stream, offline = rows(replace(STREAM, **nothing), replace(OFFLINE, qps=None))
+    assert (stream["result"], stream["p50/p90/p99 ms"]) == ("p90 - ms", "-/-/-")
+    assert offline["result"] == "- QPS"
+
+
+def test_a_valid_run_that_failed_all_the_same_says_both() -> None:
+    (row,) = rows(replace(OFFLINE, verdict=FAILED, reason="result.json could not be written"))
+    assert row["verdict"] == "VALID, failed"
+
+
+def test_where_the_table_does_not_fit_every_result_has_two_lines_that_do() -> None:
+    results = [ACCURACY, SUBSET, OFFLINE, STREAM, SERVER]
+    rows = [result.as_dict() for result in results]
+    narrow = table(rows, 80)
+    assert len(narrow) == 2 * len(results)
+    assert max(map(len, narrow)) <= 100
+    assert narrow[6:8] == [
+        "minilm-pocket-singlestream-cpu-fp32  performance  VALID",
+        "    p90 196.90 ms, target 49.6 ms (probe), p50/p90/p99 130.7/196.9/277.7 ms, 12.3 s, CPU",
+    ]
+    assert narrow[4:6] == [
+        "minilm-pocket-offline-cpu-fp32  performance  VALID",
+        "    15.77 QPS, target 18.10 QPS (probe), 12.3 s, CPU",
+    ]
+    assert table(rows, 200) == table(rows)
+
+
+@pytest.mark.parametrize("width", [80, 200])
+def test_lines_are_coloured_by_their_verdict(width: int) -> None:
+    failed = replace(ACCURACY, verdict=FAILED, reason="F1 is under the target")
+    undecided = replace(ACCURACY, verdict=UNDECIDED)
+    shown = lines([one.as_dict() for one in (OFFLINE, failed, SERVER, undecided)], width)
+    found = ["".join(markup) for line, markup in shown if line.startswith("minilm-pocket-")]
+    assert found[:4] == ["", "red", "yellow", "yellow"]
+    assert not any(found[4:])  # what is said below
+
+
+def test_below_the_table_stands_what_is_no_plain_success_and_what_to_do_about_it() -> None:
+    failed = replace(ACCURACY, verdict=FAILED, f1=60.0, reason="F1 60.000 is under the target")
+    told = lines_below(SERVER, failed)
+    assert told[0] == f"{ACCURACY.case}, accuracy: F1 60.000 is under the target"
+    assert told[1].startswith("  -> ")
+    assert told[2] == f"{SERVER.case}, performance: {SERVER.reason}"
+    assert told[3].startswith("  -> --target-qps 11 lowers the rate")
+    assert f"{SUBSET.case}, accuracy: {SUBSET.reason}" in lines_below(SUBSET)
+
+
+def test_results_with_the_same_cure_share_its_line() -> None:
+    busy = ["other processes used 40% of the CPU: run it again"]
+    told = lines_below(*(replace(one, warnings=busy) for one in (OFFLINE, STREAM)))
+    assert told[:3] == [
+        f"{OFFLINE.case}, performance: other processes used 40% of the CPU",
+        f"{STREAM.case}, performance: other processes used 40% of the CPU",
+        "  -> run it again",
+    ]
+
+
+def test_a_subset_is_told_once_for_its_data_set_with_the_option_that_runs_all() -> None:
+    told = lines_below(SUBSET, replace(OFFLINE, sample_count=20), replace(STREAM, sample_count=20))
+    place = told.index("pocket: a subset, 20 of 494 samples")
+    assert told[place + 1] == "  -> --dataset-size all runs them all"
+    assert sum("--dataset-size" in line for line in told) == 1
 
 
 def test_plain_successes_get_one_remark_that_they_are_not_mlperfs() -> None:
-    (line,) = lines_below(ACCURACY, OFFLINE, STREAM)
-    assert line.startswith("Not valid MLPerf results")
+    remark, cure = lines_below(ACCURACY, OFFLINE, STREAM)
+    assert remark.startswith("Not valid MLPerf results")
+    assert cure.startswith("  -> --rules mlperf")
     assert lines_below(replace(OFFLINE, mlperf_valid=True)) == []
+    (remark,) = lines_below(replace(OFFLINE, rules="mlperf"))
+    assert remark.startswith("Not valid MLPerf results")
+
+
+def test_what_was_not_run_is_counted_by_its_reason_below_the_table() -> None:
+    gpu = "cuda: no NVIDIA GPU with a driver was found"
+    skipped = {"mode": "accuracy", "verdict": SKIPPED}
+    rows = [{**skipped, "case": f"minilm-pocket-{s}-cuda-fp32", "reason": gpu} for s in "ab"]
+    alone = {**skipped, "case": "minilm-pocket-server-cpu-fp32", "reason": "130 ms can't be kept"}
+    told = [line for line, _ in lines([OFFLINE.as_dict(), *rows, alone])]
+    assert [line for line in told if "not run" in line] == [
+        f"2 cases not run: {gpu}",
+        "minilm-pocket-server-cpu-fp32, accuracy: not run: 130 ms can't be kept",
+    ]
+    assert [line for line, _ in lines(rows)] == [f"2 cases not run: {gpu}"]
+
+
+def test_the_last_line_is_the_command_that_makes_a_page_of_what_was_written(
+    tmp_path: Path,
+) -> None:
+    result = replace(OFFLINE, run_dir=str(tmp_path / "with blanks" / "performance-x"))
+    assert not any("report" in line for line, _ in lines([result.as_dict()]))
+    Path(result.run_dir).mkdir(parents=True)
+    result.save()
+    *_, (last, _) = lines([result.as_dict(), OFFLINE.as_dict()])
+    command = shlex.split(last.partition(": ")[2])
+    assert command[:4] == ["python", "-m", "bertsquad", "report"]
+    assert command[4:] == [str(tmp_path / "with blanks"), "-o", "report.html"]
 
 
 def test_the_header_says_what_is_under_test(
@@ -210,11 +319,3 @@ def test_a_model_whose_cached_copy_was_damaged_is_told() -> None:
     rebuilt = replace(ACCURACY, provenance={"model_preparation": note})
     assert f"minilm: {note}" in remarks([rebuilt.as_dict()])
     assert not any("rebuilt" in line for line in remarks([ACCURACY.as_dict()]))
-
-
-def test_what_disturbed_a_run_is_told_beside_it() -> None:
-    disturbed = replace(OFFLINE, warnings=["other processes used 40% of the CPU"])
-    lines = remarks([disturbed.as_dict()])
-    assert (
-        "minilm-pocket-offline-cpu-fp32, performance: other processes used 40% of the CPU" in lines
-    )
