@@ -338,14 +338,6 @@ os.execv(sys.executable, [sys.executable, *sys.argv[1:]])
 unix = pytest.mark.skipif(sys.platform == "win32", reason="Unix signals and limits")
 
 
-@pytest.fixture(autouse=True)
-def mindful_of_ctrl_c() -> Iterator[None]:
-    """A child of a process that ignores SIGINT, as those in the background do, would ignore it."""
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    yield
-    signal.signal(signal.SIGINT, before)
-
-
 @contextmanager
 def python(*arguments: str) -> "Iterator[subprocess.Popen[str]]":
     with subprocess.Popen(
@@ -407,6 +399,7 @@ def test_who_waits_for_a_process_that_is_killed_finishes_its_download(
 
 
 @unix
+@pytest.mark.usefixtures("listening_to_ctrl_c")
 def test_ctrl_c_ends_fetch_with_130_without_a_traceback_and_keeps_what_came(
     monkeypatch: pytest.MonkeyPatch, data: Path, server: LoopbackServer
 ) -> None:
@@ -422,6 +415,7 @@ def test_ctrl_c_ends_fetch_with_130_without_a_traceback_and_keeps_what_came(
 
 
 @unix
+@pytest.mark.usefixtures("listening_to_ctrl_c")
 def test_ctrl_c_ends_fetch_while_nobody_answers(
     monkeypatch: pytest.MonkeyPatch, data: Path, server: LoopbackServer
 ) -> None:

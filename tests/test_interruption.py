@@ -74,16 +74,6 @@ note("pytest")
 """
 
 
-@contextlib.contextmanager
-def listening_to_ctrl_c() -> Iterator[None]:
-    """Children of a process that ignores SIGINT, as those in the background do, would ignore it."""
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before)
-
-
 @dataclass(frozen=True)
 class Session:
     """A running session of pytest, or another command of the suite."""
@@ -158,7 +148,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def begin(home: Path, tmp_path: Path) -> Iterator[Begin]:
+def begin(home: Path, tmp_path: Path, listening_to_ctrl_c: None) -> Iterator[Begin]:
     """Start a command in a session of its own, as a terminal's; what is left of it is killed."""
     begun: list[Session] = []
 
@@ -168,29 +158,28 @@ def begin(home: Path, tmp_path: Path) -> Iterator[Begin]:
         temporary, phases = tmp_path / "tmp", tmp_path / "phases"
         temporary.mkdir(exist_ok=True)
         phases.touch()
-        with listening_to_ctrl_c():
-            process = subprocess.Popen(
-                [sys.executable, "-m", *command],
-                cwd=tmp_path,
-                env=inherited
-                | {
-                    "BERTSQUAD_CACHE": str(home / "cache"),
-                    "BERTSQUAD_DATA": str(home / "data"),
-                    "BERTSQUAD_MIRROR": nowhere,
-                    **dict.fromkeys(("http_proxy", "https_proxy"), nowhere),
-                    "no_proxy": "127.0.0.1",
-                    "HOME": str(home),
-                    "TMPDIR": str(temporary),
-                    "PYTHONPATH": os.pathsep.join([str(home), str(ROOT)]),
-                    "PYTHONUNBUFFERED": "1",
-                    "PHASES": str(phases),
-                }
-                | environment,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.PIPE,
-                text=True,
-                start_new_session=True,
-            )
+        process = subprocess.Popen(
+            [sys.executable, "-m", *command],
+            cwd=tmp_path,
+            env=inherited
+            | {
+                "BERTSQUAD_CACHE": str(home / "cache"),
+                "BERTSQUAD_DATA": str(home / "data"),
+                "BERTSQUAD_MIRROR": nowhere,
+                **dict.fromkeys(("http_proxy", "https_proxy"), nowhere),
+                "no_proxy": "127.0.0.1",
+                "HOME": str(home),
+                "TMPDIR": str(temporary),
+                "PYTHONPATH": os.pathsep.join([str(home), str(ROOT)]),
+                "PYTHONUNBUFFERED": "1",
+                "PHASES": str(phases),
+            }
+            | environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+        )
         begun.append(Session(process, tmp_path))
         return begun[-1]
 

@@ -143,17 +143,13 @@ def test_a_cache_folder_that_cannot_be_made_is_one_sentence(
 
 
 @pytest.mark.skipif(os.name == "nt", reason="Windows can't send SIGINT to one process")
+@pytest.mark.usefixtures("listening_to_ctrl_c")
 def test_ctrl_c_during_a_download_ends_it_quietly_and_leaves_nothing_behind(
     monkeypatch: pytest.MonkeyPatch, data: Path, server: LoopbackServer
 ) -> None:
     monkeypatch.setenv("BERTSQUAD_MIRROR", server.url(""))
     server.hold()
-    # A child of a process that ignores SIGINT, as those in the background do, would ignore it too.
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    try:
-        process = start("fetch", "squad")
-    finally:
-        signal.signal(signal.SIGINT, before)
+    process = start("fetch", "squad")
     assert server.wait_for(1)
     process.send_signal(signal.SIGINT)
     out, err = process.communicate(timeout=30)
