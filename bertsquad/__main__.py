@@ -137,7 +137,8 @@ def _doctor() -> int:
     for name in assets.registry():
         path = assets.path_of(name)
         try:
-            state = f"ok ({assets.fetch(name)})" if path.is_file() else "not here (fetch gets it)"
+            here = assets.is_here(path)
+            state = f"ok ({assets.fetch(name)})" if here else "not here (fetch gets it)"
         except SuiteError as error:
             state = str(error)
         print(f"  {name}: {state}")

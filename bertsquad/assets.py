@@ -132,8 +132,8 @@ def path_of(name: str) -> Path:
     return (PACKAGE if registry()[name].bundled else data_folder()) / name
 
 
-def _is_here(path: Path) -> bool:
-    """Whether there is such a file; whatever else has its name is refused, never replaced."""
+def is_here(path: Path) -> bool:
+    """Whether there is such a file; SuiteError where something else has its name, or may have."""
     try:
         mode = path.stat().st_mode
     except (FileNotFoundError, NotADirectoryError):
@@ -179,14 +179,14 @@ def fetch(name: str, subject: str = "model", progressbar: bool = False) -> Path:
     the rest of the session; what came of the file is kept beside it, and gone on with in the next.
     """
     entry, path = registry()[name], path_of(name)
-    if _is_here(path):
+    if is_here(path):
         return _verified(entry, path)
     if entry.bundled:
         raise SuiteError(f"{path} is missing: reinstall the package")
     if (path, name) in _failed:
         raise Unavailable(_failed[path, name], subject)
     with lock(name):
-        if not _is_here(path):
+        if not is_here(path):
             reason = _recall_failure(name) or _download(entry, path, progressbar)
             if reason is not None:
                 _failed[path, name] = reason

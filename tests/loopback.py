@@ -233,6 +233,16 @@ def isolate(monkeypatch: pytest.MonkeyPatch, folder: Path, server: LoopbackServe
     assets._verified.cache_clear()
 
 
+#: A program that runs Python with permissions binding it, root included: two capabilities are
+#: gone from what it may regain.
+UNPRIVILEGED = """
+import ctypes, os, sys
+for capability in (1, 2):  # CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH
+    ctypes.CDLL(None).prctl(24, capability, 0, 0, 0)  # PR_CAPBSET_DROP
+os.execv(sys.executable, [sys.executable, *sys.argv[1:]])
+"""
+
+
 def forbid(path: Path, mode: int) -> None:
     """Give `path` the permissions `mode`; skip the test where they don't bind this user."""
     path.chmod(mode)

@@ -13,7 +13,15 @@ from email.utils import format_datetime
 from pathlib import Path
 
 import pytest
-from loopback import LoopbackServer, Reply, entry, isolate, refusing_address, register
+from loopback import (
+    UNPRIVILEGED,
+    LoopbackServer,
+    Reply,
+    entry,
+    isolate,
+    refusing_address,
+    register,
+)
 
 from bertsquad import assets, transfer
 from bertsquad.errors import SuiteError, Unavailable
@@ -325,14 +333,6 @@ try:
     print(assets.fetch(name))
 except Unavailable as error:
     print(error)
-"""
-
-#: Root is bound by permissions once two capabilities are gone from what it may regain.
-UNPRIVILEGED = """
-import ctypes, os, sys
-for capability in (1, 2):  # CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH
-    ctypes.CDLL(None).prctl(24, capability, 0, 0, 0)  # PR_CAPBSET_DROP
-os.execv(sys.executable, [sys.executable, *sys.argv[1:]])
 """
 
 unix = pytest.mark.skipif(sys.platform == "win32", reason="Unix signals and limits")

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from loopback import LoopbackServer, entry, forbid, isolate, register
+from loopback import UNPRIVILEGED, LoopbackServer, entry, forbid, isolate, register
 
 from bertsquad import __version__, assets
 from bertsquad.__main__ import main
@@ -49,9 +49,9 @@ def files_under(folder: Path) -> set[str]:
     return {path.relative_to(folder).as_posix() for path in folder.rglob("*") if not path.is_dir()}
 
 
-def start(*arguments: str) -> "subprocess.Popen[str]":
+def start(*arguments: str, prefix: tuple[str, ...] = ()) -> "subprocess.Popen[str]":
     return subprocess.Popen(
-        [sys.executable, "-m", "bertsquad", *arguments],
+        [sys.executable, *prefix, "-m", "bertsquad", *arguments],
         cwd=assets.PACKAGE.parent,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -186,6 +186,32 @@ def test_doctor_says_what_is_here_and_what_this_machine_can_run(
         assert told[0].startswith((f"  {device}: ok (", f"  {device}: no: "))
     assert server.requests == []
     assert files_under(tmp_path) == {f"data/{DATASET}"}
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="capabilities are Linux's")
+def test_doctor_goes_on_where_a_file_may_not_be_looked_at(data: Path) -> None:
+    place(data / DATASET)
+    data.chmod(0)
+    process = start("doctor", prefix=("-c", UNPRIVILEGED))
+    out, err = process.communicate(timeout=60)
+    data.chmod(0o755)
+    assert (process.returncode, err) == (0, "")
+    assert f"  {DATASET}: {data / DATASET} can't be read: Permission denied" in out.splitlines()
+    assert "devices:\n  cpu: ok" in out
+
+
+@pytest.mark.parametrize("kind", ["folder", "dangling link"])
+def test_doctor_names_what_is_not_a_file(data: Path, kind: str) -> None:
+    path = data / DATASET
+    data.mkdir()
+    if kind == "folder":
+        path.mkdir()
+    else:
+        path.symlink_to(data / "unmounted")
+    out, err = start("doctor").communicate(timeout=60)
+    assert err == ""
+    assert f"  {DATASET}: {path} is " in out
+    assert "(fetch gets it)" not in out.partition(f"  {DATASET}: ")[2].partition("\n")[0]
 
 
 # clean
