@@ -386,9 +386,24 @@ def test_a_blank_question_is_read_as_it_is(file: Path, blank: str) -> None:
     assert squad.load(write(file, content)).questions[0].text == blank
 
 
-def test_a_refusal_stays_one_printable_line_whatever_the_id(file: Path) -> None:
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"answers": []},
+        {"answers": [{"text": "", "answer_start": 0}]},
+        {"answers": [{"text": "lines\n \ud800" + "?" * 5_000, "answer_start": "\n" * 5_000}]},
+        {"answers": "lines\n \ud800" + "?" * 5_000},
+        {},
+    ],
+    ids=["no answer", "an empty one", "one elsewhere", "no list of them", "twice"],
+)
+def test_a_refusal_stays_one_printable_line_whatever_the_id(
+    file: Path, change: dict[str, Any]
+) -> None:
     content = document()
-    first_qa(content).update(id="two\nlines \ud800" + "!" * 5_000, answers=[])
+    for qa in content["data"][0]["paragraphs"][0]["qas"]:
+        qa["id"] = "two\nlines \ud800" + "!" * 5_000
+    first_qa(content).update(change)
     message = refusal(write(file, content))
     assert message.encode("utf-8")
     assert len(message) < len(str(file)) + 300
@@ -406,8 +421,14 @@ anything = st.recursive(
 )
 
 
+#: Which way to take at each step into a document; eight steps lead to what holds nothing more.
+steps = st.lists(st.integers(0, 9), max_size=7) | st.lists(
+    st.integers(0, 9), min_size=8, max_size=8
+)
+
+
 @settings(max_examples=200, deadline=None)
-@given(path=st.lists(st.integers(0, 9), max_size=8), value=anything)
+@given(path=steps, value=anything)
 def test_a_file_with_anything_anywhere_is_read_or_refused_in_a_sentence(
     tmp_path_factory: pytest.TempPathFactory, path: list[int], value: object
 ) -> None:
@@ -426,7 +447,11 @@ def test_a_file_with_anything_anywhere_is_read_or_refused_in_a_sentence(
     file = tmp_path_factory.getbasetemp() / "anything.json"
     write(file, content if key != "whole" else value)
     try:
-        assert squad.load(file).questions
+        read = squad.load(file)
     except SuiteError as error:
         assert str(file) in str(error)
         assert "\n" not in str(error)
+        return
+    assert read.questions
+    texts = [text for q in read.questions for text in (q.id, q.text, *q.answers)]
+    assert {type(text) for text in (*read.contexts, *texts)} == {str}
