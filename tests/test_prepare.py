@@ -195,7 +195,9 @@ def test_another_model_gets_a_proof_of_its_own(tmp_path: Path) -> None:
 def test_a_model_cut_off_anywhere_is_refused_here_or_by_the_runtime(tmp_path: Path) -> None:
     path = tiny.model(tmp_path / "a.onnx")
     whole = path.read_bytes()
-    for length in [*range(1, len(whole), max(1, len(whole) // 97)), len(whole) - 1]:
+    # All of the last places: between two parts of the file only the runtime sees what is missing.
+    places = {*range(1, len(whole), max(1, len(whole) // 97)), *range(len(whole) - 20, len(whole))}
+    for length in sorted(places):
         path.write_bytes(whole[:length])
         with pytest.raises(SuiteError, match=r"a\.onnx") as caught:
             inspect(path)
