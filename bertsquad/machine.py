@@ -84,18 +84,13 @@ def cores(root: Path = Path("/")) -> int:
     return there if limit is None else max(1, min(there, int(limit)))
 
 
-def whole_cores(root: Path = Path("/")) -> bool:
-    """Whether no quota keeps this process from using all of its `core_cpus` all the time."""
-    limit = quota(root)
-    return limit is None or limit >= len(core_cpus(root))
-
-
 def owned_cpus(root: Path = Path("/")) -> tuple[int, ...]:
     """The CPUs that threads may be pinned to: `core_cpus`, or none where a quota is the limit.
 
     Who has a share of the time shares the CPUs with others, and pinned threads would collide.
     """
-    return core_cpus(root) if whole_cores(root) else ()
+    cpus, limit = core_cpus(root), quota(root)
+    return cpus if limit is None or limit >= len(cpus) else ()
 
 
 @cache

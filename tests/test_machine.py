@@ -231,7 +231,6 @@ def test_a_quota_below_the_cores_limits_them_and_forbids_pinning(
     affinity(set(range(8)))
     groups(tmp_path, "0::/", {f"{V2}/cpu.max": limit})
     assert machine.cores(tmp_path) == cores
-    assert machine.whole_cores(tmp_path) is whole
     assert machine.owned_cpus(tmp_path) == ((0, 1, 2, 3) if whole else ())
 
 
