@@ -8,6 +8,7 @@ import contextlib
 import os
 import signal
 import threading
+import time
 from collections.abc import Generator, Iterator
 from types import FrameType
 from typing import Any
@@ -16,6 +17,9 @@ import pytest
 
 #: What a shell shows of a process that Ctrl-C, or SIGTERM, has ended.
 INTERRUPTED, TERMINATED = 128 + signal.SIGINT, 128 + signal.SIGTERM
+
+#: How often a worker of `-n`, which never times anything, looks for its parent, in seconds.
+PARENT_S = 0.5
 
 
 class Terminated(KeyboardInterrupt):
@@ -60,8 +64,17 @@ def pytest_cmdline_main() -> Generator[None, object, object]:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Watch over the workers that this process is going to have under `-n`."""
+    """Watch over the workers that this process is going to have under `-n`, or is one of."""
     config.pluginmanager.register(Workers())
+    if hasattr(config, "workerinput"):
+        threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
+
+
+def _end_with(parent: int) -> None:
+    """End this worker when its parent is gone, for which execnet takes up to 15 seconds."""
+    while os.getppid() == parent:
+        time.sleep(PARENT_S)
+    os.kill(os.getpid(), signal.SIGTERM)
 
 
 class Workers:

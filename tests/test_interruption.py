@@ -337,8 +337,8 @@ def test_a_session_ends_while_it_quantises(
     assert list(prepared.glob("[!.]*")) == []
 
 
-@pytest.mark.parametrize("how", SLOW_BUT_SIGTERM)
-def test_parallel_workers_end_with_their_session(begin: Begin, home: Path, how: str) -> None:
+def parallel_session(begin: Begin, home: Path) -> Session:
+    """A session in the middle of its two workers' runs."""
     other = str(slower(home / "another.onnx"))
     session = tiny_session(
         begin,
@@ -348,9 +348,21 @@ def test_parallel_workers_end_with_their_session(begin: Begin, home: Path, how: 
     )
     session.reach("running", "running")
     assert len({pid for _, pid in session.noted}) == 5  # the session, two workers, two children
+    return session
+
+
+@pytest.mark.parametrize("how", SLOW_BUT_SIGTERM)
+def test_parallel_workers_end_with_their_session(begin: Begin, home: Path, how: str) -> None:
+    session = parallel_session(begin, home)
     session.end(how)
     assert session.process.returncode == STATUS[how]
     check_files(session, home, done=False)
+
+
+def test_parallel_workers_end_with_a_session_that_was_killed(begin: Begin, home: Path) -> None:
+    session = parallel_session(begin, home)
+    session.end("SIGKILL")
+    assert session.process.returncode == -signal.SIGKILL
 
 
 def test_a_childs_run_ends_with_a_session_that_was_killed(begin: Begin, home: Path) -> None:
