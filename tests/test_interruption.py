@@ -219,6 +219,7 @@ def tiny_session(begin: Begin, home: Path, chosen: str, *others: str, **env: str
 def check_files(session: Session, home: Path, done: bool) -> None:
     """What was finished is there, whole, and nothing else is."""
     hidden = [path for path in session.folder.rglob(".*") if path.is_file()]
+    assert list(session.folder.rglob("worker-*.log")) == []  # which are kept with last words
     assert hidden + [path for path in (home / "cache").rglob(".*") if path.is_file()] == []
     written = list(session.folder.rglob(results.RESULT))
     assert len(written) == int(done)
