@@ -4,6 +4,7 @@ import contextlib
 import dataclasses
 import os
 import sys
+import warnings
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from datetime import UTC, datetime
@@ -297,13 +298,16 @@ def locate(model: Model, visible: Visible = contextlib.nullcontext) -> tuple[Pat
         with visible():
             path = assets.fetch(model.file, "model", progressbar=True)
         return path, assets.registry()[model.file].digest
-    from bertsquad import random_bert  # imports onnx, which nothing else here needs
+    from bertsquad import prepare, random_bert  # they import onnx, which nothing else here needs
+
+    def build(file: Path) -> dict[str, Any]:
+        random_bert.write(file)
+        return {}
 
     key = f"{model.name}-{random_bert.FORMAT}"
-    path = assets.cache_folder() / "prepared" / f"{key}.onnx"
-    with assets.lock(path.name):
-        if not path.is_file():
-            random_bert.write(path)
+    path, _, anew = prepare.cached(f"{key}.onnx", (), build)
+    if anew:
+        warnings.warn(f"{path.name}{anew}", stacklevel=2)
     return path, key
 
 

@@ -126,7 +126,7 @@ def _check_precision(signature: Signature, path: Path, precision: str) -> None:
         )
 
 
-def _cached(
+def cached(
     name: str, fields: tuple[str, ...], make: Callable[[Path], dict[str, Any]]
 ) -> tuple[Path, dict[str, Any], str]:
     """The derived file `name` of the cache and what is known of it, made there first if need be.
@@ -200,7 +200,7 @@ def _relax(
             file.unlink()
         return {"equal": equal, "largest_difference": difference}
 
-    file, facts, anew = _cached(f"{key}-{FORMAT}.onnx", ("equal",), make)
+    file, facts, anew = cached(f"{key}-{FORMAT}.onnx", ("equal",), make)
     if not facts["equal"]:
         return replace(padded, note=padded.note + anew)
     note = f"sequence axis opened (was {signature.length}), logits proven equal{anew}"
@@ -241,7 +241,7 @@ def _quantise(
 
     kind = "s8" if symmetric else "u8"
     name = f"{key}-{kind}-{calibration.key}-{FORMAT}-{quantise.FORMAT}.onnx"
-    file, report, anew = _cached(name, ("products", "quantised"), make)
+    file, report, anew = cached(name, ("products", "quantised"), make)
     signature = replace(
         prepared.signature, products=report["products"], quantised=report["quantised"]
     )
@@ -276,7 +276,7 @@ def _halve(prepared: Prepared, key: str, open_model: Opener, progress: Progress)
         return {"equal": True, "largest_difference": difference}
 
     name = f"{key}-fp16-{FORMAT}.onnx"
-    file, facts, anew = _cached(name, ("equal", "largest_difference"), make)
+    file, facts, anew = cached(name, ("equal", "largest_difference"), make)
     if not facts["equal"]:
         found = facts["largest_difference"]
         why = (

@@ -2,6 +2,7 @@
 
 import hashlib
 import math
+import warnings
 from collections import Counter
 from functools import partial
 from pathlib import Path
@@ -16,6 +17,8 @@ import tiny
 from numpy.typing import NDArray
 
 from bertsquad import random_bert
+from bertsquad.harness import locate
+from bertsquad.models import MODELS
 from bertsquad.prepare import Prepared, prepare
 from bertsquad.random_bert import BERT_LARGE, Architecture
 from bertsquad.sessions import open_on_cpu
@@ -229,6 +232,25 @@ def test_a_failure_half_way_leaves_the_old_file_and_nothing_else(tmp_path: Path)
         random_bert.write(path, Architecture(1, 8, 2, 8, positions=-1))
     assert list(tmp_path.iterdir()) == [path]
     assert path.read_text("utf-8") == "old"
+
+
+def test_a_damaged_copy_in_the_cache_is_built_anew_and_said_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("BERTSQUAD_CACHE", str(tmp_path))
+    monkeypatch.setattr(random_bert, "write", partial(random_bert.write, architecture=SMALL))
+    model = MODELS["bert_large_random"]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        path, key = locate(model)
+        whole, written = path.read_bytes(), path.stat().st_mtime_ns
+        assert locate(model) == (path, key)
+        assert path.stat().st_mtime_ns == written
+    for damaged in (whole[:-1000], b"", whole[:1000] + b"?" + whole[1001:]):
+        path.write_bytes(damaged)
+        with pytest.warns(UserWarning, match=rf"{path.name} \(rebuilt, since .* was damaged\)"):
+            assert locate(model) == (path, key)
+        assert path.read_bytes() == whole
 
 
 def test_the_parameters_are_those_of_the_file(path: Path) -> None:
