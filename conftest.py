@@ -9,12 +9,12 @@ from typing import Any
 
 import pytest
 
-from bertsquad import assets, cases, machine, options, parallelism, rows, summary
+from bertsquad import assets, cases, machine, options, parallelism, recording, rows, summary
 from bertsquad.errors import BoundUnattainable, SuiteError, Unavailable
 from bertsquad.harness import Harness, RunCase
 from bertsquad.loadgen import MODES, SCENARIOS
 from bertsquad.options import Options
-from bertsquad.results import SKIPPED, Result, flat_properties
+from bertsquad.results import Result, flat_properties
 
 pytest_plugins = ("bertsquad.interruption",)
 
@@ -55,6 +55,7 @@ def _checked(option: options.Option) -> Callable[[str], object]:
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    config.pluginmanager.register(recording)
     for name, text in MARKERS.items():
         config.addinivalue_line("markers", f"{name}: {text}")
     if not _records(config):  # else the plugin registers it
@@ -219,30 +220,12 @@ def pytest_terminal_summary(terminalreporter: Any) -> None:
             terminalreporter.write_line(line, **markup)
 
 
-@pytest.hookimpl(optionalhook=True)
-def pytest_benchmark_update_json(config: pytest.Config, output_json: dict[str, Any]) -> None:
-    carried = rows.carried(config.pluginmanager.getplugin("terminalreporter"))
-    output_json["accuracy"] = [
-        row for row in carried if row["mode"] == "accuracy" and row["verdict"] != SKIPPED
-    ]
-
-
-@pytest.hookimpl(trylast=True)
-def pytest_sessionfinish(session: pytest.Session) -> None:
-    """Write the JSON that was asked for where pytest-benchmark, without a benchmark, doesn't."""
-    config = session.config
-    benchmarks = getattr(config, "_benchmarksession", None)
-    if benchmarks is None or not benchmarks.json or benchmarks.benchmarks:
-        return
-    if hasattr(config, "workerinput"):
-        return
-    commit = config.hook.pytest_benchmark_generate_commit_info(config=config)
-    document = config.hook.pytest_benchmark_generate_json(
-        config=config,
-        benchmarks=[],
-        include_data=True,
-        machine_info=benchmarks.get_machine_info(),
-        commit_info=commit,
-    )
-    config.hook.pytest_benchmark_update_json(config=config, benchmarks=[], output_json=document)
-    benchmarks.save_json(document)
+def pytest_collection_finish(session: pytest.Session) -> None:
+    timed = {
+        item.nodeid: case
+        for item in session.items
+        if (case := _case(item)) is not None
+        and item.get_closest_marker("performance")
+        and not item.get_closest_marker("skip")
+    }
+    recording.refuse_unlike(session.config, timed, session.config.stash[OPTIONS])

@@ -31,7 +31,7 @@ from bertsquad.judgement import Verdict
 from bertsquad.loadgen import SCENARIOS, Request, Run
 from bertsquad.models import Model
 from bertsquad.options import Options
-from bertsquad.results import FAILED, PASSED, RESULT, Result
+from bertsquad.results import FAILED, PASSED, RESULT, Result, repeat_command
 from bertsquad.rules import SEEDS
 from bertsquad.timeline import PERCENTILES, TIMELINE
 from bertsquad.worker import Event, Setup, Worker
@@ -59,6 +59,7 @@ class Harness:
         self._cores = max(1, machine.cores() // parallel)
         self._command = command
         self._visible = visible
+        self._user_conf = _user_conf(options.user_conf)
         self._data: dict[str, Data] = {}
         self._models: dict[str, tuple[Path, str]] = {}
         self._worker: tuple[tuple[str, ...], Worker] | None = None
@@ -134,8 +135,9 @@ class Harness:
             verdict = _compliance(result, run, accuracy, performance, verdict)
         result.verdict, result.reason = verdict.word, verdict.reason
         result.provenance = self._provenance(
-            started, model_file, model_key, data, worker, run, request, event
+            started, case.model, model_file, model_key, data, worker, run, request, event
         )
+        result.repeat = repeat_command(result)
         objections = [objection.reason for objection in judgement.objections(result, run)]
         result.invalid_reasons = (run.invalid_reasons if mode != "accuracy" else []) + objections
         result.mlperf_valid = verdict.word == PASSED and not result.invalid_reasons
@@ -235,11 +237,12 @@ class Harness:
     def _accuracy(self, result: Result, case: Case, data: Data) -> Verdict:
         score = datasets.score(data, Path(result.run_dir), result.sample_count)
         reference = case.model.reference_f1.get(case.dataset, self._options.reference_f1)
-        share = self._options.accuracy_target / 100
+        result.reference_f1, result.accuracy_target = reference, self._options.accuracy_target
         if score.total:
             result.f1, result.exact_match = score.f1, score.exact_match
         result.f1_interval = judgement.interval(score.f1_by_question)
         result.question_count = score.total
+        share = self._options.accuracy_target / 100
         result.f1_target = None if reference is None else share * reference
         verdict, result.f1_upper_bound = judgement.judge_f1(
             score.f1, result.f1_target, score.f1_by_question, not result.whole, result.what
@@ -249,6 +252,7 @@ class Harness:
     def _provenance(
         self,
         started: datetime,
+        model: Model,
         model_file: Path,
         model_key: str,
         data: Data,
@@ -281,10 +285,12 @@ class Harness:
             "provider_proof": event["proof"],
             "model_preparation": worker.ready["preparation"],
             "model_file": model_file.name,
+            "model_path": str(model.path) if model.path else None,
             "model_checksum": model_key,
             "model_input_type": worker.ready["input_type"],
             "dataset_file": data.file.name,
             "dataset_checksum": data.checksum,
+            "user_conf": self._user_conf,
             "seeds": {seed: run.values.get(seed) for seed in SEEDS},
             "log_checksums": loadgen.log_checksums(run.folder),
         }
@@ -311,6 +317,14 @@ def locate(model: Model, visible: Visible = contextlib.nullcontext) -> tuple[Pat
     return path, key
 
 
+def _user_conf(path: Path | None) -> dict[str, Any] | None:
+    """Which user.conf was given, and what in it means BERT."""
+    if path is None:
+        return None
+    settings = {".".join(key): value for key, value in loadgen.read_user_conf(path).items()}
+    return {"file": str(path), "settings": settings}
+
+
 def _performance(result: Result, run: Run, event: Event) -> Verdict:
     scenario = SCENARIOS[result.scenario]
     result.loadgen_valid = run.valid
@@ -322,6 +336,10 @@ def _performance(result: Result, run: Run, event: Event) -> Verdict:
     result.latency_p90_ms = run.latency_ms(90)
     result.latency_p99_ms = run.latency_ms(99)
     result.latency_p99_9_ms = run.latency_ms(99.9)
+    result.buffer_size = run.values.get("effective_performance_sample_count")
+    result.min_duration_s = run.values.get("effective_min_duration_ms", 0) / 1000
+    result.min_query_count = run.values.get("effective_min_query_count")
+    result.query_count = run.values.get("result_query_count")
     result.target_qps = event["target_qps"]
     result.target_latency_ms = event["target_latency_ms"]
     result.target_source = event["target_source"]

@@ -2,7 +2,8 @@
 
 import dataclasses
 import json
-from collections.abc import Iterator
+import shlex
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -66,6 +67,12 @@ class Result:
     f1_upper_bound: float | None = None
     f1_interval: tuple[float, float] | None = None
     question_count: int | None = None
+    accuracy_target: float | None = None
+    reference_f1: float | None = None
+    buffer_size: int | None = None
+    min_duration_s: float | None = None
+    min_query_count: int | None = None
+    query_count: int | None = None
     warnings: list[str] = field(default_factory=list)
     padding_share: float | None = None
     peak_memory_bytes: int | None = None
@@ -73,6 +80,7 @@ class Result:
     compliance_responses: int | None = None
     compliance_largest_difference: float | None = None
     compliance_speed_ratio: float | None = None
+    repeat: str = ""
     provenance: dict[str, Any] = field(default_factory=dict)
     schema_version: int = SCHEMA_VERSION
 
@@ -116,6 +124,52 @@ def load(folder: Path) -> Result:
         raise SuiteError(f"{path} can't be read: {error.strerror}; run the case again") from error
     except (ValueError, KeyError, TypeError) as error:
         raise SuiteError(f"{path} is not a whole {RESULT}: run the case again") from error
+
+
+def repeat_command(result: Result) -> str:
+    """The line of a shell that runs the case again in a checkout of the suite, as it was run.
+
+    It names every setting that counts: also those that were this machine's or this version's
+    defaults, or that a probe found. `result` must be complete but for this.
+    """
+    facts = result.provenance
+    given: dict[str, object] = {
+        "--model": facts["model_path"] or result.model,
+        "--dataset": result.dataset,
+        "--device": result.device,
+        "--precision": result.precision,
+        "--rules": result.rules,
+        "--instances": facts["instances"],
+        "--threads": facts["threads"],
+        "--batch-tokens": facts["batch_tokens"],
+        "--min-duration-s": result.min_duration_s,
+        "--target-qps": result.target_qps,
+        "--target-latency-ms": result.target_latency_ms,
+        "--user-conf": facts["user_conf"] and facts["user_conf"]["file"],
+        "--accuracy-target": result.accuracy_target,
+        "--reference-f1": result.reference_f1,
+    }
+    if result.rules == "quick":  # mlperf draws from all samples, and takes no other size
+        given["--dataset-size"] = "all" if result.whole else result.sample_count
+        given["--buffer-size"] = result.buffer_size
+    test = f"test_{result.mode}"
+    words = ["pytest", f"benchmarks/{test}.py::{test}[{result.case}]"]
+    for flag, value in given.items():
+        words += [flag, str(value)] if value else []
+    return shlex.join(words)
+
+
+def lists(rows: Sequence[Mapping[str, Any]]) -> dict[str, list[Mapping[str, Any]]]:
+    """What the JSON holds beside pytest-benchmark's own, whose entries are the timed cases.
+
+    `rows` are a session's results, or case, mode, verdict and reason of what failed without one.
+    """
+    whole = [row for row in rows if "provider" in row]
+    return {
+        "accuracy": [row for row in whole if row["mode"] == "accuracy"],
+        "compliance": [row for row in whole if row["mode"] == "compliance"],
+        "failures": [row for row in rows if "provider" not in row],
+    }
 
 
 def flat_properties(result: Result) -> Iterator[tuple[str, float | str | bool]]:

@@ -1,0 +1,125 @@
+"""Whether two timed runs of a case may be compared: the same work, asked for in the same way.
+
+pytest-benchmark matches earlier figures by the test's name alone, which says nothing of size, data
+or rules. What a user compares is left free: machine, versions, instances, threads, batches.
+"""
+
+from collections.abc import Mapping
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pooch
+
+from bertsquad import assets
+from bertsquad.cases import Case, sample_count
+from bertsquad.datasets import DATASETS
+from bertsquad.loadgen import QUICK_DURATION_S
+from bertsquad.options import Options
+from bertsquad.results import SCHEMA_VERSION
+from bertsquad.rules import MIN_DURATION_S, SERVER_BOUND_MS
+
+#: Where a result says what was measured and how: two runs that differ here are unlike.
+ALIKE = (
+    "mode",
+    "scenario",
+    "device",
+    "precision",
+    "provenance.model_checksum",
+    "provenance.dataset_checksum",
+    "dataset_samples",
+    "rules",
+    "sample_count",
+    "buffer_size",
+    "min_duration_s",
+)
+#: The same for Server, whose figure depends on what was asked of it.
+ALIKE_IN_SERVER = ("target_latency_ms", "target_qps")
+
+Figures = Mapping[str, Any]
+
+
+def differences(new: Figures, old: Figures) -> list[str]:
+    """What makes two results of one case unlike, each with its new and its earlier value.
+
+    Both are `Result.as_dict()`; of `new` only the keys that it has are looked at. Server's rates
+    may differ where a probe found both: each is what its run could keep.
+    """
+    version = old.get("schema_version")
+    if version is None:
+        return ["that is no result of this suite"]
+    if version != new["schema_version"]:
+        return [f"schema_version is {new['schema_version']} and was {version}"]
+    found = []
+    for place in ALIKE + (ALIKE_IN_SERVER if old.get("scenario") == "server" else ()):
+        key, now, then = place.rpartition(".")[2], _at(new, place), _at(old, place)
+        if now is _MISSING or now == then:
+            continue
+        if then is _MISSING:
+            found.append(f"{key} ({now}) isn't in the earlier results")
+        elif key != "target_qps" or not _both_probed(new, old):
+            found.append(f"{key} is {now} and was {then}")
+    return found
+
+
+def expected(case: Case, options: Options, old: Figures) -> Figures:
+    """The part of a timed case's result that is known before it runs; it compares with `old`."""
+    samples = sample_count(case, options, old.get("dataset_samples") or 0)
+    known: dict[str, Any] = {
+        "schema_version": SCHEMA_VERSION,
+        "scenario": case.scenario,
+        "rules": options.rules,
+        "sample_count": samples,
+        "provenance": {"dataset_checksum": _registered(DATASETS[case.dataset].file).checksum},
+    }
+    if case.model.path is not None:
+        known["provenance"]["model_checksum"] = _checksum(case.model.path)
+    elif case.model.file is not None:
+        known["provenance"]["model_checksum"] = _registered(case.model.file).digest
+    if options.target_qps is not None:
+        known["target_qps"] = options.target_qps
+    if options.user_conf is None:  # which may set these
+        known["target_source"] = "probe" if options.target_qps is None else "option"
+        known.setdefault("target_qps", "probed")
+        usual = MIN_DURATION_S if options.rules == "mlperf" else QUICK_DURATION_S
+        known["buffer_size"] = min(options.buffer_size or samples, samples)
+        known["min_duration_s"] = int((options.min_duration_s or usual) * 1000) / 1000
+        known["target_latency_ms"] = options.target_latency_ms or SERVER_BOUND_MS
+    return known
+
+
+def refusal(name: str, source: object, unlike: list[str]) -> str:
+    """Why a case can't be compared with the results in `source`, and what to do, in a sentence."""
+    return (
+        f"{name.rpartition('::')[2]} can't be compared with {source}: {'; '.join(unlike)}; run it as then, or compare "
+        "with results of such runs (--benchmark-compare, --benchmark-storage)"
+    )
+
+
+class _Missing:
+    pass
+
+
+_MISSING = _Missing()
+
+
+def _at(figures: Figures, place: str) -> Any:
+    found: Any = figures
+    for key in place.split("."):
+        if not isinstance(found, Mapping) or found.get(key) is None:
+            return _MISSING
+        found = found[key]
+    return found
+
+
+def _both_probed(new: Figures, old: Figures) -> bool:
+    return new.get("target_source") == old.get("target_source") == "probe"
+
+
+def _registered(name: str) -> assets.Entry:
+    return assets.registry()[name]
+
+
+@cache
+def _checksum(path: Path) -> str:
+    return str(pooch.file_hash(str(path)))

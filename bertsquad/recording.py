@@ -1,0 +1,210 @@
+"""A plugin of pytest around pytest-benchmark's: its files are written, its comparisons are honest.
+
+What was measured is saved before anything else, whatever ended the session. Earlier figures are
+compared with like ones only. Neither a regression nor a full disk ends in a traceback.
+"""
+
+from collections.abc import Generator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pytest_benchmark.session import PerformanceRegression
+from pytest_benchmark.utils import safe_dumps
+
+from bertsquad import comparison, results, rows
+from bertsquad.cases import Case
+from bertsquad.files import write_whole
+from bertsquad.options import Options
+
+#: What of a processor's description changes from one minute to the next.
+_FLUCTUATING = ("hz_actual", "hz_actual_friendly")
+
+#: Sentences for the end of the session: those that make it fail, and the others.
+_FAILURES = pytest.StashKey[list[str]]()
+_NOTES = pytest.StashKey[list[str]]()
+
+
+def refuse_unlike(config: pytest.Config, timed: Mapping[str, Case], options: Options) -> None:
+    """UsageError where timed cases can't be compared with the earlier results that were asked for.
+
+    `timed` are the cases that are going to run, by the full names of their tests. What can be known
+    of them is looked at here, before they run for hours.
+    """
+    benchmarks = _session(config)
+    if benchmarks is None or not timed:
+        return
+    refusals, compared = [], False
+    for path, earlier in benchmarks.compared_mapping.items():
+        for name, case in timed.items():
+            if name in earlier:
+                compared, old = True, earlier[name].get("extra_info", {})
+                unlike = comparison.differences(comparison.expected(case, options, old), old)
+                refusals += [comparison.refusal(name, path, unlike)] if unlike else []
+    if benchmarks.compare_fail and not compared:
+        refusals.append(
+            "--benchmark-compare-fail has nothing to compare with, since no earlier results of "
+            f"these cases were found in {benchmarks.storage}: save some first "
+            "(--benchmark-autosave), or say which (--benchmark-compare, --benchmark-storage)"
+        )
+    if refusals:
+        raise pytest.UsageError(*refusals)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_benchmark_update_json(config: pytest.Config, output_json: dict[str, Any]) -> None:
+    """Add what pytest-benchmark doesn't time."""
+    carried = rows.carried(config.pluginmanager.getplugin("terminalreporter"))
+    output_json.update(results.lists(carried))
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_benchmark_update_machine_info(machine_info: dict[str, Any]) -> None:
+    """Leave out what would make one machine look like two."""
+    for key in _FLUCTUATING:
+        machine_info.get("cpu", {}).pop(key, None)
+
+
+@pytest.hookimpl(optionalhook=True, wrapper=True)
+def pytest_benchmark_compare_machine_info(benchmarksession: Any) -> Generator[None, object, object]:
+    """Let another machine's results lie outside of the working folder.
+
+    pytest-benchmark warns of another machine, and stumbles over such a storage's path there.
+    """
+    try:
+        return (yield)
+    except ValueError:
+        benchmarksession.logger.warning(
+            f"The earlier results in {benchmarksession.storage} are of another machine, or of this "
+            "one in another state."
+        )
+        return None
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_sessionfinish(session: pytest.Session) -> Generator[None, object, object]:
+    """Save the results, and take out what can't be compared, before pytest-benchmark goes on."""
+    config, benchmarks = session.config, _session(session.config)
+    failures, notes = (config.stash.setdefault(key, []) for key in (_FAILURES, _NOTES))
+    if benchmarks is not None:
+        refused = session.exitstatus == pytest.ExitCode.USAGE_ERROR  # and nothing has run
+        failures += [] if refused else _save(config, benchmarks)
+        notes += _without_earlier(benchmarks)
+        failures += _part_unlike(benchmarks)
+    result = yield
+    if failures and session.exitstatus == pytest.ExitCode.OK:
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+    return result
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_terminal_summary(
+    terminalreporter: Any, config: pytest.Config
+) -> Generator[None, object, object]:
+    """Say in the end what is wrong with the files, the comparison or the figures."""
+    failures, notes = (config.stash.setdefault(key, []) for key in (_FAILURES, _NOTES))
+    result: object = None
+    try:
+        result = yield
+    except PerformanceRegression:  # it has printed which
+        failures.append("figures are worse than --benchmark-compare-fail allows, as shown above")
+    for line in notes:
+        terminalreporter.write_line(line)
+    for line in failures:
+        terminalreporter.write_line(f"ERROR: {line}", red=True)
+    return result
+
+
+def _session(config: pytest.Config) -> Any:
+    """pytest-benchmark's session; None without the plugin, and in a worker of pytest-xdist."""
+    return None if hasattr(config, "workerinput") else getattr(config, "_benchmarksession", None)
+
+
+def _save(config: pytest.Config, benchmarks: Any) -> list[str]:
+    """Write the JSON and the storage that were asked for; why either could not be written.
+
+    pytest-benchmark finds nothing left to save then. The JSON is written where no case was timed
+    too, since it has more in it; in the storage such a file would pass for the latest figures.
+    """
+    place, name = benchmarks.json, benchmarks.save or benchmarks.autosave
+    benchmarks.json = benchmarks.save = benchmarks.autosave = None
+    failures = []
+    if place:
+        try:
+            _write(place, _document(config, benchmarks, include_data=True))
+            benchmarks.logger.info(f"Wrote benchmark data in: {place}", purple=True)
+        except OSError as error:
+            failures.append(_unwritten(place, error, "--benchmark-json"))
+    if name and benchmarks.benchmarks:
+        before = set(_files(benchmarks.storage))
+        try:
+            benchmarks.storage.save(_document(config, benchmarks, benchmarks.save_data), name)
+        except OSError as error:
+            failures.append(_unwritten(benchmarks.storage, error, "--benchmark-storage"))
+            for path in set(_files(benchmarks.storage)) - before:
+                if path.name.endswith(f"_{name}.json"):  # half of one
+                    path.unlink()
+    return failures
+
+
+def _document(config: pytest.Config, benchmarks: Any, include_data: bool) -> dict[str, Any]:
+    hook = config.hook
+    commit = hook.pytest_benchmark_generate_commit_info(config=config)
+    hook.pytest_benchmark_update_commit_info(config=config, commit_info=commit)
+    document: dict[str, Any] = hook.pytest_benchmark_generate_json(
+        config=config,
+        benchmarks=benchmarks.benchmarks,
+        include_data=include_data,
+        machine_info=benchmarks.get_machine_info(),
+        commit_info=commit,
+    )
+    hook.pytest_benchmark_update_json(
+        config=config, benchmarks=benchmarks.benchmarks, output_json=document
+    )
+    return document
+
+
+def _write(path: Path, document: dict[str, Any]) -> None:
+    """Write a file whole or not at all, and a device as one can."""
+    text = f"{safe_dumps(document, indent=4)}\n"  # type: ignore[no-untyped-call]
+    if path.exists() and not path.is_file():
+        path.write_text(text, encoding="utf-8")
+    else:
+        write_whole(path, lambda file: file.write_text(text, encoding="utf-8"))
+
+
+def _files(storage: Any) -> list[Path]:
+    return list(storage.query()) if hasattr(storage, "query") else []
+
+
+def _unwritten(place: object, error: OSError, flag: str) -> str:
+    return (
+        f"{place} could not be written ({error.strerror or error}): free some space, or choose "
+        f"another place with {flag}; what was measured stands in the table and in each result.json"
+    )
+
+
+def _part_unlike(benchmarks: Any) -> list[str]:
+    """Take what is unlike a case that ran out of the earlier results; a sentence for each."""
+    sentences = []
+    for path, earlier in benchmarks.compared_mapping.items():
+        for one in _of_suite(benchmarks):
+            if one.fullname in earlier:
+                old = earlier[one.fullname].get("extra_info", {})
+                if unlike := comparison.differences(one.extra_info, old):
+                    sentences.append(comparison.refusal(one.fullname, path, unlike))
+                    del earlier[one.fullname]
+    return sentences
+
+
+def _without_earlier(benchmarks: Any) -> list[str]:
+    found = benchmarks.compared_mapping.values()
+    return [
+        f"{one.fullname} was compared with nothing: the earlier results lack it"
+        for one in _of_suite(benchmarks)
+        if found and not any(one.fullname in earlier for earlier in found)
+    ]
+
+
+def _of_suite(benchmarks: Any) -> list[Any]:
+    return [one for one in benchmarks.benchmarks if "schema_version" in one.extra_info]
