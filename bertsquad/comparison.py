@@ -91,8 +91,8 @@ def expected(case: Case, options: Options, old: Figures) -> Figures:
 def refusal(name: str, source: object, unlike: list[str]) -> str:
     """Why a case can't be compared with the results in `source`, and what to do, in a sentence."""
     return (
-        f"{name.rpartition('::')[2]} can't be compared with {source}: {'; '.join(unlike)}; run it as then, or compare "
-        "with results of such runs (--benchmark-compare, --benchmark-storage)"
+        f"{name.rpartition('::')[2]} can't be compared with {source}: {'; '.join(unlike)}; run it "
+        "as then, or compare with results of such runs (--benchmark-compare, --benchmark-storage)"
     )
 
 

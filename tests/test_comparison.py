@@ -1,0 +1,327 @@
+"""Earlier figures are compared with like ones only, and worse ones fail."""
+
+import json
+from collections.abc import Callable
+from copy import deepcopy
+from pathlib import Path
+from typing import Any
+
+import pytest
+import tiny
+from test_policy import CHEAP, Session, name_of, run_pytest, run_sessions, run_tiny
+
+from bertsquad import assets, comparison
+from bertsquad.cases import Case
+from bertsquad.comparison import differences, expected
+from bertsquad.datasets import DATASETS
+from bertsquad.models import MODELS
+from bertsquad.options import Options
+from bertsquad.results import SCHEMA_VERSION
+
+FILE = "Linux-CPython/0001_before.json"
+
+#: What is compared of a timed case.
+FIGURES: dict[str, Any] = {
+    "schema_version": SCHEMA_VERSION,
+    "mode": "performance",
+    "scenario": "offline",
+    "device": "cpu",
+    "precision": "fp32",
+    "rules": "quick",
+    "sample_count": 494,
+    "dataset_samples": 494,
+    "buffer_size": 494,
+    "min_duration_s": 3.0,
+    "target_qps": 40.0,
+    "target_latency_ms": None,
+    "target_source": "probe",
+    "qps": 41.0,
+    "provenance": {
+        "model_checksum": assets.registry()["pocket/minilm-squad.onnx"].digest,
+        "dataset_checksum": assets.registry()[DATASETS["pocket"].file].checksum,
+        "instances": 2,
+        "threads": 1,
+        "cores": 2,
+        "versions": {"onnxruntime": "1"},
+    },
+}
+SERVER = FIGURES | {"scenario": "server", "target_latency_ms": 130.0}
+
+
+def changed(figures: dict[str, Any], **changes: Any) -> dict[str, Any]:
+    """A copy with other values; `provenance__KEY` changes one in the provenance."""
+    copy = deepcopy(figures)
+    for key, value in changes.items():
+        place, _, inner = key.rpartition("__")
+        (copy[place] if place else copy)[inner] = value
+    return copy
+
+
+@pytest.mark.parametrize(
+    "free",
+    [
+        {"qps": 1.0},
+        {"target_qps": 7.0},
+        {"provenance__instances": 1, "provenance__threads": 2, "provenance__cores": 96},
+        {"provenance__versions": {"onnxruntime": "2"}},
+    ],
+)
+def test_what_a_user_compares_makes_no_runs_unlike(free: dict[str, Any]) -> None:
+    assert differences(changed(FIGURES, **free), FIGURES) == []
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("mode", "compliance"),
+        ("scenario", "singlestream"),
+        ("device", "openvino"),
+        ("precision", "int8"),
+        ("rules", "mlperf"),
+        ("sample_count", 20),
+        ("dataset_samples", 10_833),
+        ("buffer_size", 100),
+        ("min_duration_s", 600.0),
+        ("provenance__model_checksum", "another"),
+        ("provenance__dataset_checksum", "another"),
+    ],
+)
+def test_runs_of_other_size_precision_data_or_rules_are_unlike(key: str, value: Any) -> None:
+    (sentence,) = differences(changed(FIGURES, **{key: value}), FIGURES)
+    was = str(FIGURES["provenance"].get(key[12:]) if "__" in key else FIGURES[key])
+    for part in (key.rpartition("__")[2], str(value), was):
+        assert part in sentence
+
+
+def test_every_difference_is_named() -> None:
+    other = changed(FIGURES, rules="mlperf", sample_count=10_833, min_duration_s=600.0)
+    assert differences(other, FIGURES) == [
+        "rules is mlperf and was quick",
+        "sample_count is 10833 and was 494",
+        "min_duration_s is 600.0 and was 3.0",
+    ]
+
+
+def test_servers_rate_is_free_only_where_a_probe_found_both() -> None:
+    given = changed(SERVER, target_source="option")
+    assert differences(changed(SERVER, target_qps=38.0), SERVER) == []
+    assert differences(given, SERVER) == []  # the same rate, whoever said it
+    assert differences(changed(given, target_qps=10.0), SERVER) == [
+        "target_qps is 10.0 and was 40.0"
+    ]
+    assert differences(changed(given, target_qps=10.0), given) != []
+    assert differences(changed(SERVER, target_qps=10.0), given) != []
+
+
+def test_servers_bound_counts_and_others_latencies_do_not() -> None:
+    assert differences(changed(SERVER, target_latency_ms=200.0), SERVER) == [
+        "target_latency_ms is 200.0 and was 130.0"
+    ]
+    stream = changed(FIGURES, scenario="singlestream", target_latency_ms=8.0)
+    assert differences(changed(stream, target_latency_ms=9.0), stream) == []
+
+
+def test_an_older_schema_or_another_suite_is_named_as_such() -> None:
+    older = changed(FIGURES, schema_version=0, sample_count=1)
+    assert differences(FIGURES, older) == [f"schema_version is {SCHEMA_VERSION} and was 0"]
+    assert differences(FIGURES, {}) == ["that is no result of this suite"]
+    assert differences(FIGURES, changed(FIGURES, buffer_size=None)) == [
+        "buffer_size (494) isn't in the earlier results"
+    ]
+
+
+def case(scenario: str = "offline") -> Case:
+    return Case(MODELS["minilm"], "pocket", scenario, "cpu", "fp32")
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (Options(), []),
+        (Options(dataset_size="all"), []),
+        (Options(instances=1, threads=1, batch_tokens=384, target_qps=3.0), []),
+        (Options(dataset_size=20), ["sample_count", "buffer_size"]),
+        (Options(buffer_size=20), ["buffer_size"]),
+        (Options(min_duration_s=1.0), ["min_duration_s"]),
+        (Options(rules="mlperf"), ["rules", "min_duration_s"]),
+        (Options(dataset_size=20, user_conf=Path("some.conf")), ["sample_count"]),
+    ],
+)
+def test_what_makes_runs_unlike_is_known_before_they_start(
+    options: Options, words: list[str]
+) -> None:
+    found = differences(expected(case(), options, FIGURES), FIGURES)
+    assert [sentence.split()[0] for sentence in found] == words
+
+
+@pytest.mark.parametrize(
+    ("options", "source", "found"),
+    [
+        (Options(), "probe", []),
+        (Options(target_qps=40.0), "probe", []),
+        (Options(target_qps=10.0), "probe", ["target_qps is 10.0 and was 40.0"]),
+        (Options(), "option", ["target_qps is probed and was 40.0"]),
+        (Options(target_latency_ms=99.0), "probe", ["target_latency_ms is 99.0 and was 130.0"]),
+    ],
+)
+def test_servers_targets_are_known_before_too(
+    options: Options, source: str, found: list[str]
+) -> None:
+    old = changed(SERVER, target_source=source)
+    assert differences(expected(case("server"), options, old), old) == found
+
+
+# Real sessions.
+
+SAVED = ("-k", "performance", "--benchmark-storage", "../storage")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("comparison")
+
+
+@pytest.fixture(scope="module")
+def saved(folder: Path) -> Session:
+    return run_tiny(folder / "first", *SAVED, "--benchmark-save", "first")
+
+
+@pytest.fixture(scope="module")
+def baseline(saved: Session) -> dict[str, Any]:
+    assert saved.code == 0, saved.out
+    (file,) = (saved.folder.parent / "storage").rglob("0001_first.json")
+    document: dict[str, Any] = json.loads(file.read_bytes())
+    return document
+
+
+#: What is compared with a session like the first, by the options that are added to it.
+ALIKE = ("", "--instances 1 --threads 1", "--batch-tokens 384", "-k offline")
+UNLIKE = {
+    "--dataset-size 50": "sample_count is 50 and was 60; buffer_size is 50 and was 60",
+    "--buffer-size 30": "buffer_size is 30 and was 60",
+    "--min-duration-s 0.5": "min_duration_s is 0.5 and was 0.2",
+    "--target-qps 100 -k server": "target_qps is 100.0 and was 200.0",
+}
+
+
+@pytest.fixture(scope="module")
+def collected(baseline: dict[str, Any], folder: Path) -> dict[str, Session]:
+    """Sessions that would compare with the first, and end before anything runs."""
+    model = str(tiny.model(folder / "tiny.onnx"))
+    storage = ("--benchmark-storage", str(folder / "storage"), "--collect-only")
+    usual = [*CHEAP.split(), "--model", model, "-m", "performance", *storage]
+    compare = [*usual, "--benchmark-compare"]
+    commands = {added: [*compare, *added.split()] for added in (*ALIKE, *UNLIKE)}
+    gate = "--benchmark-compare-fail=median:5%"
+    commands["nothing named"] = [*usual, gate]
+    commands["nothing there"] = [*usual, "--benchmark-compare=0007", gate]
+    commands["not these"] = [*compare, gate, "--model=minilm", "-k", "minilm"]
+    for name, edit in EDITS.items():
+        file = folder / f"{name}.json"
+        document = deepcopy(baseline)
+        for entry in document["benchmarks"]:
+            edit(entry["extra_info"])
+        file.write_text(json.dumps(document))
+        commands[name] = [*usual, "--benchmark-compare", str(file)]
+    sessions = run_sessions(folder / "collected", list(commands.values()))
+    return dict(zip(commands, sessions, strict=True))
+
+
+Edit = Callable[[dict[str, Any]], object]
+EDITS: dict[str, Edit] = {
+    "older": lambda info: info.update(schema_version=0),
+    "foreign": lambda info: info.clear(),
+    "data": lambda info: info["provenance"].update(dataset_checksum="sha256:0"),
+    "model": lambda info: info["provenance"].update(model_checksum="0"),
+}
+EDITED = {
+    "older": f"schema_version is {SCHEMA_VERSION} and was 0",
+    "foreign": "that is no result of this suite",
+    "data": "dataset_checksum is sha256:",
+    "model": "and was 0",
+}
+
+
+@pytest.mark.parametrize("added", ALIKE)
+def test_like_runs_are_compared(collected: dict[str, Session], added: str) -> None:
+    session = collected[added]
+    assert session.code == 0, session.err
+    assert "0001_first.json" in session.err
+
+
+@pytest.mark.parametrize("added", [*UNLIKE, *EDITED])
+def test_unlike_runs_are_refused_before_they_start_in_a_sentence_for_each_case(
+    collected: dict[str, Session], added: str
+) -> None:
+    session = collected[added]
+    assert session.code == pytest.ExitCode.USAGE_ERROR
+    errors = [line for line in session.err.splitlines() if line.startswith("ERROR: ")]
+    assert len(errors) == (1 if "-k server" in added else 4)
+    for part in (name_of("performance", "server"), {**UNLIKE, **EDITED}[added]):
+        assert part in errors[-1]
+    assert "Traceback" not in session.out + session.err
+
+
+@pytest.mark.parametrize("added", ["nothing named", "nothing there", "not these"])
+def test_a_gate_with_nothing_to_compare_with_is_refused_before_the_runs(
+    collected: dict[str, Session], added: str
+) -> None:
+    session = collected[added]
+    assert session.code == pytest.ExitCode.USAGE_ERROR
+    (error,) = (line for line in session.err.splitlines() if line.startswith("ERROR: "))
+    for part in ("nothing to compare with", "storage", "--benchmark-autosave"):
+        assert part in error
+
+
+def test_what_shows_only_afterwards_is_refused_once_the_results_are_saved(
+    saved: Session, folder: Path
+) -> None:
+    conf = folder / "buffer.conf"
+    conf.write_text("*.Offline.performance_sample_count_override = 30\n")
+    chosen = (*SAVED[2:], "-k", "performance and (offline or server)", "--user-conf", str(conf))
+    options = ("--benchmark-compare=0001", "--benchmark-save", "second")
+    session = run_tiny(folder / "second", *chosen, *options)
+    assert session.code == pytest.ExitCode.TESTS_FAILED
+    (error,) = (line for line in session.out.splitlines() if line.startswith("ERROR: "))
+    assert error.startswith(f"ERROR: {name_of('performance', 'offline')} can't be compared with ")
+    assert "buffer_size is 30 and was 60" in error
+    assert f"{name_of('performance', 'server')} (NOW)" in session.out
+    assert f"{name_of('performance', 'offline')} (NOW)" not in session.out
+    assert {case.outcome for case in session.cases.values()} == {"passed"}
+    (file,) = (folder / "storage").rglob("*_second.json")
+    assert len(json.loads(file.read_bytes())["benchmarks"]) == 2
+
+
+def test_a_case_that_the_earlier_results_lack_is_named_and_passes(
+    baseline: dict[str, Any], folder: Path
+) -> None:
+    file = folder / "fewer.json"
+    entries = [entry for entry in baseline["benchmarks"] if entry["group"] != "offline"]
+    file.write_text(json.dumps(baseline | {"benchmarks": entries}))
+    gate = ("--benchmark-compare", str(file), "--benchmark-compare-fail=median:100000%")
+    chosen = ("-k", "performance and (offline or server)")
+    session = run_tiny(folder / "fewer", *chosen, *gate)
+    assert session.code == 0, session.out
+    name = name_of("performance", "offline")
+    assert f"{name} was compared with nothing: the earlier results lack it" in session.out
+
+
+def test_earlier_results_of_another_machine_may_lie_anywhere(
+    baseline: dict[str, Any], folder: Path
+) -> None:
+    file = folder / "elsewhere.json"
+    file.write_text(json.dumps(baseline | {"machine_info": {"node": "another"}}))
+    model = str(tiny.model(folder / "tiny.onnx"))
+    options = ("--benchmark-storage", str(folder / "storage"), "--benchmark-compare", str(file))
+    usual = (*CHEAP.split(), "--model", model, "--collect-only")
+    session = run_pytest(folder / "elsewhere", *usual, *options)
+    assert session.code == 0, session.err
+    assert "are of another machine" in session.err
+
+
+def test_each_key_that_is_compared_is_in_a_real_result(baseline: dict[str, Any]) -> None:
+    for entry in baseline["benchmarks"]:
+        info = entry["extra_info"]
+        keys = comparison.ALIKE + (comparison.ALIKE_IN_SERVER if "server" in entry["name"] else ())
+        for place in keys:
+            assert comparison._at(info, place) is not comparison._MISSING, place
