@@ -29,20 +29,32 @@ def test_replay(name, benchmark):
 """
 
 
-def replayed(folder: Path, seconds: dict[str, list[float]], *arguments: str) -> dict[str, Any]:
-    """The benchmarks of a session that replays `seconds`, by name."""
+def session(
+    folder: Path, seconds: dict[str, list[float]], *arguments: str
+) -> "subprocess.CompletedProcess[str]":
+    """A session that replays `seconds`, with what the suite adds to pytest-benchmark."""
     (folder / "test_it.py").write_text(TEST, encoding="utf-8")
     (folder / "seconds.json").write_text(json.dumps(seconds), encoding="utf-8")
     environment = {name: text for name, text in os.environ.items() if name[:7] != "PYTEST_"}
-    command = "-m pytest -q -p no:cacheprovider --rootdir . test_it.py".split()
-    subprocess.run(
+    plugins = "-p no:cacheprovider -p no:hypothesispytest -p bertsquad.recording"
+    command = f"-m pytest -q {plugins} --rootdir . test_it.py".split()
+    done = subprocess.run(
         [sys.executable, *command, "--benchmark-json", "out.json", *arguments],
         cwd=folder,
         env=environment | {"PYTHONPATH": str(ROOT)},
-        check=True,
         capture_output=True,
+        text=True,
         timeout=60,
     )
+    assert "Traceback" not in done.stdout + done.stderr
+    assert "INTERNALERROR" not in done.stdout + done.stderr
+    return done
+
+
+def replayed(folder: Path, seconds: dict[str, list[float]], *arguments: str) -> dict[str, Any]:
+    """The benchmarks of a session that replays `seconds`, by name."""
+    done = session(folder, seconds, *arguments)
+    assert done.returncode == 0, done.stdout
     file = folder / "out.json"
     entries = json.loads(file.read_bytes())["benchmarks"] if file.is_file() else []
     return {entry["param"]: entry for entry in entries}
@@ -78,3 +90,63 @@ def test_the_timer_is_named_in_the_json(entries: dict[str, Any]) -> None:
 
 def test_benchmarks_may_be_disabled(tmp_path: Path) -> None:
     assert replayed(tmp_path, {"stream": [0.1, 0.2]}, "--benchmark-disable") == {}
+
+
+#: A run of SingleStream, whose queries are rounds, and one of Offline, whose rate is the only one.
+EARLIER = {"singlestream": [0.010, 0.012, 0.011, 0.013, 0.050], "offline": [1 / 1234.5]}
+GATE = ("--benchmark-compare", "--benchmark-compare-fail=median:5%")
+
+
+@pytest.fixture(scope="module")
+def earlier(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The storage of an earlier session."""
+    folder = tmp_path_factory.mktemp("earlier")
+    replayed(folder, EARLIER, "--benchmark-save", "earlier")
+    return folder / ".benchmarks"
+
+
+def slowed(share: float, *names: str) -> dict[str, list[float]]:
+    return {name: [t * (share if name in names else 1) for t in EARLIER[name]] for name in EARLIER}
+
+
+def gated(folder: Path, earlier: Path, seconds: dict[str, list[float]]) -> tuple[int, str]:
+    """The status of a session that must be within 5 % of the earlier one, and what it printed."""
+    done = session(folder, seconds, "--benchmark-storage", str(earlier), *GATE)
+    assert len(json.loads((folder / "out.json").read_bytes())["benchmarks"]) == 2
+    return done.returncode, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("share", [1.0, 1.04, 0.5])
+def test_equal_and_better_figures_pass_a_gate(tmp_path: Path, earlier: Path, share: float) -> None:
+    status, out = gated(tmp_path, earlier, slowed(share, *EARLIER))
+    assert (status, "regressed" in out) == (0, False)
+    assert "2 passed" in out
+
+
+@pytest.mark.parametrize("name", EARLIER)
+def test_figures_that_are_worse_by_a_tenth_fail_a_gate_and_are_named(
+    tmp_path: Path, earlier: Path, name: str
+) -> None:
+    status, out = gated(tmp_path, earlier, slowed(1.1, name))
+    assert status == pytest.ExitCode.TESTS_FAILED
+    regressed = [line for line in out.splitlines() if "PercentageRegressionCheck" in line]
+    assert len(regressed) == 1
+    assert f"test_replay[{name}] (0001_earlier) - Field 'median'" in regressed[0]
+    assert "ERROR: figures are worse than --benchmark-compare-fail allows" in out
+    assert "2 passed" in out  # the session ends as any other does
+
+
+def test_five_per_cent_of_time_are_a_little_less_of_a_rate(
+    tmp_path: Path, earlier: Path
+) -> None:
+    for share, status in ((0.96, 0), (0.95, 1)):  # of the QPS: 4.2 % and 5.3 % more time
+        assert gated(tmp_path, earlier, slowed(1 / share, "offline"))[0] == status
+
+
+def test_what_fails_a_gate_is_saved_all_the_same(tmp_path: Path) -> None:
+    replayed(tmp_path, EARLIER, "--benchmark-save", "earlier")
+    done = session(tmp_path, slowed(2.0, "offline"), *GATE, "--benchmark-save", "later")
+    assert done.returncode == pytest.ExitCode.TESTS_FAILED
+    (later,) = (tmp_path / ".benchmarks").rglob("0002_later.json")
+    entries = {e["param"]: e["stats"] for e in json.loads(later.read_bytes())["benchmarks"]}
+    assert entries["offline"]["median"] == pytest.approx(2 / 1234.5)
