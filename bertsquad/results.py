@@ -168,7 +168,7 @@ def lists(rows: Sequence[Mapping[str, Any]]) -> dict[str, list[Mapping[str, Any]
     return {
         "accuracy": [row for row in whole if row["mode"] == "accuracy"],
         "compliance": [row for row in whole if row["mode"] == "compliance"],
-        "failures": [row for row in rows if "provider" not in row],
+        "failures": [row for row in rows if row["verdict"] == FAILED],
     }
 
 

@@ -21,7 +21,7 @@ from loopback import LoopbackServer
 from onnx import TensorProto, helper, numpy_helper
 from test_worker import Child, is_gone, start
 
-from bertsquad import assets, features, results
+from bertsquad import assets, features, results, timeline
 from bertsquad.errors import SuiteError
 from bertsquad.features import Features
 from bertsquad.interruption import INTERRUPTED, TERMINATED, Terminated, terminable
@@ -290,6 +290,40 @@ def test_a_session_ends_in_the_middle_of_loadgens_run(
     document = json.loads((session.folder / "benchmarks.json").read_bytes())
     assert [entry["scenario"] for entry in document["accuracy"]] == ["offline"]
     assert list((session.folder / "tmp").glob("*/**/*.onnx")) == []
+
+
+@pytest.mark.parametrize("how", SLOW_BUT_SIGTERM)
+def test_what_was_measured_until_then_is_all_there(
+    begin: Begin, home: Path, tmp_path: Path, how: str
+) -> None:
+    """Two cases are done, one of them timed, and the third is broken off."""
+    conf = tmp_path / "user.conf"
+    conf.write_text("*.Offline.min_duration = 200\n*.SingleStream.min_duration = 60000\n")
+    session = begin(
+        *(*SUITE, "--dataset", "pocket", "--dataset-size", "24", "--user-conf", str(conf)),
+        *("--model", str(home / "slower.onnx"), "--benchmark-json", "benchmarks.json"),
+        *("--benchmark-storage", "storage", "--benchmark-autosave"),
+        *("-k", "(accuracy and offline) or (performance and (offline or singlestream))"),
+    )
+    session.reach("running", "probing", "running", "probing", "running")
+    time.sleep(1)
+    session.end(how)
+    assert session.process.returncode == STATUS[how]
+    case = "slower-pocket-{}-cpu-fp32"
+    done, broken = case.format("offline"), case.format("singlestream")
+    saved = {
+        m: results.load(tmp_path / "results" / f"{m}-{done}") for m in ("accuracy", "performance")
+    }
+    folder = tmp_path / "results" / f"performance-{broken}"
+    assert len(timeline.load(folder).latencies_ns) > 0
+    assert not (folder / results.RESULT).exists()
+    (stored,) = (tmp_path / "storage").rglob("0001_*.json")
+    for file in (tmp_path / "benchmarks.json", stored):
+        document = json.loads(file.read_bytes())
+        assert [entry["f1"] for entry in document["accuracy"]] == [saved["accuracy"].f1]
+        (entry,) = document["benchmarks"]
+        assert entry["extra_info"]["qps"] == saved["performance"].qps
+        assert document["failures"] == []
 
 
 @pytest.mark.parametrize("how", SLOW_BUT_SIGTERM)

@@ -136,9 +136,7 @@ def test_figures_that_are_worse_by_a_tenth_fail_a_gate_and_are_named(
     assert "2 passed" in out  # the session ends as any other does
 
 
-def test_five_per_cent_of_time_are_a_little_less_of_a_rate(
-    tmp_path: Path, earlier: Path
-) -> None:
+def test_five_per_cent_of_time_are_a_little_less_of_a_rate(tmp_path: Path, earlier: Path) -> None:
     for share, status in ((0.96, 0), (0.95, 1)):  # of the QPS: 4.2 % and 5.3 % more time
         assert gated(tmp_path, earlier, slowed(1 / share, "offline"))[0] == status
 

@@ -1,0 +1,250 @@
+"""What was measured is kept and told, whatever becomes of the session."""
+
+import json
+import shlex
+import sys
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import tiny
+from test_policy import BENCHMARKS, Session, name_of
+from test_results import OFFICIAL
+from test_under_pytest import command, outcomes, run, start
+
+from bertsquad import harness, results
+from bertsquad.results import RESULT
+from bertsquad.timeline import TIMELINE
+
+#: BERT's vocabulary has "the" at this place; no window of SQuAD is without it.
+THE = 1996
+
+#: Lets a program write no file of more than so many bytes, as on a disk that is full.
+LIMITED = """
+import os, resource, sys
+resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[1]), resource.RLIM_INFINITY))
+os.execv(sys.executable, [sys.executable, *sys.argv[2:]])
+"""
+
+needs_limits = pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such limits")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("recording")
+
+
+def json_at(here: Path) -> tuple[str, str]:
+    return "--benchmark-json", str(here / "benchmarks.json")
+
+
+def stored(here: Path) -> tuple[str, str, str]:
+    return "--benchmark-storage", str(here / "storage"), "--benchmark-autosave"
+
+
+@pytest.fixture(scope="module")
+def mixed(folder: Path) -> Session:
+    """Cases of a model that works, between those of one that fails in every batch."""
+    here = folder / "mixed"
+    broken = tiny.model(folder / "broken.onnx", raises_on=THE)
+    chosen = ("-k", "offline or (singlestream and performance)", "--model", str(broken))
+    return run(here, *chosen, *json_at(here), *stored(here))
+
+
+#: What `mixed` runs of a model.
+RUN = {
+    name_of("accuracy", "offline"),
+    name_of("performance", "offline"),
+    name_of("compliance", "offline"),
+    name_of("performance", "singlestream"),
+}
+
+
+def documents(session: Session) -> Iterator[dict[str, Any]]:
+    """The JSON that was asked for, and what went into the storage."""
+    yield session.benchmarks
+    (file,) = (session.folder / "storage").rglob("0001_*.json")
+    yield json.loads(file.read_bytes())
+
+
+def test_what_some_cases_fail_in_takes_nothing_from_the_others(mixed: Session) -> None:
+    assert mixed.code == pytest.ExitCode.TESTS_FAILED
+    found = outcomes(mixed)
+    assert {name for name, outcome in found.items() if outcome == "passed"} == RUN
+    assert {name for name, outcome in found.items() if outcome == "failure"} == {
+        name.replace("tiny", "broken") for name in RUN
+    }
+    for name in RUN:
+        assert mixed.result(name)["verdict"] in (results.PASSED, results.NO_TARGET)
+
+
+def test_json_and_storage_hold_every_case_results_and_failures(mixed: Session) -> None:
+    for document in documents(mixed):
+        timed = {entry["name"]: entry["extra_info"] for entry in document["benchmarks"]}
+        assert set(timed) == {name for name in RUN if "performance" in name}
+        for mode in ("accuracy", "compliance"):
+            (result,) = document[mode]
+            assert result == mixed.result(name_of(mode, "offline"))
+        failures = {(entry["mode"], entry["case"]): entry for entry in document["failures"]}
+        assert set(failures) == {
+            tuple(name.replace("tiny", "broken").removeprefix("test_").rstrip("]").split("["))
+            for name in RUN
+        }
+        for entry in failures.values():
+            assert entry["verdict"] == results.FAILED
+            assert "INVALID_ARGUMENT" in entry["reason"] or "Gather" in entry["reason"]
+            assert "Traceback" not in entry["reason"]
+
+
+def test_junit_carries_f1_rate_percentiles_and_verdict(mixed: Session) -> None:
+    for name in RUN:
+        result, properties = mixed.result(name), mixed.cases[name].properties
+        assert properties["verdict"] == result["verdict"]
+        assert properties["mlperf_valid"] == "False"
+        assert ("f1" in properties) == ("exact_match" in properties) == ("accuracy" in name)
+        assert ("loadgen_valid" in properties) == ("accuracy" not in name)
+        for key in properties.keys() - {"verdict", "mlperf_valid", "loadgen_valid"}:
+            assert float(properties[key]) == result[key]
+    offline = mixed.cases[name_of("performance", "offline")].properties
+    stream = mixed.cases[name_of("performance", "singlestream")].properties
+    assert "qps" in offline.keys() - stream.keys()
+    for properties in (offline, stream):
+        assert {f"latency_{p}_ms" for p in ("p50", "p90", "p99", "p99_9")} <= properties.keys()
+
+
+def test_workers_carry_f1_and_failures_into_junit_and_json(folder: Path) -> None:
+    here = folder / "parallel"
+    broken = tiny.model(folder / "broken.onnx", raises_on=THE)
+    options = ("--reference-f1", "1", "--model", str(broken), "-n", "2", *json_at(here))
+    session = run(here, "-k", "accuracy and offline", *options)
+    assert session.code == pytest.ExitCode.TESTS_FAILED
+    name = name_of("accuracy", "offline")
+    result, properties = session.result(name), session.cases[name].properties
+    assert float(properties["f1"]) == result["f1"] > 0
+    assert float(properties["f1_target"]) == result["f1_target"] == pytest.approx(0.99)
+    assert properties["verdict"] == results.PASSED
+    assert session.benchmarks["accuracy"] == [result]
+    assert [entry["case"] for entry in session.benchmarks["failures"]] == [
+        "broken-pocket-offline-cpu-fp32"
+    ]
+
+
+def test_a_result_says_what_loadgen_was_told(mixed: Session) -> None:
+    timed = mixed.result(name_of("performance", "singlestream"))
+    assert (timed["buffer_size"], timed["min_duration_s"], timed["min_query_count"]) == (
+        60,
+        0.2,
+        64,
+    )
+    assert timed["query_count"] >= 64
+    accuracy = mixed.result(name_of("accuracy", "offline"))
+    assert (accuracy["accuracy_target"], accuracy["reference_f1"]) == (99.0, None)
+    assert accuracy["buffer_size"] is accuracy["query_count"] is None
+
+
+#: What must be the same of a case that is run again.
+IDENTITY = (
+    "case mode model dataset scenario device precision rules sample_count dataset_samples provider "
+    "f1 exact_match question_count f1_target accuracy_target reference_f1 buffer_size "
+    "min_duration_s min_query_count target_qps target_latency_ms repeat"
+).split()
+SETTINGS = "model_checksum dataset_checksum instances threads batch_tokens user_conf seeds".split()
+
+
+@pytest.mark.parametrize(
+    ("test", "scenario"),
+    [("accuracy", "offline"), ("performance", "singlestream"), ("compliance", "offline")],
+)
+def test_the_line_in_a_result_runs_the_case_again(
+    mixed: Session, folder: Path, test: str, scenario: str
+) -> None:
+    before = mixed.result(name_of(test, scenario))
+    words = shlex.split(before["repeat"])
+    assert words[0] == "pytest"
+    here = folder / f"again-{test}"
+    here.mkdir()
+    added = ["--output", str(here / "results"), "-p", "no:cacheprovider"]
+    done = start(here, BENCHMARKS.parent, [sys.executable, "-m", *words, *added], {})
+    assert done.returncode == 0, done.stdout
+    after = json.loads((here / "results" / f"{test}-{before['case']}" / RESULT).read_bytes())
+    assert {key: after[key] for key in IDENTITY} == {key: before[key] for key in IDENTITY}
+    old, new = before["provenance"], after["provenance"]
+    assert {key: new[key] for key in SETTINGS} == {key: old[key] for key in SETTINGS}
+
+
+# A disk that is full.
+
+
+@needs_limits
+def test_a_full_disk_costs_the_file_and_not_the_figures(mixed: Session, folder: Path) -> None:
+    """LoadGen's logs have room; the timeline of all queries, the JSON and the storage don't."""
+    here = folder / "full"
+    chosen = ("-k", "performance", "--min-duration-s", "1")
+    words = command(here, *chosen, *json_at(here), *stored(here))
+    limited = [sys.executable, "-c", LIMITED, "48000", "-m", "pytest", *words]
+    done = start(here, here, limited, {})
+    session = Session(here, done.returncode, done.stdout, done.stderr)
+    assert session.code == pytest.ExitCode.TESTS_FAILED
+    offline, stream = (name_of("performance", s) for s in ("offline", "singlestream"))
+    assert (outcomes(session)[offline], outcomes(session)[stream]) == ("passed", "failure")
+    assert f"{TIMELINE} could not be written (" in session.cases[stream].message
+    assert "--output" in session.cases[stream].message
+    shown = session.out.partition(" BERT on SQuAD ")[2]
+    for scenario, figure in (("offline", "QPS"), ("singlestream", "p90")):
+        (row,) = (
+            x for x in shown.splitlines() if x.startswith(f"tiny-pocket-{scenario}-cpu-fp32 ")
+        )
+        assert figure in row
+    assert session.result(stream)["latency_p90_ms"] > 0
+    errors = [line for line in session.out.splitlines() if line.startswith("ERROR: ")]
+    for error, flag in zip(errors, ("--benchmark-json", "--benchmark-storage"), strict=True):
+        assert "could not be written (" in error
+        assert flag in error
+    assert not (here / "benchmarks.json").exists()
+    assert [path for path in (here / "storage").rglob("*") if path.is_file()] == []
+
+
+@needs_limits
+def test_an_earlier_json_stays_whole_where_the_disk_is_full(folder: Path) -> None:
+    here = folder / "full-again"
+    words = command(here, "-k", "nosuchcase", *json_at(here))
+    (here / "benchmarks.json").write_text("{}")
+    done = start(here, here, [sys.executable, "-c", LIMITED, "1000", "-m", "pytest", *words], {})
+    assert f"ERROR: {here / 'benchmarks.json'} could not be written (" in done.stdout
+    assert (here / "benchmarks.json").read_text() == "{}"
+
+
+@needs_limits
+def test_a_result_that_cannot_be_written_fails_and_keeps_its_figures(tmp_path: Path) -> None:
+    import resource
+
+    result = replace(OFFICIAL, run_dir=str(tmp_path), reason="all is well", qps=12.0)
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100, before[1]))
+    try:
+        harness._save(result, None)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert list(tmp_path.iterdir()) == []
+    assert results.lists([result.as_dict()])["failures"] == [result.as_dict()]
+    assert (result.verdict, result.mlperf_valid, result.qps) == (results.FAILED, False, 12.0)
+    for part in (f"{tmp_path / RESULT} could not be written (", "--output", "all is well"):
+        assert part in result.reason
+
+
+@pytest.mark.parametrize("asked", ["benchmarks.json", "new/place/benchmarks.json"])
+def test_the_json_is_written_whole_wherever_it_is_asked_for(folder: Path, asked: str) -> None:
+    here = folder / f"asked-{len(asked)}"
+    session = run(here, "-k", "nosuchcase", "--benchmark-json", str(here / asked))
+    assert session.code == pytest.ExitCode.NO_TESTS_COLLECTED
+    document = json.loads((here / asked).read_bytes())
+    assert [document[key] for key in ("benchmarks", "accuracy", "compliance", "failures")] == [
+        []
+    ] * 4
+
+
+def test_a_json_may_go_to_a_device(folder: Path) -> None:
+    session = run(folder / "device", "-k", "nosuchcase", "--benchmark-json", "/dev/stdout")
+    assert '"benchmarks": []' in session.out
