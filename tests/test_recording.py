@@ -248,3 +248,79 @@ def test_the_json_is_written_whole_wherever_it_is_asked_for(folder: Path, asked:
 def test_a_json_may_go_to_a_device(folder: Path) -> None:
     session = run(folder / "device", "-k", "nosuchcase", "--benchmark-json", "/dev/stdout")
     assert '"benchmarks": []' in session.out
+
+
+# What is written about it.
+
+DOCUMENT = BENCHMARKS.parent / "docs" / "results.md"
+
+
+def documented() -> dict[str, dict[str, list[str]]]:
+    """Every table of the document by the heading above it: each key with the row's other cells."""
+    tables: dict[str, dict[str, list[str]]] = {}
+    heading = ""
+    for line in DOCUMENT.read_text(encoding="utf-8").splitlines():
+        if line.startswith("#"):
+            heading = line.strip("# `")
+        elif line.startswith("| `"):
+            key, *rest = (cell.strip() for cell in line.strip("|").split(" | "))
+            tables.setdefault(heading, {})[key.strip("`")] = rest
+    return tables
+
+
+def real(session: Session) -> list[dict[str, Any]]:
+    return [session.result(name) for name in RUN]
+
+
+def test_every_key_of_a_result_is_documented_and_no_other(mixed: Session) -> None:
+    tables = documented()
+    for result in real(mixed):
+        assert set(tables["A result"]) == set(result)
+        for part in ("provenance", "timeline"):
+            assert set(tables[part]) == set(result[part])
+    assert set(tables["The JSON"]) == mixed.benchmarks.keys() - {
+        *("machine_info", "commit_info", "benchmarks", "datetime", "version")
+    }
+
+
+TYPES: dict[str, Any] = {
+    "str": str,
+    "int": int,
+    "float": (int, float),
+    "bool": bool,
+    "object": dict,
+}
+
+
+def test_documented_types_and_what_is_never_null_hold(mixed: Session) -> None:
+    tables = documented()
+    for result in real(mixed):
+        for heading, found in (
+            ("A result", result),
+            ("provenance", result["provenance"]),
+            ("timeline", result["timeline"]),
+        ):
+            for key, (kind, _, null) in tables[heading].items():
+                value = found[key]
+                assert value is not None or null != "never", key
+                if value is not None:
+                    assert isinstance(value, TYPES.get(kind, list)), key
+                if null == "accuracy" or null.endswith(", accuracy"):
+                    assert value is None or result["mode"] != "accuracy", key
+                if null.startswith("accuracy, performance"):
+                    assert value is None or result["mode"] == "compliance", key
+                if null.endswith("performance, compliance"):
+                    assert value is None or result["mode"] == "accuracy", key
+
+
+def test_every_file_of_a_run_folder_is_documented(mixed: Session) -> None:
+    names = {path.name for path in mixed.folder.glob("results/*/*")}
+    assert names == set(documented()["The run folder"])
+
+
+def test_what_junit_shows_is_documented(mixed: Session) -> None:
+    text = DOCUMENT.read_text(encoding="utf-8").partition("`--junitxml` has")[2]
+    named = set(text.partition("; also under")[0].split("`")[1::2])
+    shown = {key for case in mixed.cases.values() for key in case.properties}
+    assert shown <= named
+    assert named - shown <= {"f1_target"}  # the model has no reference

@@ -1,6 +1,7 @@
 """How a case is judged, and what its `result.json` holds."""
 
 import json
+import shlex
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from bertsquad import options
 from bertsquad.errors import SuiteError
 from bertsquad.judgement import (
     judge_f1,
@@ -19,7 +21,17 @@ from bertsquad.judgement import (
     upper_bound,
 )
 from bertsquad.loadgen import Run
-from bertsquad.results import FAILED, NO_TARGET, PASSED, RESULT, UNDECIDED, Result, load
+from bertsquad.options import OPTIONS
+from bertsquad.results import (
+    FAILED,
+    NO_TARGET,
+    PASSED,
+    RESULT,
+    UNDECIDED,
+    Result,
+    load,
+    repeat_command,
+)
 from bertsquad.rules import SEEDS
 
 WHAT = "minilm on pocket, cpu, fp32"
@@ -288,3 +300,49 @@ def test_a_result_that_cannot_be_json_leaves_the_old_one_whole(tmp_path: Path) -
     with pytest.raises(TypeError):
         replace(result, provenance={"path": tmp_path}).save()
     assert [file.read_bytes() for file in tmp_path.iterdir()] == [before]
+
+
+def repeated(**changes: Any) -> list[str]:
+    """The words of the line that runs a case again."""
+    facts = {"model_path": None, "user_conf": None, "instances": 2, "threads": 4}
+    facts |= {"batch_tokens": 1536} | changes.pop("provenance", {})
+    return shlex.split(repeat_command(replace(OFFICIAL, **changes, provenance=facts)))
+
+
+def test_a_line_that_repeats_a_case_names_its_test_and_what_it_was_run_with() -> None:
+    words = repeated(target_qps=12.5, min_duration_s=600.0, buffer_size=10_833)
+    test = "benchmarks/test_performance.py::test_performance[bert_large-squad-offline-cpu-fp32]"
+    assert words[:2] == ["pytest", test]
+    assert " ".join(words[2:]) == (
+        "--model bert_large --dataset squad --device cpu --precision fp32 --rules mlperf "
+        "--instances 2 --threads 4 --batch-tokens 1536 --min-duration-s 600.0 --target-qps 12.5"
+    )
+
+
+def test_a_line_that_repeats_a_quick_case_names_its_size() -> None:
+    assert repeated(rules="quick", buffer_size=10_833)[-4:] == (
+        "--dataset-size all --buffer-size 10833".split()
+    )
+    subset = repeated(rules="quick", sample_count=20, mode="accuracy", accuracy_target=99.9)
+    assert subset[-4:] == "--accuracy-target 99.9 --dataset-size 20".split()
+
+
+def test_a_line_that_repeats_a_case_quotes_the_users_own_paths() -> None:
+    facts = {"model_path": "/my models/it's.onnx", "user_conf": {"file": "/a b/user.conf"}}
+    words = repeated(provenance=facts, target_latency_ms=0.1)
+    for flag, value in (
+        ("--model", "/my models/it's.onnx"),
+        ("--user-conf", "/a b/user.conf"),
+        ("--target-latency-ms", "0.1"),
+    ):
+        assert words[words.index(flag) + 1] == value
+
+
+@pytest.mark.parametrize("rules", ["quick", "mlperf"])
+def test_a_line_that_repeats_a_case_is_one_that_the_options_take(rules: str) -> None:
+    words = repeated(rules=rules, buffer_size=10_833, min_duration_s=600.0, target_qps=1e-3)[2:]
+    given = dict(zip(words[::2], words[1::2], strict=True))
+    fields = {o.flag: (o.field, o.parse(given[o.flag])) for o in OPTIONS if o.flag in given}
+    repeats = {option.field for option in OPTIONS if option.repeats}
+    assert set(fields) == set(given)
+    options.build({f: [value] if f in repeats else value for f, value in fields.values()})
