@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import tiny
-from test_policy import CHEAP, Session, name_of, run_pytest, run_sessions, run_tiny
+from test_policy import CHEAP, Session, name_of, run_sessions, run_tiny
 
 from bertsquad import assets, comparison
 from bertsquad.cases import Case
@@ -17,8 +17,6 @@ from bertsquad.datasets import DATASETS
 from bertsquad.models import MODELS
 from bertsquad.options import Options
 from bertsquad.results import SCHEMA_VERSION
-
-FILE = "Linux-CPython/0001_before.json"
 
 #: What is compared of a timed case.
 FIGURES: dict[str, Any] = {
@@ -195,12 +193,22 @@ def baseline(saved: Session) -> dict[str, Any]:
 
 
 #: What is compared with a session like the first, by the options that are added to it.
-ALIKE = ("", "--instances 1 --threads 1", "--batch-tokens 384", "-k offline")
+ALIKE = ("", "--instances 1 --threads 1 --batch-tokens 384")
 UNLIKE = {
     "--dataset-size 50": "sample_count is 50 and was 60; buffer_size is 50 and was 60",
-    "--buffer-size 30": "buffer_size is 30 and was 60",
-    "--min-duration-s 0.5": "min_duration_s is 0.5 and was 0.2",
+    "--buffer-size 30 --min-duration-s 0.5": "buffer_size is 30 and was 60; min_duration_s is 0.5",
     "--target-qps 100 -k server": "target_qps is 100.0 and was 200.0",
+}
+#: What may be wrong with the earlier results themselves.
+Edit = Callable[[dict[str, Any]], object]
+EDITS: dict[str, tuple[Edit, str]] = {
+    "older": (
+        lambda i: i.update(schema_version=0),
+        f"schema_version is {SCHEMA_VERSION} and was 0",
+    ),
+    "foreign": (lambda i: i.clear(), "that is no result of this suite"),
+    "data": (lambda i: i["provenance"].update(dataset_checksum="md5:0"), "and was md5:0;"),
+    "model": (lambda i: i["provenance"].update(model_checksum="1"), "and was 1;"),
 }
 
 
@@ -210,36 +218,27 @@ def collected(baseline: dict[str, Any], folder: Path) -> dict[str, Session]:
     model = str(tiny.model(folder / "tiny.onnx"))
     storage = ("--benchmark-storage", str(folder / "storage"), "--collect-only")
     usual = [*CHEAP.split(), "--model", model, "-m", "performance", *storage]
-    compare = [*usual, "--benchmark-compare"]
+    compare = [*usual, "--benchmark-compare=0001"]
     commands = {added: [*compare, *added.split()] for added in (*ALIKE, *UNLIKE)}
+    for name, (edit, _) in EDITS.items():
+        document = deepcopy(baseline) | {"machine_info": {"node": "another"}}
+        for entry in document["benchmarks"]:
+            edit(entry["extra_info"])
+        (folder / "storage" / f"edited-{name}.json").write_text(json.dumps(document))
+    commands["edited"] = [*usual, "--benchmark-compare=edited"]
     gate = "--benchmark-compare-fail=median:5%"
     commands["nothing named"] = [*usual, gate]
     commands["nothing there"] = [*usual, "--benchmark-compare=0007", gate]
     commands["not these"] = [*compare, gate, "--model=minilm", "-k", "minilm"]
-    for name, edit in EDITS.items():
-        file = folder / f"{name}.json"
-        document = deepcopy(baseline)
-        for entry in document["benchmarks"]:
-            edit(entry["extra_info"])
-        file.write_text(json.dumps(document))
-        commands[name] = [*usual, "--benchmark-compare", str(file)]
     sessions = run_sessions(folder / "collected", list(commands.values()))
     return dict(zip(commands, sessions, strict=True))
 
 
-Edit = Callable[[dict[str, Any]], object]
-EDITS: dict[str, Edit] = {
-    "older": lambda info: info.update(schema_version=0),
-    "foreign": lambda info: info.clear(),
-    "data": lambda info: info["provenance"].update(dataset_checksum="sha256:0"),
-    "model": lambda info: info["provenance"].update(model_checksum="0"),
-}
-EDITED = {
-    "older": f"schema_version is {SCHEMA_VERSION} and was 0",
-    "foreign": "that is no result of this suite",
-    "data": "dataset_checksum is sha256:",
-    "model": "and was 0",
-}
+def errors(session: Session) -> list[str]:
+    """The lines of usage error with which a session ended."""
+    assert session.code == pytest.ExitCode.USAGE_ERROR
+    assert "Traceback" not in session.out + session.err
+    return [line for line in session.err.splitlines() if line.startswith("ERROR: ")]
 
 
 @pytest.mark.parametrize("added", ALIKE)
@@ -249,26 +248,38 @@ def test_like_runs_are_compared(collected: dict[str, Session], added: str) -> No
     assert "0001_first.json" in session.err
 
 
-@pytest.mark.parametrize("added", [*UNLIKE, *EDITED])
+@pytest.mark.parametrize("added", UNLIKE)
 def test_unlike_runs_are_refused_before_they_start_in_a_sentence_for_each_case(
     collected: dict[str, Session], added: str
 ) -> None:
-    session = collected[added]
-    assert session.code == pytest.ExitCode.USAGE_ERROR
-    errors = [line for line in session.err.splitlines() if line.startswith("ERROR: ")]
-    assert len(errors) == (1 if "-k server" in added else 4)
-    for part in (name_of("performance", "server"), {**UNLIKE, **EDITED}[added]):
-        assert part in errors[-1]
-    assert "Traceback" not in session.out + session.err
+    refused = errors(collected[added])
+    assert len(refused) == (1 if "-k server" in added else 4)
+    for part in (name_of("performance", "server"), "0001_first.json", UNLIKE[added]):
+        assert part in refused[-1]
+
+
+@pytest.mark.parametrize("edited", EDITS)
+def test_results_of_another_kind_are_refused_before_the_runs(
+    collected: dict[str, Session], edited: str
+) -> None:
+    refused = [line for line in errors(collected["edited"]) if f"edited-{edited}.json" in line]
+    assert len(refused) == 4
+    for line in refused:
+        assert EDITS[edited][1] in line
+
+
+def test_earlier_results_of_another_machine_may_lie_anywhere(
+    collected: dict[str, Session],
+) -> None:
+    assert "are of another machine" in collected["edited"].err
+    assert "are of another machine" not in collected[""].err
 
 
 @pytest.mark.parametrize("added", ["nothing named", "nothing there", "not these"])
 def test_a_gate_with_nothing_to_compare_with_is_refused_before_the_runs(
     collected: dict[str, Session], added: str
 ) -> None:
-    session = collected[added]
-    assert session.code == pytest.ExitCode.USAGE_ERROR
-    (error,) = (line for line in session.err.splitlines() if line.startswith("ERROR: "))
+    (error,) = errors(collected[added])
     for part in ("nothing to compare with", "storage", "--benchmark-autosave"):
         assert part in error
 
@@ -304,19 +315,6 @@ def test_a_case_that_the_earlier_results_lack_is_named_and_passes(
     assert session.code == 0, session.out
     name = name_of("performance", "offline")
     assert f"{name} was compared with nothing: the earlier results lack it" in session.out
-
-
-def test_earlier_results_of_another_machine_may_lie_anywhere(
-    baseline: dict[str, Any], folder: Path
-) -> None:
-    file = folder / "elsewhere.json"
-    file.write_text(json.dumps(baseline | {"machine_info": {"node": "another"}}))
-    model = str(tiny.model(folder / "tiny.onnx"))
-    options = ("--benchmark-storage", str(folder / "storage"), "--benchmark-compare", str(file))
-    usual = (*CHEAP.split(), "--model", model, "--collect-only")
-    session = run_pytest(folder / "elsewhere", *usual, *options)
-    assert session.code == 0, session.err
-    assert "are of another machine" in session.err
 
 
 def test_each_key_that_is_compared_is_in_a_real_result(baseline: dict[str, Any]) -> None:
