@@ -20,6 +20,10 @@ from bertsquad.options import Options
 #: What of a processor's description changes from one minute to the next.
 _FLUCTUATING = ("hz_actual", "hz_actual_friendly")
 
+_NOTHING_COMPARED = (
+    "--benchmark-compare-fail compared nothing: no case was timed that the earlier results have"
+)
+
 #: Sentences for the end of the session: those that make it fail, and the others.
 _FAILURES = pytest.StashKey[list[str]]()
 _NOTES = pytest.StashKey[list[str]]()
@@ -91,6 +95,8 @@ def pytest_sessionfinish(session: pytest.Session) -> Generator[None, object, obj
         failures += [] if refused else _save(config, benchmarks)
         notes += _without_earlier(benchmarks)
         failures += _part_unlike(benchmarks)
+        if benchmarks.compare_fail and not config.option.collectonly:
+            failures += [] if failures or _has_earlier(benchmarks) else [_NOTHING_COMPARED]
     result = yield
     if failures and session.exitstatus == pytest.ExitCode.OK:
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
@@ -204,6 +210,11 @@ def _without_earlier(benchmarks: Any) -> list[str]:
         for one in _of_suite(benchmarks)
         if found and not any(one.fullname in earlier for earlier in found)
     ]
+
+
+def _has_earlier(benchmarks: Any) -> bool:
+    found = benchmarks.compared_mapping.values()
+    return any(one.fullname in earlier for one in benchmarks.benchmarks for earlier in found)
 
 
 def _of_suite(benchmarks: Any) -> list[Any]:

@@ -317,6 +317,13 @@ def test_a_case_that_the_earlier_results_lack_is_named_and_passes(
     assert f"{name} was compared with nothing: the earlier results lack it" in session.out
 
 
+def test_a_gate_that_compared_nothing_fails(baseline: dict[str, Any], folder: Path) -> None:
+    gate = ("--benchmark-compare=0001", "--benchmark-compare-fail=median:5%")
+    session = run_tiny(folder / "untimed", *SAVED[2:], *gate, "-k", "accuracy and offline")
+    assert session.code == pytest.ExitCode.TESTS_FAILED
+    assert "ERROR: --benchmark-compare-fail compared nothing: no case was timed" in session.out
+
+
 def test_each_key_that_is_compared_is_in_a_real_result(baseline: dict[str, Any]) -> None:
     for entry in baseline["benchmarks"]:
         info = entry["extra_info"]
