@@ -162,13 +162,14 @@ def repeat_command(result: Result) -> str:
 def lists(rows: Sequence[Mapping[str, Any]]) -> dict[str, list[Mapping[str, Any]]]:
     """What the JSON holds beside pytest-benchmark's own, whose entries are the timed cases.
 
-    `rows` are a session's results, or case, mode, verdict and reason of what failed without one.
+    `rows` are a session's: results, or case, mode, verdict and reason alone of what has none.
     """
     whole = [row for row in rows if "provider" in row]
     return {
         "accuracy": [row for row in whole if row["mode"] == "accuracy"],
         "compliance": [row for row in whole if row["mode"] == "compliance"],
         "failures": [row for row in rows if row["verdict"] == FAILED],
+        "skipped": [row for row in rows if row["verdict"] == SKIPPED],
     }
 
 

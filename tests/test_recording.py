@@ -118,7 +118,7 @@ def test_workers_carry_f1_and_failures_into_junit_and_json(folder: Path) -> None
     here = folder / "parallel"
     broken = tiny.model(folder / "broken.onnx", raises_on=THE)
     options = ("--reference-f1", "1", "--model", str(broken), "-n", "2", *json_at(here))
-    session = run(here, "-k", "accuracy and offline", *options)
+    session = run(here, "-k", "offline", *options)
     assert session.code == pytest.ExitCode.TESTS_FAILED
     name = name_of("accuracy", "offline")
     result, properties = session.result(name), session.cases[name].properties
@@ -129,6 +129,8 @@ def test_workers_carry_f1_and_failures_into_junit_and_json(folder: Path) -> None
     assert [entry["case"] for entry in session.benchmarks["failures"]] == [
         "broken-pocket-offline-cpu-fp32"
     ]
+    skipped = {(entry["mode"], entry["verdict"]) for entry in session.benchmarks["skipped"]}
+    assert skipped == {(mode, results.SKIPPED) for mode in ("performance", "compliance")}
 
 
 def test_a_result_says_what_loadgen_was_told(mixed: Session) -> None:
@@ -234,15 +236,17 @@ def test_a_result_that_cannot_be_written_fails_and_keeps_its_figures(tmp_path: P
         assert part in result.reason
 
 
+#: What the JSON holds of this suite's cases.
+LISTS = ("benchmarks", "accuracy", "compliance", "failures", "skipped")
+
+
 @pytest.mark.parametrize("asked", ["benchmarks.json", "new/place/benchmarks.json"])
 def test_the_json_is_written_whole_wherever_it_is_asked_for(folder: Path, asked: str) -> None:
     here = folder / f"asked-{len(asked)}"
     session = run(here, "-k", "nosuchcase", "--benchmark-json", str(here / asked))
     assert session.code == pytest.ExitCode.NO_TESTS_COLLECTED
     document = json.loads((here / asked).read_bytes())
-    assert [document[key] for key in ("benchmarks", "accuracy", "compliance", "failures")] == [
-        []
-    ] * 4
+    assert {key: document[key] for key in LISTS} == {key: [] for key in LISTS}
 
 
 def test_a_json_may_go_to_a_device(folder: Path) -> None:
