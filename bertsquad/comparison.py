@@ -64,18 +64,20 @@ def differences(new: Figures, old: Figures) -> list[str]:
 
 def expected(case: Case, options: Options, old: Figures) -> Figures:
     """The part of a timed case's result that is known before it runs; it compares with `old`."""
-    samples = sample_count(case, options, old.get("dataset_samples") or 0)
+    available = old.get("dataset_samples")
+    samples = sample_count(case, options, available if isinstance(available, int) else 0)
+    registry = assets.registry()
     known: dict[str, Any] = {
         "schema_version": SCHEMA_VERSION,
         "scenario": case.scenario,
         "rules": options.rules,
         "sample_count": samples,
-        "provenance": {"dataset_checksum": _registered(DATASETS[case.dataset].file).checksum},
+        "provenance": {"dataset_checksum": registry[DATASETS[case.dataset].file].checksum},
     }
     if case.model.path is not None:
         known["provenance"]["model_checksum"] = _checksum(case.model.path)
     elif case.model.file is not None:
-        known["provenance"]["model_checksum"] = _registered(case.model.file).digest
+        known["provenance"]["model_checksum"] = registry[case.model.file].digest
     if options.target_qps is not None:
         known["target_qps"] = options.target_qps
     if options.user_conf is None:  # which may set these
@@ -114,10 +116,6 @@ def _at(figures: Figures, place: str) -> Any:
 
 def _both_probed(new: Figures, old: Figures) -> bool:
     return new.get("target_source") == old.get("target_source") == "probe"
-
-
-def _registered(name: str) -> assets.Entry:
-    return assets.registry()[name]
 
 
 @cache

@@ -90,9 +90,9 @@ def pytest_sessionfinish(session: pytest.Session) -> Generator[None, object, obj
     """Save the results, and take out what can't be compared, before pytest-benchmark goes on."""
     config, benchmarks = session.config, _session(session.config)
     failures, notes = (config.stash.setdefault(key, []) for key in (_FAILURES, _NOTES))
-    if benchmarks is not None:
-        refused = session.exitstatus == pytest.ExitCode.USAGE_ERROR  # and nothing has run
-        failures += [] if refused else _save(config, benchmarks)
+    # After a usage error nothing has run.
+    if benchmarks is not None and session.exitstatus != pytest.ExitCode.USAGE_ERROR:
+        failures += _save(config, benchmarks)
         notes += _without_earlier(benchmarks)
         failures += _part_unlike(benchmarks)
         if benchmarks.compare_fail and not config.option.collectonly:

@@ -206,6 +206,7 @@ EDITS: dict[str, tuple[Edit, str]] = {
         lambda i: i.update(schema_version=0),
         f"schema_version is {SCHEMA_VERSION} and was 0",
     ),
+    "odd": (lambda i: i.update(dataset_samples="many", sample_count=None), "isn't in the earlier"),
     "foreign": (lambda i: i.clear(), "that is no result of this suite"),
     "data": (lambda i: i["provenance"].update(dataset_checksum="md5:0"), "and was md5:0;"),
     "model": (lambda i: i["provenance"].update(model_checksum="1"), "and was 1;"),
