@@ -9,7 +9,17 @@ from typing import Any
 
 import pytest
 
-from bertsquad import assets, cases, machine, options, parallelism, recording, rows, summary
+from bertsquad import (
+    assets,
+    cases,
+    machine,
+    options,
+    parallelism,
+    progress,
+    recording,
+    rows,
+    summary,
+)
 from bertsquad.errors import BoundUnattainable, SuiteError, Unavailable
 from bertsquad.harness import Harness, RunCase
 from bertsquad.loadgen import MODES, SCENARIOS
@@ -77,11 +87,13 @@ def pytest_configure(config: pytest.Config) -> None:
 def harness(pytestconfig: pytest.Config) -> Iterator[Harness]:
     """What runs cases; it fetches the files and builds the features that they need, once."""
     capture = pytestconfig.pluginmanager.getplugin("capturemanager")
+    visible = capture.global_and_fixture_disabled if capture else contextlib.nullcontext
+    worker = getattr(pytestconfig, "workerinput", {}).get("workerid", "")
     made = Harness(
         pytestconfig.stash[OPTIONS],
         parallel=_workers(pytestconfig),
         command=shlex.join(["pytest", *map(str, pytestconfig.invocation_params.args)]),
-        visible=capture.global_and_fixture_disabled if capture else contextlib.nullcontext,
+        progress=progress.of_session(visible, pytestconfig.get_verbosity() < 0, worker),
     )
     yield made
     made.close()

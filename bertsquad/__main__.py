@@ -12,6 +12,7 @@ from bertsquad.errors import SuiteError
 from bertsquad.evidence import Refused
 from bertsquad.interruption import INTERRUPTED, TERMINATED, Terminated, terminable
 from bertsquad.models import MODELS
+from bertsquad.progress import Progress, style
 from bertsquad.transfer import part_of
 from bertsquad.worker import try_devices
 
@@ -119,7 +120,9 @@ def _fetch(names: Sequence[str]) -> int:
     status = 0
     for name in _files(names):
         try:
-            print(f"{name}: {assets.fetch(name, progressbar=sys.stderr.isatty())}")
+            with Progress(style()) as progress:
+                path = assets.fetch(name, show=progress.show)
+            print(f"{name}: {path}")
         except SuiteError as error:
             print(f"{name}: {error}", file=sys.stderr)
             status = 1

@@ -19,6 +19,7 @@ from filelock import FileLock
 
 from bertsquad.errors import SuiteError, Unavailable
 from bertsquad.files import user_path
+from bertsquad.progress import SILENT, Show
 
 PACKAGE = Path(__file__).resolve().parent
 
@@ -171,7 +172,7 @@ def _verified(entry: Entry, path: Path) -> Path:
     return path
 
 
-def fetch(name: str, subject: str = "model", progressbar: bool = False) -> Path:
+def fetch(name: str, subject: str = "model", show: Show = SILENT.show) -> Path:
     """The verified file `name`, downloaded if need be, by one process at a time.
 
     Raises Unavailable (of `subject`) if it is neither here nor to be had, SuiteError if the file
@@ -187,7 +188,7 @@ def fetch(name: str, subject: str = "model", progressbar: bool = False) -> Path:
         raise Unavailable(_failed[path, name], subject)
     with lock(name):
         if not is_here(path):
-            reason = _recall_failure(name) or _download(entry, path, progressbar)
+            reason = _recall_failure(name) or _download(entry, path, show)
             if reason is not None:
                 _failed[path, name] = reason
                 _remember_failure(name, reason)
@@ -195,7 +196,7 @@ def fetch(name: str, subject: str = "model", progressbar: bool = False) -> Path:
     return _verified(entry, path)
 
 
-def _download(entry: Entry, path: Path, progressbar: bool) -> str | None:
+def _download(entry: Entry, path: Path, show: Show) -> str | None:
     """Fetch `entry` from the first address that has it; else the sentence that says why not."""
     # Brings an HTTP library along, which most runs don't need.
     from bertsquad.transfer import Unwritable, download, part_of
@@ -207,7 +208,7 @@ def _download(entry: Entry, path: Path, progressbar: bool) -> str | None:
     try:
         if path.parent.is_dir() and not os.access(path.parent, os.W_OK):
             raise Unwritable(f"{path.parent} can't be written")
-        reasons = download(urls, path, entry.algorithm, entry.digest, progressbar)
+        reasons = download(urls, path, entry.algorithm, entry.digest, show)
     except Unwritable as error:
         return (
             f"{missing} and can't be put there, since {error}: put the file there yourself, or "

@@ -13,6 +13,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import Any, TextIO
@@ -27,23 +28,73 @@ from bertsquad.loadgen import SCENARIOS, Request, Targets
 from bertsquad.parallelism import Parallelism
 from bertsquad.prepare import Calibration, calibrate_with, prepare
 from bertsquad.probe import Probe
+from bertsquad.progress import Step
 from bertsquad.rules import TEST01
 from bertsquad.sessions import open_on_cpu, precisions_here, prove_precision, why_not_really
 from bertsquad.sut import OfflineSut, ServerSut, StreamSut, Sut
 from bertsquad.timeline import TIMELINE
 from bertsquad.worker import DEVICES_ASKED, Event, Setup
 
+#: Seconds between two reports of a step, few enough to cost a timed run nothing.
+REPORT_S = 1.0
+
 Send = Callable[..., None]
+
+
+class Reporter:
+    """Tells the parent which step goes on: when it begins, and then every second how far it is.
+
+    It has a thread while it is a context, which is as long as the parent waits for an answer.
+    """
+
+    def __init__(self, send: Send) -> None:
+        self._send = send
+        self._now: Callable[[], Step] | None = None
+        self._lock = threading.Lock()  # so that no step is told of after the next one
+        self._over = threading.Event()
+        self._thread: threading.Thread | None = None
+
+    def __enter__(self) -> None:
+        self._over.clear()
+        self._thread = threading.Thread(target=self._report, name="reporter", daemon=True)
+        self._thread.start()
+
+    def __exit__(self, *error: object) -> None:
+        self._over.set()
+        if self._thread is not None:
+            self._thread.join()
+        self._now = None
+
+    def show(self, step: Step) -> None:
+        """Tell of a step that says itself when it has come further."""
+        self.follow(lambda: step)
+
+    def follow(self, now: Callable[[], Step]) -> None:
+        """Tell of a step that is asked how far it is."""
+        with self._lock:
+            self._now = now
+            self._tell()
+
+    def _tell(self) -> None:
+        if self._now is not None:
+            self._send("step", **asdict(self._now()))
+
+    def _report(self) -> None:
+        with contextlib.suppress(OSError):  # the parent is gone, and so will this process be
+            while not self._over.wait(REPORT_S):
+                with self._lock:
+                    self._tell()
 
 
 class Runner:
     """One engine over one data set, running case after case."""
 
-    def __init__(self, setup: Setup, send: Send) -> None:
+    def __init__(self, setup: Setup, send: Send, reporter: Reporter) -> None:
         self._send = send
+        self._reporter = reporter
         self._setup = setup
         self._device = DEVICES[setup.device]
-        send("phase", name="loading")
+        reporter.show(Step("loading"))
         reason = why_not(self._device)
         if reason is not None:
             raise Unavailable(f"{self._device.name}: {reason}")
@@ -57,7 +108,7 @@ class Runner:
             setup.precision,
             partial(open_on_cpu, threads=setup.threads),
             self._calibration,
-            lambda text: send("phase", name=text),
+            reporter.show,
         )
         # Before an engine takes memory of its own, which would change the default.
         self._batch_tokens = batch_tokens(self._device)
@@ -87,7 +138,7 @@ class Runner:
         tokens = request.batch_tokens or self._batch_tokens
         engine = self._engine
         if engine is None or (engine.parallelism, engine.batch_tokens) != (wanted, tokens):
-            self._send("phase", name="making the session")
+            self._reporter.show(Step("making the session"))
             self._probes.clear()
             self._engine = engine = None  # its memory first
             engine = Engine(self._prepared, self._device, self._setup.precision, wanted, tokens)
@@ -103,24 +154,30 @@ class Runner:
         probe = self._probe(engine, request.samples)
         targets: Targets | None = None
         if request.mode != "accuracy":
-            self._send("phase", name="probing")
+            self._reporter.show(Step("probing"))
             targets = loadgen.given_targets(request) or probe.targets(request)
         sut = self._sut(engine, request, probe)
         self._running = sut, Path(request.folder)
         audit = Path(request.folder) / "audit.config"
         if request.mode == "compliance":
             audit.write_text(TEST01.config, encoding="utf-8")
-        self._send("phase", name="running")
         qsl = lg.ConstructQSL(
             request.samples, loadgen.buffered_samples(request), lambda _: None, lambda _: None
         )
         before = noise.read()
         started = time.perf_counter()
         try:
+            settings = loadgen.settings(request, targets)
+            expected, duration_s = loadgen.goal(request, settings)
+            self._reporter.follow(
+                lambda: Step(
+                    "running", sut.answered, expected or sut.expected, "samples", duration_s
+                )
+            )
             lg.StartTestWithLogSettings(
                 sut.handle,
                 qsl,
-                loadgen.settings(request, targets),
+                settings,
                 _log_settings(request.folder),
                 str(audit),  # never a stray one from the working directory
             )
@@ -165,9 +222,8 @@ class Runner:
         """The probe over the first `samples` windows; the engine is warm once it exists."""
         probe = self._probes.get(samples)
         if probe is None:
-            self._send("phase", name="warming up")
             probe = self._probes[samples] = Probe(engine, self._features, samples)
-            probe.warm_up()
+            probe.warm_up(self._reporter.show)
         return probe
 
     def _sut(self, engine: Engine, request: Request, probe: Probe) -> Sut:
@@ -214,6 +270,7 @@ class Service:
     def __init__(self, channel: TextIO) -> None:
         self._channel = channel
         self._lock = threading.Lock()
+        self._reporter = Reporter(self.send)
         self._runner: Runner | None = None
 
     def send(self, event: str, **fields: object) -> None:
@@ -239,10 +296,11 @@ class Service:
             reasons = {name: why_not_really(name) for name in DEVICES}
             able = {name: precisions_here(name) for name in DEVICES if not reasons[name]}
             return {"reasons": reasons, "precisions": able}
-        if self._runner is None:
-            self._runner = Runner(Setup(**message), self.send)
-            return self._runner.facts()
-        return self._runner.run(Request(**message))
+        with self._reporter:
+            if self._runner is None:
+                self._runner = Runner(Setup(**message), self.send, self._reporter)
+                return self._runner.facts()
+            return self._runner.run(Request(**message))
 
     def abandon(self) -> None:
         """End at once, but leave what a run under way has measured."""

@@ -1,24 +1,18 @@
 """The data sets that the suite knows, and everything that is made of one."""
 
-import contextlib
 import warnings
-from collections.abc import Callable
-from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from bertsquad import answers, assets, features, loadgen, squad
 from bertsquad.errors import SuiteError
 from bertsquad.features import Features
+from bertsquad.progress import SILENT, Show
 from bertsquad.rules import SAMPLES
 from bertsquad.squad import Dataset, Score
 from bertsquad.tokenization import Vocabulary
 
 VOCABULARY = "pocket/vocab.txt"
-
-#: Wraps what may print a progress bar, so that the caller can let it through to the terminal.
-Visible = Callable[[], AbstractContextManager[Any]]
 
 
 @dataclass(frozen=True)
@@ -74,24 +68,25 @@ class Data:
     checksum: str
 
 
-def load(name: str, visible: Visible = contextlib.nullcontext) -> Data:
+def load(name: str, show: Show = SILENT.show) -> Data:
     """Fetch the data set `name` and build its features, or take both from their caches."""
     vocabulary_file = assets.fetch(VOCABULARY)
-    with visible():
-        file = assets.fetch(DATASETS[name].file, "dataset", progressbar=True)
+    file = assets.fetch(DATASETS[name].file, "dataset", show)
     dataset, vocabulary = squad.load(file), Vocabulary(vocabulary_file)
-    built, path = cached_features(dataset, vocabulary, file, vocabulary_file)
+    built, path = cached_features(dataset, vocabulary, file, vocabulary_file, show)
     checksum = assets.registry()[DATASETS[name].file].checksum
     return Data(dataset, built, vocabulary, path, file, checksum)
 
 
-def calibration(name: str, data: Data) -> tuple[Path, tuple[int, ...], str]:
+def calibration(
+    name: str, data: Data, show: Show = SILENT.show
+) -> tuple[Path, tuple[int, ...], str]:
     """What an int8 model for the data set `name` is calibrated with.
 
     The file of some features, the numbers of the windows in it, and both in words.
     """
     entry = DATASETS[name]
-    file = assets.fetch(entry.calibration, "dataset")
+    file = assets.fetch(entry.calibration, "dataset", show)
     if file.suffix == ".txt":  # MLPerf's list of windows of the dev set, which its rules allow
         try:
             windows = tuple(int(line) for line in file.read_text(encoding="utf-8").split())
@@ -101,7 +96,7 @@ def calibration(name: str, data: Data) -> tuple[Path, tuple[int, ...], str]:
             raise SuiteError(f"{file} should hold numbers of the {len(data.features)} windows")
         return data.features_file, windows, f"MLPerf's {len(windows)} windows of {name}"
     vocabulary_file = assets.fetch(VOCABULARY)
-    built, path = cached_features(squad.load(file), data.vocabulary, file, vocabulary_file)
+    built, path = cached_features(squad.load(file), data.vocabulary, file, vocabulary_file, show)
     return path, tuple(range(len(built))), f"the {len(built)} windows of {file.name}"
 
 
@@ -120,7 +115,11 @@ def score(data: Data, folder: Path, samples: int) -> Score:
 
 
 def cached_features(
-    dataset: Dataset, vocabulary: Vocabulary, dataset_file: Path, vocabulary_file: Path
+    dataset: Dataset,
+    vocabulary: Vocabulary,
+    dataset_file: Path,
+    vocabulary_file: Path,
+    show: Show = SILENT.show,
 ) -> tuple[Features, Path]:
     """The features from their cache, built there first if need be, by one process at a time.
 
@@ -136,7 +135,7 @@ def cached_features(
             except ValueError as error:
                 text = f"{' '.join(str(error).split())}; it was damaged or older, and is rebuilt"
                 warnings.warn(text, stacklevel=2)
-        built = features.build(dataset, vocabulary)
+        built = features.build(dataset, vocabulary, show)
         if not len(built):
             raise SuiteError(
                 f"{dataset_file} gives a model nothing to read: its contexts are blank"

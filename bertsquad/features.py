@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bertsquad.files import write_whole
+from bertsquad.progress import SILENT, Show, Step
 from bertsquad.squad import Dataset
 from bertsquad.tokenization import Vocabulary, context_words
 
@@ -105,8 +106,9 @@ def _max_context(starts: list[int], ends: list[int], window: int) -> NDArray[np.
     return np.asarray(owner == window)
 
 
-def build(dataset: Dataset, vocabulary: Vocabulary) -> Features:
+def build(dataset: Dataset, vocabulary: Vocabulary, show: Show = SILENT.show) -> Features:
     """Featurise the whole data set."""
+    show(Step("featurising"))
     words_of = [context_words(context) for context in dataset.contexts]
     ids_of_word = vocabulary.encode(word for words in words_of for word in words)
     ids_of_question = vocabulary.encode(question.text for question in dataset.questions)
@@ -125,6 +127,7 @@ def build(dataset: Dataset, vocabulary: Vocabulary) -> Features:
     lengths: list[int] = []
     owners: list[tuple[int, int, int]] = []
     for index, question in enumerate(dataset.questions):
+        show(Step("featurising", index, len(dataset.questions), "questions"))
         query = np.array(ids_of_question[question.text][:MAX_QUESTION_TOKENS], np.int32)
         context = contexts[question.context]
         room = MAX_TOKENS - len(query) - 3

@@ -3,7 +3,6 @@
 import contextlib
 import dataclasses
 import os
-import sys
 import warnings
 from collections.abc import Callable
 from contextlib import AbstractContextManager
@@ -24,17 +23,18 @@ from bertsquad import (
     noise,
 )
 from bertsquad.cases import Case, division, sample_count
-from bertsquad.datasets import Data, Visible
+from bertsquad.datasets import Data
 from bertsquad.devices import DEVICES
 from bertsquad.errors import SuiteError, Unavailable
 from bertsquad.judgement import Verdict
 from bertsquad.loadgen import SCENARIOS, Request, Run
 from bertsquad.models import Model
 from bertsquad.options import Options
+from bertsquad.progress import SILENT, Progress, Show, Step
 from bertsquad.results import FAILED, PASSED, RESULT, Result, repeat_command
 from bertsquad.rules import SEEDS
 from bertsquad.timeline import PERCENTILES, TIMELINE
-from bertsquad.worker import Event, Setup, Worker
+from bertsquad.worker import Event, OnEvent, Setup, Worker
 
 #: How a test asks for the result of a case in a mode: the `run` fixture.
 RunCase = Callable[[Case, str], Result]
@@ -51,14 +51,14 @@ class Harness:
         options: Options,
         parallel: int = 1,
         command: str = "",
-        visible: Visible = contextlib.nullcontext,
+        progress: Progress = SILENT,
     ) -> None:
         """`parallel` says how many harnesses divide the cores; `command` goes into the results."""
         self._options = options
         self._parallel = parallel
         self._cores = max(1, machine.cores() // parallel)
         self._command = command
-        self._visible = visible
+        self._progress = progress
         self._user_conf = _user_conf(options.user_conf)
         self._data: dict[str, Data] = {}
         self._models: dict[str, tuple[Path, str]] = {}
@@ -81,7 +81,8 @@ class Harness:
         key = case.id, mode
         if key not in self._outcomes:
             try:
-                self._outcomes[key] = self._run(case, mode)
+                with self._progress:
+                    self._outcomes[key] = self._run(case, mode)
             except SuiteError as error:
                 self._outcomes[key] = error
         outcome = self._outcomes[key]
@@ -99,10 +100,11 @@ class Harness:
         data = self._dataset(case.dataset)
         folder = self._options.output / f"{mode}-{case.id}"
         request = self._request(case, mode, folder, data, performance)
-        worker = self._worker_for(case, model_file, model_key, data)
+        on_event = self._showing(case, mode)
+        worker = self._worker_for(case, model_file, model_key, data, on_event)
         _empty(folder)
         with self._device_for(case, mode):
-            event = worker.run(request, self._timeout_s())
+            event = worker.run(request, self._timeout_s(), on_event)
         run = loadgen.read_run(folder)
         if mode == "accuracy" and run.errors:
             raise SuiteError(f"the accuracy run ended with errors: {'; '.join(run.errors)}")
@@ -146,16 +148,18 @@ class Harness:
 
     def _dataset(self, name: str) -> Data:
         if name not in self._data:
-            self._data[name] = datasets.load(name, self._visible)
+            self._data[name] = datasets.load(name, self._progress.show)
         return self._data[name]
 
     def _model(self, model: Model) -> tuple[Path, str]:
         """The model's verified file, and the checksum that names its content."""
         if model.name not in self._models:
-            self._models[model.name] = locate(model, self._visible)
+            self._models[model.name] = locate(model, self._progress.show)
         return self._models[model.name]
 
-    def _worker_for(self, case: Case, model: Path, key: str, data: Data) -> Worker:
+    def _worker_for(
+        self, case: Case, model: Path, key: str, data: Data, on_event: OnEvent
+    ) -> Worker:
         """The worker of the case's session; another session's is ended first."""
         if self._worker is not None:
             session, worker = self._worker
@@ -172,7 +176,7 @@ class Harness:
             **self._calibration(case, data),
         )
         log = self._options.output / f"worker-{'-'.join(case.session)}-{os.getpid()}.log"
-        worker = Worker(setup, log, self._timeout_s())
+        worker = Worker(setup, log, self._timeout_s(), on_event)
         self._worker = case.session, worker
         return worker
 
@@ -180,21 +184,25 @@ class Harness:
         """The case's device, for this run alone where it is being timed."""
         if mode == "accuracy":
             return contextlib.nullcontext()
-        return noise.device_to_itself(DEVICES[case.device].marker, self._tell)
+        return noise.device_to_itself(DEVICES[case.device].marker, self._progress.say)
 
-    def _tell(self, text: str) -> None:
-        """Say something to the user at once, past pytest's capturing."""
-        with self._visible():
-            sys.stderr.write(f"\n{text}\n")
-            sys.stderr.flush()
+    def _showing(self, case: Case, mode: str) -> OnEvent:
+        """What shows the steps that the worker tells of."""
+
+        def show(event: Event) -> None:
+            if event["event"] == "step":
+                step = {key: value for key, value in event.items() if key != "event"}
+                name = f"{case.id}, {mode}: {event['name']}"
+                self._progress.show(Step(**step | {"name": name}))
+
+        return show
 
     def _calibration(self, case: Case, data: Data) -> dict[str, Any]:
         """The part of a Setup that says what to calibrate with, if that may be needed."""
         if case.precision != "int8" or case.model.precision == "int8":
             return {}
         try:
-            with self._visible():
-                file, windows, note = datasets.calibration(case.dataset, data)
+            file, windows, note = datasets.calibration(case.dataset, data, self._progress.show)
         except Unavailable as error:  # the model may be quantised already; only the child knows
             return {"calibration_note": str(error)}
         return {
@@ -235,6 +243,7 @@ class Harness:
         return None if self._options.whole_dataset else QUICK_TIMEOUT_S
 
     def _accuracy(self, result: Result, case: Case, data: Data) -> Verdict:
+        self._progress.show(Step(f"{case.id}, accuracy: scoring"))
         score = datasets.score(data, Path(result.run_dir), result.sample_count)
         reference = case.model.reference_f1.get(case.dataset, self._options.reference_f1)
         result.reference_f1, result.accuracy_target = reference, self._options.accuracy_target
@@ -296,17 +305,17 @@ class Harness:
         }
 
 
-def locate(model: Model, visible: Visible = contextlib.nullcontext) -> tuple[Path, str]:
+def locate(model: Model, show: Show = SILENT.show) -> tuple[Path, str]:
     """A model's file, downloaded and verified or built if need be, and what names its content."""
     if model.path is not None:
         return model.path, str(pooch.file_hash(str(model.path)))
     if model.file is not None:
-        with visible():
-            path = assets.fetch(model.file, "model", progressbar=True)
+        path = assets.fetch(model.file, "model", show)
         return path, assets.registry()[model.file].digest
     from bertsquad import prepare, random_bert  # they import onnx, which nothing else here needs
 
     def build(file: Path) -> dict[str, Any]:
+        show(Step(f"building {model.name}"))
         random_bert.write(file)
         return {}
 

@@ -211,6 +211,19 @@ def settings(request: Request, targets: Targets | None) -> Any:
     return result
 
 
+def goal(request: Request, settings: Any) -> tuple[int | None, float | None]:
+    """How many samples a run answers at least, and how many seconds it lasts at least.
+
+    In Offline the samples of a performance run are LoadGen's choice: its one query tells.
+    """
+    size = SCENARIOS[request.scenario].samples_per_query
+    if request.mode == "accuracy":
+        return -(-request.samples // size) * size, None
+    if request.scenario == "offline":
+        return None, None
+    return settings.min_query_count * size, settings.min_duration_ms / 1000
+
+
 def _check_size(scenario: Scenario, targets: Targets, duration_s: float) -> None:
     """SuiteError where the targets make more samples than LoadGen can hold."""
     rate = targets.qps if scenario.has_rate else 1000 / (targets.latency_ms or 1000)

@@ -26,6 +26,7 @@ from bertsquad import assets, quantise
 from bertsquad.errors import SuiteError, out_of_memory
 from bertsquad.features import Features
 from bertsquad.files import write_whole
+from bertsquad.progress import SILENT, Show, Step
 from bertsquad.signature import Feed, Opener, Signature, examine, load_graph
 
 #: Part of the names in the cache: to be raised whenever preparation does something else.
@@ -38,8 +39,6 @@ HALF_TOLERANCE = 0.02
 SUM = "sha256"
 #: The lengths at which models are compared.
 PROOF_LENGTHS = (16, 61, 128, 200, 383)
-
-Progress = Callable[[str], object]
 
 
 @dataclass(frozen=True)
@@ -82,7 +81,7 @@ def prepare(
     precision: str,
     open_model: Opener,
     calibration: Callable[[], Calibration],
-    progress: Progress = lambda _: None,
+    show: Show = SILENT.show,
 ) -> Prepared:
     """Make the model at `path` ready for a device and a precision, from the cache if done before.
 
@@ -92,12 +91,12 @@ def prepare(
     """
     signature, weights = examine(path)
     _check_precision(signature, path, precision)
-    prepared = _relax(path, key, signature, open_model, progress)
+    prepared = _relax(path, key, signature, open_model, show)
     if precision == "int8" and not signature.quantised:
         key = _whole_key(key, weights)
-        return _quantise(prepared, key, device, open_model, calibration(), progress)
+        return _quantise(prepared, key, device, open_model, calibration(), show)
     if precision == "fp16" and not signature.half:
-        return _halve(prepared, _whole_key(key, weights), open_model, progress)
+        return _halve(prepared, _whole_key(key, weights), open_model, show)
     return prepared
 
 
@@ -179,9 +178,7 @@ def _sweep(path: Path) -> None:
             stale.unlink(missing_ok=True)
 
 
-def _relax(
-    path: Path, key: str, signature: Signature, open_model: Opener, progress: Progress
-) -> Prepared:
+def _relax(path: Path, key: str, signature: Signature, open_model: Opener, show: Show) -> Prepared:
     """Open the sequence axis where the signature fixes it and the graph doesn't need that."""
     if signature.length is None:
         return Prepared(path, signature, "as it is")
@@ -191,7 +188,7 @@ def _relax(
     opened = replace(signature, length=None)
 
     def make(file: Path) -> dict[str, Any]:
-        progress("opening the sequence axis")
+        show(Step("opening the sequence axis"))
         if not _write_opened(path, file, signature):
             return {"equal": False}
         difference = _difference((path, signature), (file, opened), open_model)
@@ -228,16 +225,14 @@ def _quantise(
     device: str,
     open_model: Opener,
     calibration: Calibration,
-    progress: Progress,
+    show: Show,
 ) -> Prepared:
     """Quantise a float model; OpenVINO fuses only activations without zero points."""
     symmetric = device == "openvino"
 
     def make(file: Path) -> dict[str, Any]:
         feeds = [_feed(prepared.signature, window) for window in calibration.windows]
-        return asdict(
-            quantise.quantise(prepared.path, file, feeds, open_model, symmetric, progress)
-        )
+        return asdict(quantise.quantise(prepared.path, file, feeds, open_model, symmetric, show))
 
     kind = "s8" if symmetric else "u8"
     name = f"{key}-{kind}-{calibration.key}-{FORMAT}-{quantise.FORMAT}.onnx"
@@ -261,12 +256,12 @@ def _feed(signature: Signature, window: tuple[NDArray[np.int64], ...]) -> Feed:
     return signature.feed(ids, mask, segments)
 
 
-def _halve(prepared: Prepared, key: str, open_model: Opener, progress: Progress) -> Prepared:
+def _halve(prepared: Prepared, key: str, open_model: Opener, show: Show) -> Prepared:
     """Make a float model half precision, its inputs and outputs left as they are."""
     signature = prepared.signature
 
     def make(file: Path) -> dict[str, Any]:
-        progress("converting to half precision")
+        show(Step("converting to half precision"))
         _write_half(prepared.path, file)
         before, after = (prepared.path, signature), (file, signature)
         difference = _difference(before, after, open_model, relative=True)

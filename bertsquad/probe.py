@@ -14,6 +14,7 @@ from bertsquad.engines import Engine
 from bertsquad.errors import BoundUnattainable
 from bertsquad.features import Features
 from bertsquad.loadgen import SCENARIOS, Request, Targets, server_bound_ms
+from bertsquad.progress import SILENT, Show, Step
 from bertsquad.sut import effective_lengths, infer, side_by_side
 
 #: Seconds that a measurement takes by the rules, and the batches that it runs at least. A run of
@@ -38,14 +39,16 @@ class Probe:
         self._lengths = effective_lengths(engine, features)[:samples]
         self._cost: batching.Cost | None = None
 
-    def warm_up(self) -> None:
+    def warm_up(self, show: Show = SILENT.show) -> None:
         """Run samples over the spread of lengths, alone and together."""
         order = np.argsort(self._lengths)
-        for position in np.linspace(0, len(order) - 1, 4).astype(int):
-            self._seconds([int(order[position])])
+        spread = np.linspace(0, len(order) - 1, 4).astype(int)
+        batches = [([int(order[position])], 0) for position in spread]
         for batch in self._offline_batches(16):
-            for instance in range(self._engine.instances):
-                self._seconds(batch, instance)
+            batches += [(batch, instance) for instance in range(self._engine.instances)]
+        for done, (batch, instance) in enumerate(batches):
+            show(Step("warming up", done, len(batches), "batches"))
+            self._seconds(batch, instance)
 
     def targets(self, request: Request) -> Targets:
         """What LoadGen should expect of this engine; BoundUnattainable where no rate is honest."""

@@ -7,7 +7,7 @@ int8 with a scale per output channel, activations with one per tensor (`scales.p
 
 import shutil
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from bertsquad.errors import SuiteError
 from bertsquad.files import write_whole
+from bertsquad.progress import SILENT, Show, Step
 from bertsquad.scales import Activation, Choice, Floats, Quantised, choose
 from bertsquad.signature import PRODUCTS, Feed, Opener
 
@@ -29,7 +30,6 @@ FORMAT = 1
 MIN_COLUMNS = 32
 #: The tokens, of all calibration windows, on which these are compared.
 ROWS = 512
-Progress = Callable[[str], object]
 
 
 @dataclass(frozen=True)
@@ -113,23 +113,23 @@ def quantise(
     feeds: Sequence[Feed],
     open_model: Opener,
     symmetric: bool,
-    progress: Progress = lambda _: None,
+    show: Show = SILENT.show,
 ) -> Report:
     """Write the float model at `path`, quantised, to `out`.
 
     `feeds` are the calibration's windows, best each with a batch of its own, since padding counts
     like any token. `symmetric` activations are int8 without zero points, others uint8 with one.
-    `progress` is told in words what is being done.
+    `show` is told what is being done.
 
     Raises SuiteError if `path` is no model, holds nothing to quantise, or gives no finite numbers.
     """
     scratch = out.parent / f".{out.stem}.calibration"
     try:
-        activations = calibrate(path, scratch, feeds, open_model, progress)
+        activations = calibrate(path, scratch, feeds, open_model, show)
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
     model = _load(path)
-    choices = _rewrite(model, activations, symmetric, progress)
+    choices = _rewrite(model, activations, symmetric, show)
     report = Report(
         sum(node.op_type in PRODUCTS for node in model.graph.node),
         sum(choice.products for choice in choices),
@@ -145,7 +145,7 @@ def calibrate(
     folder: Path,
     feeds: Sequence[Feed],
     open_model: Opener,
-    progress: Progress = lambda _: None,
+    show: Show = SILENT.show,
 ) -> dict[str, Activation]:
     """Run the model at `path` on `feeds` and see what enters its products, by tensor.
 
@@ -165,7 +165,7 @@ def calibrate(
         seen = {name: _Seen(size) for name, size in channels.items()}
         run = open_model(probe)
         for index, feed in enumerate(feeds):
-            progress(f"calibrating, window {index + 1} of {len(feeds)}")
+            show(Step("calibrating", index, len(feeds), "windows"))
             here = sampled[(sampled >= first[index]) & (sampled < first[index + 1])] - first[index]
             for (name, one), array in zip(seen.items(), run(feed), strict=True):
                 if not np.isfinite(array).all():
@@ -220,7 +220,7 @@ def _rewrite(
     model: onnx.ModelProto,
     activations: dict[str, Activation],
     symmetric: bool,
-    progress: Progress,
+    show: Show,
 ) -> list[Choice]:
     """Quantise the products of `model` in place."""
     graph = model.graph
@@ -232,7 +232,7 @@ def _rewrite(
     before: dict[int, list[onnx.NodeProto]] = {}
     choices = []
     for index, (name, group) in enumerate(sharing.items()):
-        progress(f"quantising, tensor {index + 1} of {len(sharing)}")
+        show(Step("quantising", index, len(sharing), "tensors"))
         weights = cast(list[Floats], [constants.matrix(one.weight) for one in group])
         found = choose(name, activations[name], weights, symmetric)
         choices.append(found.choice)

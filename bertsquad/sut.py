@@ -118,7 +118,8 @@ def pin(cpus: Sequence[int]) -> Callable[[], None]:
 class Sut:
     """Answers the queries of one run by calling `answer(samples)`, in the way of its scenario.
 
-    What was answered when is in `timeline`; `answered` counts samples while it goes on.
+    What was answered when is in `timeline`; `answered` counts samples while it goes on, of
+    `expected` where one query holds them all.
     """
 
     def __init__(self, engine: Engine, features: Features, failing: Failing) -> None:
@@ -131,6 +132,7 @@ class Sut:
         self._lengths = effective_lengths(engine, features)
         self.error: BaseException | None = None
         self.answered = 0
+        self.expected: int | None = None
         self._times = tuple(array("q") for _ in fields(Timeline))
         self.handle = lg.ConstructSUT(self._receive, self._flush)
 
@@ -247,6 +249,7 @@ class OfflineSut(Sut):
 
     def answer(self, query: Sequence[Any]) -> None:
         """Answer the longest samples first."""
+        self.expected = len(query)
         engine = self._engine
         lengths = self._lengths[[sample.index for sample in query]]
         batches = iter(

@@ -19,10 +19,10 @@ from urllib.parse import urljoin, urlsplit
 
 import pooch
 import requests
-from tqdm import tqdm
 
 from bertsquad import __version__
 from bertsquad.errors import SuiteError
+from bertsquad.progress import SILENT, Show, Step
 
 #: Seconds that a file's addresses, taken together, may keep silent before they answer.
 ANSWER_S = 10.0
@@ -53,7 +53,7 @@ def part_of(path: Path) -> Path:
 
 
 def download(
-    urls: Sequence[str], path: Path, algorithm: str, digest: str, progressbar: bool = False
+    urls: Sequence[str], path: Path, algorithm: str, digest: str, show: Show = SILENT.show
 ) -> list[str]:
     """Put the file at `path` from the first of `urls` that has it; else say why none has.
 
@@ -62,13 +62,14 @@ def download(
     caller keeps others from the same file meanwhile.
     """
     reasons: list[str] = []
+    show(Step(f"downloading {path.name}"))
     silence_s, patience = ANSWER_S, _Patience(RETRY_S)
     absent = [folder for folder in path.parents if not folder.exists()]
     try:
         for position, url in enumerate(urls):
             answer_s = silence_s / (len(urls) - position)
             try:
-                _download(url, path, (algorithm, digest), answer_s, patience, progressbar)
+                _download(url, path, (algorithm, digest), answer_s, patience, show)
                 return []
             except SuiteError as error:
                 reasons.append(f"{url}: {error}")
@@ -102,7 +103,7 @@ def _download(
     checksum: tuple[str, str],
     answer_s: float,
     patience: _Patience,
-    progressbar: bool,
+    show: Show,
 ) -> None:
     """Put the file at `path` from `url`, going on with what is there of it."""
     part = part_of(path)
@@ -116,7 +117,7 @@ def _download(
                 continue
             resumed = offset > 0 and response.status_code in (206, 416)
             if response.status_code == 200 or (resumed and response.status_code == 206):
-                _receive(response, part, offset if resumed else 0, progressbar)
+                _receive(response, part, offset if resumed else 0, path.name, show)
             elif not resumed:  # at 416 the part may be whole already: its checksum tells
                 raise SuiteError(_status(response))
         try:
@@ -229,7 +230,7 @@ def _goes_on(response: requests.Response, offset: int) -> bool:
     return not encoded and sent.startswith(f"bytes {offset}-")
 
 
-def _receive(response: requests.Response, part: Path, offset: int, progressbar: bool) -> None:
+def _receive(response: requests.Response, part: Path, offset: int, name: str, show: Show) -> None:
     """Write the answer into `part` from `offset` on, which is made with the first byte."""
     length = response.headers.get("Content-Length", "")
     encoded = "Content-Encoding" in response.headers
@@ -240,21 +241,13 @@ def _receive(response: requests.Response, part: Path, offset: int, progressbar: 
         raise SuiteError("an HTML page came instead of the file (a login or an error page?)")
     with _writing(part):
         part.parent.mkdir(parents=True, exist_ok=True)
-        with (
-            part.open("r+b" if offset else "wb") as file,
-            tqdm(
-                initial=offset,
-                total=total,
-                unit="B",
-                unit_scale=True,
-                ncols=79,
-                disable=not progressbar,
-            ) as bar,
-        ):
+        with part.open("r+b" if offset else "wb") as file:
             file.seek(offset)
+            show(Step(f"downloading {name}", offset, total, "B"))
             while first:
                 file.write(first)
-                bar.update(len(first))
+                offset += len(first)
+                show(Step(f"downloading {name}", offset, total, "B"))
                 first = next(chunks, b"")
 
 

@@ -14,6 +14,7 @@ from loopback import LoopbackServer, entry, forbid, isolate, refusing_address, r
 from bertsquad import __version__, assets
 from bertsquad.assets import Entry
 from bertsquad.errors import SuiteError, Unavailable
+from bertsquad.progress import Step
 
 BODY = bytes(range(256)) * 16
 OTHER_BODY = b"a login page, perhaps"
@@ -161,17 +162,18 @@ def test_the_refusal_of_a_download_says_which_checksum_it_had(
         assets.fetch(NAME)
 
 
-def test_progress_is_shown_where_asked_for_and_the_rest_is_silence(
+def test_a_download_tells_its_progress_and_prints_nothing_itself(
     monkeypatch: pytest.MonkeyPatch, server: LoopbackServer, capfd: pytest.CaptureFixture[str]
 ) -> None:
     url = server.serve("/thing.bin", BODY)
     register(monkeypatch, entry("quiet.bin", BODY, url), entry("shown.bin", BODY, url))
     assets.fetch("quiet.bin")
+    told: list[Step] = []
+    assets.fetch("shown.bin", show=told.append)
     assert capfd.readouterr() == ("", "")
-    assets.fetch("shown.bin", progressbar=True)
-    out, err = capfd.readouterr()
-    assert out == ""
-    assert "100%" in err
+    name, size = "downloading shown.bin", len(BODY)
+    assert told[:2] == [Step(name), Step(name, 0, size, "B")]
+    assert told[-1] == Step(name, size, size, "B")
 
 
 # Where it is not allowed to ask.

@@ -12,6 +12,7 @@ from bertsquad import assets, datasets, features, squad
 from bertsquad.datasets import DATASETS, Data
 from bertsquad.errors import SuiteError, Unavailable
 from bertsquad.features import Features
+from bertsquad.progress import Step
 
 LIST = "bert_calibration_features.txt"
 
@@ -135,18 +136,20 @@ def test_a_list_that_cannot_be_had_counts_as_a_missing_data_set(
     assert caught.value.subject == "dataset"
 
 
-def test_what_may_print_progress_is_wrapped(pocket: Data) -> None:
-    entered = []
-
-    class Visible:
-        def __enter__(self) -> None:
-            entered.append(True)
-
-        def __exit__(self, *error: object) -> None:
-            pass
-
-    assert datasets.load("pocket", Visible).features_file == pocket.features_file
-    assert entered == [True]
+def test_featurising_tells_how_far_it_is_and_is_done_once(
+    pocket: Data, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("BERTSQUAD_CACHE", str(tmp_path))
+    told: list[Step] = []
+    datasets.load("pocket", told.append)
+    questions = len(pocket.dataset.questions)
+    assert told[0] == Step("featurising")
+    assert told[1:] == [
+        Step("featurising", done, questions, "questions") for done in range(questions)
+    ]
+    told.clear()
+    datasets.load("pocket", told.append)
+    assert told == []
 
 
 def test_a_log_of_other_samples_is_not_scored(pocket: Data, tmp_path: Path) -> None:

@@ -65,6 +65,25 @@ def test_every_run_has_mlperf_seeds_bounds_and_the_lengths_of_its_rules(
         assert made.multi_stream_samples_per_query == 8
 
 
+@pytest.mark.parametrize(
+    ("scenario", "mode", "rules", "goal"),
+    [
+        ("offline", "accuracy", "mlperf", (494, None)),
+        ("server", "accuracy", "quick", (494, None)),
+        ("multistream", "accuracy", "quick", (496, None)),  # its last query is filled up
+        ("offline", "performance", "quick", (None, None)),
+        ("singlestream", "performance", "quick", (64, 3)),
+        ("multistream", "compliance", "mlperf", (662 * 8, 600)),
+        ("server", "performance", "mlperf", (100, 600)),
+    ],
+)
+def test_what_a_run_is_done_with_is_known_before(
+    scenario: str, mode: str, rules: str, goal: tuple[int | None, float | None]
+) -> None:
+    asked = request(scenario, mode, rules=rules, samples=494)
+    assert loadgen.goal(asked, loadgen.settings(asked, None)) == goal
+
+
 def test_settings_of_one_run_leave_no_trace_in_the_next(tmp_path: Path) -> None:
     path = conf(tmp_path, "*.*.min_duration = 1234", "bert.Server.target_latency = 20")
     loadgen.settings(request("server", samples=9, user_conf=path, buffer_size=3), None)

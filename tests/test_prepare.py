@@ -21,6 +21,7 @@ from shared_data import POCKET, STANDINS, needs_standins, pocket_features
 from bertsquad import prepare as preparation
 from bertsquad.errors import SuiteError, Unavailable
 from bertsquad.prepare import Calibration, Prepared, prepare
+from bertsquad.progress import SILENT, Show, Step
 from bertsquad.sessions import open_on_cpu
 from bertsquad.signature import Feed, Opener, inspect
 
@@ -64,11 +65,11 @@ def ready(
     *,
     key: str = "key",
     device: str = "cpu",
-    progress: Callable[[str], object] = lambda _: None,
+    show: Show = SILENT.show,
 ) -> Prepared:
     if calibration is None:
         calibration = tiny.calibration if precision == "int8" else uncalibrated
-    return prepare(path, key, device, precision, open_model or Opens(), calibration, progress)
+    return prepare(path, key, device, precision, open_model or Opens(), calibration, show)
 
 
 def answer(prepared: Prepared, arrays: Arrays) -> NDArray[np.float32]:
@@ -472,8 +473,8 @@ def test_what_was_made_for_a_precision_is_made_once(
     first = ready(path, precision, device=device)
     made = files(cache)
     assert len(made) == 4  # the opened model and that of the precision, each with its facts
-    told: list[str] = []
-    assert ready(path, precision, never, device=device, progress=told.append) == first
+    told: list[Step] = []
+    assert ready(path, precision, never, device=device, show=told.append) == first
     assert told == []
     assert files(cache) == made
 
@@ -549,18 +550,18 @@ def test_a_calibration_that_cannot_be_had_is_said_and_nothing_is_made(
     assert files(cache) == []
 
 
-@pytest.mark.parametrize("moment", ["calibrating, window 2", "quantising, tensor 1"])
+@pytest.mark.parametrize("moment", [("calibrating", 1), ("quantising", 0)])
 def test_a_quantisation_that_fails_half_way_leaves_nothing(
-    tmp_path: Path, cache: Path, moment: str
+    tmp_path: Path, cache: Path, moment: tuple[str, int]
 ) -> None:
     path = tiny.model(tmp_path / "a.onnx", wide=True)
 
-    def interrupt(text: str) -> None:
-        if text.startswith(moment):
+    def interrupt(step: Step) -> None:
+        if (step.name, step.done) == moment:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        ready(path, "int8", progress=interrupt)
+        ready(path, "int8", show=interrupt)
     assert files(cache) == []
     assert ready(path, "int8").signature.quantised == 1
 
@@ -723,14 +724,12 @@ def test_logits_that_are_always_zero_are_compared_too(tmp_path: Path) -> None:
 
 def test_every_step_is_told(tmp_path: Path) -> None:
     path = tiny.model(tmp_path / "a.onnx", length=384, wide=True)
-    told: list[str] = []
-    ready(path, "int8", progress=told.append)
-    ready(path, "fp16", progress=told.append)
+    told: list[Step] = []
+    ready(path, "int8", show=told.append)
+    ready(path, "fp16", show=told.append)
     assert told == [
-        "opening the sequence axis",
-        "calibrating, window 1 of 3",
-        "calibrating, window 2 of 3",
-        "calibrating, window 3 of 3",
-        "quantising, tensor 1 of 1",
-        "converting to half precision",
+        Step("opening the sequence axis"),
+        *(Step("calibrating", done, 3, "windows") for done in range(3)),
+        Step("quantising", 0, 1, "tensors"),
+        Step("converting to half precision"),
     ]

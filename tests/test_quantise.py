@@ -18,6 +18,7 @@ from shared_data import POCKET, STANDINS, needs_standins, pocket_features
 
 from bertsquad import quantise, scales
 from bertsquad.errors import SuiteError
+from bertsquad.progress import Step
 from bertsquad.quantise import Report
 from bertsquad.scales import Activation
 from bertsquad.sessions import open_on_cpu
@@ -419,11 +420,12 @@ def test_the_report_can_be_written_as_json(tmp_path: Path) -> None:
 
 
 def test_progress_is_told(tmp_path: Path) -> None:
-    told: list[str] = []
+    told: list[Step] = []
     path = encoder(tmp_path / "a.onnx")
     quantise.quantise(path, tmp_path / "b.onnx", windows(2), open_model, True, told.append)
-    assert told == [f"calibrating, window {n} of 2" for n in (1, 2)] + [
-        f"quantising, tensor {n} of 4" for n in (1, 2, 3, 4)
+    assert told == [
+        *(Step("calibrating", done, 2, "windows") for done in range(2)),
+        *(Step("quantising", done, 4, "tensors") for done in range(4)),
     ]
 
 
@@ -447,8 +449,8 @@ def test_nothing_is_left_of_a_failure(tmp_path: Path, when: str) -> None:
     def fail(_: Any) -> Any:
         raise MemoryError
 
-    def tell(text: str) -> None:
-        if when == "told" and "quantising" in text:
+    def tell(step: Step) -> None:
+        if when == "told" and step.name == "quantising":
             raise MemoryError
 
     with pytest.raises(MemoryError):

@@ -25,6 +25,7 @@ from bertsquad.batching import BATCH_TOKENS
 from bertsquad.errors import BoundUnattainable, SuiteError, Unavailable
 from bertsquad.features import Features
 from bertsquad.loadgen import MODES, SCENARIOS, Request
+from bertsquad.progress import Step
 from bertsquad.worker import Event, Setup, Worker, WorkerDied, try_devices
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -182,12 +183,22 @@ def test_a_run_ends_with_what_was_proven_and_counted(child: Child, mode: str) ->
     assert 2**24 < event["peak_memory_bytes"] < 2**32
 
 
-def phases(made: Child, **others: Any) -> list[str]:
-    """What a child says that it does for an accuracy run of Offline."""
-    told: list[str] = []
-    request = made.request("offline", "accuracy", name="phases", **others)
-    made.worker.run(request, 60, lambda event: told.append(event["name"]))
+def steps(made: Child, request: Request) -> list[Step]:
+    """What a child tells of a run."""
+    told: list[Step] = []
+
+    def keep(event: Event) -> None:
+        assert event.pop("event") == "step"
+        told.append(Step(**event))
+
+    made.worker.run(request, 60, keep)
     return told
+
+
+def phases(made: Child, **others: Any) -> list[str]:
+    """The steps that a child says it goes through for an accuracy run of Offline."""
+    told = steps(made, made.request("offline", "accuracy", name="phases", **others))
+    return list(dict.fromkeys(step.name for step in told))
 
 
 def test_sessions_are_made_for_the_first_case_and_for_another_division(child: Child) -> None:
@@ -201,6 +212,56 @@ def test_sessions_are_made_for_the_first_case_and_for_another_division(child: Ch
     for other in divisions:
         assert phases(child, **other) == ["making the session", "warming up", "running"]
         assert phases(child, **other) == ["running"]
+
+
+def test_warming_up_says_how_far_it_is(child: Child) -> None:
+    request = child.request("offline", "accuracy", name="warm", batch_tokens=300)
+    warming = [step for step in steps(child, request) if step.name == "warming up"]
+    total = len({step.done for step in warming})
+    assert total > 4
+    assert {step.done for step in warming} == set(range(total))
+    assert {(step.expected, step.unit) for step in warming} == {(total, "batches")}
+
+
+@pytest.mark.parametrize(
+    "scenario",
+    [
+        *("offline", "singlestream"),
+        pytest.param("multistream", marks=pytest.mark.slow),
+        pytest.param("server", marks=pytest.mark.slow),
+    ],
+)
+def test_a_run_tells_once_a_second_how_far_it_is(child: Child, scenario: str) -> None:
+    request = child.request(
+        scenario,
+        "performance",
+        name=f"told-{scenario}",
+        target_qps=800.0 if scenario == "offline" else 200.0,
+        target_latency_ms=5.0 if scenario != "server" else None,
+        min_duration_s=2.5,
+        batch_tokens=60,
+    )
+    told = [step for step in steps(child, request) if step.name == "running"]
+    begun, *ticks = told
+    assert begun.done == 0
+    assert 1 <= len(ticks) < 60
+    counts = [step.done for step in told]
+    assert None not in counts
+    assert counts == sorted(counts, key=lambda count: count or 0)
+    assert counts[-1]
+    expected = {  # LoadGen adds a tenth in Offline
+        "offline": (2_200, None),
+        "singlestream": (64, 2.5),
+        "multistream": (64, 2.5),
+        "server": (64, 2.5),
+    }[scenario]
+    assert {(step.expected, step.duration_s) for step in ticks} == {expected}
+
+
+def test_an_accuracy_run_expects_the_samples_that_it_is_asked_for(child: Child) -> None:
+    told = steps(child, child.request("multistream", "accuracy", name="expected"))
+    assert told[-1].name == "running"
+    assert told[-1].expected == -(-len(child.features) // 8) * 8
 
 
 @pytest.mark.parametrize("scenario", SCENARIOS)
