@@ -65,6 +65,24 @@ def main(arguments: Sequence[str] | None = None) -> int:
         action="store_true",
         help="take shortened runs, and mark the tree as not for submission",
     )
+    report = commands.add_parser(
+        "report", help="make one HTML page of finished runs, with plots and their history"
+    )
+    report.add_argument(
+        "results",
+        nargs="+",
+        type=Path,
+        metavar="RESULTS",
+        help="folders that --output filled, JSON files of --benchmark-json, or folders of either",
+    )
+    report.add_argument(
+        "-o",
+        "--output",
+        type=Path,
+        default=Path("report.html"),
+        metavar="FILE",
+        help="the page to make (default: report.html)",
+    )
     given = parser.parse_args(arguments)
     try:
         with terminable():
@@ -88,6 +106,8 @@ def _run(given: argparse.Namespace) -> int:
         return _doctor()
     if given.command == "submission":
         return _submission(given)
+    if given.command == "report":
+        return _report(given.results, given.output)
     return _clean(given.downloads)
 
 
@@ -166,6 +186,21 @@ def _submission(given: argparse.Namespace) -> int:
         print(f"made {folder}")
     if given.shortened:
         print("made from shortened runs: nothing in it may be submitted")
+    return 0
+
+
+def _report(sources: Sequence[Path], path: Path) -> int:
+    from bertsquad import archive
+
+    try:
+        from bertsquad import report
+    except ModuleNotFoundError as error:
+        way = "a report needs the extra `report`: pip install -e '.[report]'"
+        raise SuiteError(f"{error.name} is not installed, and {way}") from error
+    read = archive.read(sources)
+    size = report.write(read, path)
+    print("\n".join(report.lines(read)))
+    print(f"\nmade {path} ({size / 1000:.0f} kB)")
     return 0
 
 

@@ -1,0 +1,108 @@
+"""A matplotlib figure as an `<svg>` element that can stand on a page among others.
+
+Colours are names to which a page gives a value (`var(--plot-data)`), so that light and dark fit
+the same plot; text is text, in the page's own font; and every id is the plot's own.
+"""
+
+import io
+import re
+import warnings
+from collections.abc import Mapping
+from xml.etree import ElementTree
+
+import matplotlib
+from matplotlib.figure import Figure
+
+#: Stand-ins for the colours: what matplotlib draws with, and the name that takes its place.
+INK, MUTED, GRID, DATA, MARK, BAND = (f"#00000{n}" for n in range(1, 7))
+_NAMES = {INK: "ink", MUTED: "muted", GRID: "grid", DATA: "data", MARK: "mark", BAND: "band"}
+
+#: The colours of a plot that stands alone, on white (Okabe and Ito's, told apart by all).
+ALONE = {
+    "ink": "#1b1f24",
+    "muted": "#59636e",
+    "grid": "#e2e6ea",
+    "data": "#0072b2",
+    "mark": "#c2410c",
+    "band": "#cfe3f1",
+}
+
+_SVG = "http://www.w3.org/2000/svg"
+_LINK = "{http://www.w3.org/1999/xlink}href"
+
+
+def inline(figure: Figure, name: str, description: str, colours: Mapping[str, str] | None) -> str:
+    """The figure as an `<svg>` element; `name` sets its ids apart.
+
+    `colours` gives each name of a colour its value for an element that stands alone.
+    """
+    file = io.StringIO()
+    nothing = dict.fromkeys(("Date", "Creator", "Format", "Type"))
+    with matplotlib.rc_context({"svg.hashsalt": name}), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of letters that matplotlib's own font doesn't have
+        figure.savefig(file, format="svg", metadata=nothing, transparent=True)
+    root = ElementTree.fromstring(file.getvalue())  # noqa: S314, it is matplotlib's
+    for parent in list(root.iter()):
+        for child in list(parent):
+            if child.tag in (f"{{{_SVG}}}style", f"{{{_SVG}}}metadata"):
+                parent.remove(child)
+    whole = ElementTree.tostring(root, encoding="unicode")
+    used = {*re.findall(r"url\(#([^)]+)\)", whole), *re.findall(r'href="#([^"]+)"', whole)}
+    for element in root.iter():
+        _settle(element, name, used, colours)
+    width, height = root.get("viewBox", "").split()[2:]
+    for key in ("width", "height", "version"):
+        root.attrib.pop(key, None)
+    root.set("class", "plot")
+    root.set("role", "img")
+    root.set("aria-label", description)  # no <title>, which would pop up under a pointer
+    if colours is not None:
+        root.set("width", width)
+        root.set("height", height)
+        root.set("font-family", "system-ui, 'DejaVu Sans', sans-serif")
+        ground = ElementTree.Element(f"{{{_SVG}}}rect", width="100%", height="100%", fill="white")
+        halo = ElementTree.Element(f"{{{_SVG}}}style")
+        halo.text = "text { paint-order: stroke; stroke: white; stroke-width: 3px }"
+        root[:0] = [halo, ground]
+    ElementTree.register_namespace("", _SVG)
+    return ElementTree.tostring(root, encoding="unicode").replace("\n", " ")
+
+
+def _settle(
+    element: ElementTree.Element,
+    name: str,
+    used: set[str],
+    colours: Mapping[str, str] | None,
+) -> None:
+    """Make an element's ids, links, colours, font and digits what they shall be."""
+    if (own := element.attrib.pop("id", None)) in used:
+        element.set("id", f"{name}-{own}")
+    if (link := element.attrib.pop(_LINK, None)) is not None:
+        element.set("href", f"#{name}-{link[1:]}")
+    if "clip-path" in element.attrib:
+        element.set("clip-path", element.attrib["clip-path"].replace("(#", f"(#{name}-"))
+    if "style" in element.attrib:
+        style = re.sub(r"font-family:[^;]*;?", "", element.attrib["style"])
+        style = re.sub(r"url\(#", f"url(#{name}-", style)
+        element.set("style", re.sub(r"#00000\d", lambda m: _colour(m[0], colours), style).strip())
+    for key in ("fill", "stroke"):
+        if key in element.attrib:
+            value = element.attrib[key]
+            element.set(key, re.sub(r"#00000\d", lambda m: _colour(m[0], colours), value))
+    for key in ("d", "x", "y", "transform", "width", "height"):
+        if key in element.attrib:
+            element.set(key, re.sub(r"-?\d+\.\d+", _rounded, element.attrib[key]))
+    if element.get("transform", "").startswith("rotate(-0 "):
+        del element.attrib["transform"]
+    if element.text is not None and not element.text.strip():
+        element.text = None
+    element.tail = None
+
+
+def _colour(stand_in: str, colours: Mapping[str, str] | None) -> str:
+    name = _NAMES.get(stand_in, "ink")
+    return f"var(--plot-{name})" if colours is None else colours[name]
+
+
+def _rounded(match: re.Match[str]) -> str:
+    return f"{float(match[0]):.2f}".rstrip("0").rstrip(".")
