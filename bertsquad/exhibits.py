@@ -87,7 +87,10 @@ def latency(anchor: str, result: Result) -> list[Plot]:
     bound = result.target_latency_ms if result.scenario == "server" else None
     own = dict(zip(curve["percentile"], curve["ms"], strict=True))
     loadgen = dict(logged)
-    rows = [(p, loadgen.get(p), own.get(p)) for p in sorted({*own, *loadgen})]
+    rows: list[tuple[Any, ...]] = [(p, ms, own.get(p)) for p, ms in logged]
+    if bound is not None:
+        rows.append(("bound", bound, None))
+    rows += [(p, None, ms) for p, ms in own.items() if p not in loadgen]
     off_by = result.timeline.get("off_by_us")
     note = "Points: LoadGen's log. Line: the suite's own clock"
     if off_by is not None:
@@ -96,8 +99,6 @@ def latency(anchor: str, result: Result) -> list[Plot]:
     note += "."
     if result.scenario == "offline":
         note += " In Offline all samples are issued at once, so a latency is a place in the queue."
-    if bound is not None:
-        rows.append(("bound", bound, None))
     svg = plots.latency(f"{anchor}-latency", curve, logged, bound)
     table = Table(("percentile", "LoadGen, ms", "own clock, ms"), rows)
     return [Plot("Latency", svg, table, note)]
@@ -241,7 +242,13 @@ def _speeds(timed: Sequence[Result], scenario: Scenario) -> list[Plot]:
     bars = [plots.Bar(_less(run), value, bool(run.loadgen_valid)) for value, run in found]
     best = found[0][0]
     rows = [
-        (_less(run), value, value / best if best else None, chip(run).word, run.sample_count)
+        (
+            _less(run),
+            value,
+            round(value / best, 4) if best else None,
+            chip(run).word,
+            run.sample_count,
+        )
         for value, run in found
     ]
     svg = plots.comparison(f"compare-{scenario.name}", bars, f"{unit}; {order} is better")

@@ -1,0 +1,142 @@
+"""Results as finished runs leave them, made without a run."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from bertsquad.loadgen import SCENARIOS
+from bertsquad.results import PASSED, RESULT, Result
+from bertsquad.timeline import Timeline, rank
+
+MS = 1_000_000
+
+
+def timeline(queries: int = 640, seed: int = 4) -> Timeline:
+    """A run whose latencies have a tail, with batches of one to five samples."""
+    rng = np.random.default_rng(seed)
+    latencies = (rng.gamma(4.0, 12.0, queries) * MS).astype(np.int64)
+    ends = np.arange(1, queries + 1) * 20 * MS
+    samples = np.array([1 + n % 5 for n in range(queries // 3)])
+    starts = np.arange(len(samples)) * 60 * MS
+    return Timeline(
+        ends - latencies, ends, starts, starts + 50 * MS, samples, samples * 100, samples * 104
+    )
+
+
+def provenance(day: int = 1, **changes: Any) -> dict[str, Any]:
+    return {
+        "suite_version": "0.1.0",
+        "git_revision": f"{day:02d}abcdef0123",
+        "started_at": f"2026-11-{day:02d}T02:00:00+00:00",
+        "command": "pytest benchmarks",
+        "versions": {"python": "3.11.7", "numpy": "2.4.6"},
+        "cpu": "Some CPU",
+        "cores": 4,
+        "physical_cores": 4,
+        "cpu_quota": None,
+        "memory_bytes": 16 * 2**30,
+        "gpus": [],
+        "model_preparation": "as it is",
+        "model_checksum": "aa",
+        "dataset_checksum": "bb",
+        "seeds": {"effective_qsl_rng_seed": 2085463073848966840},
+        **changes,
+    }
+
+
+def accuracy(scenario: str = "offline", day: int = 1, **changes: Any) -> Result:
+    made = Result(
+        case=f"minilm-pocket-{scenario}-cpu-fp32",
+        mode="accuracy",
+        model="minilm",
+        dataset="pocket",
+        scenario=scenario,
+        device="cpu",
+        precision="fp32",
+        rules="quick",
+        sample_count=494,
+        dataset_samples=494,
+        run_dir="results",
+        provider="CPUExecutionProvider",
+        verdict=PASSED,
+        reason="F1 83.527 on 470 questions reaches the target of 82.692",
+        run_time_s=12.3,
+        f1=83.5273,
+        exact_match=77.4468,
+        f1_target=82.6921,
+        f1_interval=(80.4, 86.6),
+        question_count=470,
+        invalid_reasons=["run under --rules quick, not under mlperf"],
+        padding_share=0.04,
+        timeline=timeline().digest() | {"off_by_us": None},
+        provenance=provenance(day),
+    )
+    return replace(made, **changes)
+
+
+def performance(scenario: str = "server", day: int = 1, **changes: Any) -> Result:
+    run = timeline()
+    ordered = np.sort(run.latencies_ns)
+    at = {p: float(ordered[rank(len(ordered), p)]) / 1e6 for p in (50, 90, 99, 99.9)}
+    has_rate = SCENARIOS[scenario].has_rate
+    made = replace(
+        accuracy(scenario, day),
+        mode="performance",
+        reason="LoadGen calls the run VALID",
+        f1=None,
+        exact_match=None,
+        f1_target=None,
+        f1_interval=None,
+        question_count=None,
+        qps=31.4159 if has_rate else None,
+        mlperf_metric=SCENARIOS[scenario].metric,
+        mlperf_metric_value=31.4159 if has_rate else 81.2345,
+        latency_p50_ms=at[50],
+        latency_p90_ms=at[90],
+        latency_p99_ms=at[99],
+        latency_p99_9_ms=at[99.9],
+        target_qps=33.0 if has_rate else None,
+        target_latency_ms=130.0 if scenario == "server" else None,
+        target_source="probe",
+        loadgen_valid=True,
+        timeline=run.digest() | {"off_by_us": 1.5},
+    )
+    return replace(made, **changes)
+
+
+def compliance(scenario: str = "offline", day: int = 1, **changes: Any) -> Result:
+    made = replace(
+        performance(scenario, day),
+        mode="compliance",
+        reason="TEST01: 64 sampled responses equal the accuracy run's",
+        compliance_responses=64,
+        compliance_largest_difference=0.0,
+        compliance_speed_ratio=0.99,
+    )
+    return replace(made, **changes)
+
+
+def run_folder(folder: Path, result: Result) -> Path:
+    """A folder as a run leaves it, with the result alone in it."""
+    place = folder / f"{result.mode}-{result.case}"
+    place.mkdir(parents=True)
+    (place / RESULT).write_text(json.dumps(result.as_dict()), "utf-8")
+    return place
+
+
+def benchmark_json(path: Path, *results: Result, **more: Any) -> Path:
+    """A file as `--benchmark-json` writes it."""
+    timed = [one.as_dict() for one in results if one.mode == "performance"]
+    document = {
+        "machine_info": {},
+        "benchmarks": [{"name": "test_performance", "extra_info": one} for one in timed],
+        "accuracy": [one.as_dict() for one in results if one.mode == "accuracy"],
+        "version": "5.3.1",
+        **more,
+    }
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(document), "utf-8")
+    return path

@@ -1,0 +1,287 @@
+"""Results are read back from wherever they lie, and what can't be read is named."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from made import accuracy, benchmark_json, compliance, performance, provenance, run_folder
+
+from bertsquad import archive
+from bertsquad.errors import SuiteError
+from bertsquad.results import RESULT, Result
+from bertsquad.timeline import TIMELINE
+
+SESSION = (accuracy("server"), performance("server"))
+
+
+def read(*sources: Path) -> list[tuple[str, str]]:
+    return [(one.mode, one.case) for one in archive.read(sources).series]
+
+
+EXPECTED = [(one.mode, one.case) for one in SESSION]
+
+
+def test_a_run_folder_and_a_folder_of_them_are_read(tmp_path: Path) -> None:
+    folders = [run_folder(tmp_path / "results", result) for result in SESSION]
+    assert read(folders[1]) == EXPECTED[1:]
+    assert read(*folders) == read(tmp_path / "results") == read(tmp_path) == EXPECTED
+    assert read(folders[0] / RESULT) == EXPECTED[:1]
+
+
+def test_json_of_a_session_is_read_with_its_accuracy_cases(tmp_path: Path) -> None:
+    file = benchmark_json(tmp_path / "out.json", *SESSION)
+    assert read(file) == read(tmp_path) == EXPECTED
+
+
+def test_what_is_read_is_what_was_written(tmp_path: Path) -> None:
+    file = benchmark_json(tmp_path / "out.json", *SESSION)
+    found = [one.newest.as_dict() for one in archive.read([file]).series]
+    assert json.dumps(found) == json.dumps([result.as_dict() for result in SESSION])
+
+
+def test_pytest_benchmarks_storage_is_a_history_whose_newest_run_leads(tmp_path: Path) -> None:
+    for day in (3, 1, 2):
+        run = performance(day=day, qps=30.0 + day)
+        benchmark_json(tmp_path / ".benchmarks" / "Linux" / f"000{day}_x.json", run)
+    (series,) = archive.read([tmp_path / ".benchmarks"]).series
+    assert [run.qps for run in series.runs] == [31, 32, 33]
+    assert series.newest.qps == 33
+    assert series.alike == series.runs
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"sample_count": 20},
+        {"rules": "mlperf"},
+        {"provenance": provenance(2, model_checksum="cc")},
+        {"provenance": provenance(2, dataset_checksum="cc")},
+    ],
+    ids=["size", "rules", "model", "data set"],
+)
+def test_runs_unlike_the_newest_are_told_apart(changes: dict[str, Any], tmp_path: Path) -> None:
+    runs = [performance(day=1), performance(day=2, **changes), performance(day=3)]
+    for number, run in enumerate(runs):
+        run_folder(tmp_path / str(number), run)
+    (series,) = archive.read([tmp_path]).series
+    assert len(series.runs) == 3
+    assert series.alike == (series.runs[0], series.runs[2])
+
+
+def test_a_run_that_was_named_twice_is_one_run(tmp_path: Path) -> None:
+    for result in SESSION:
+        run_folder(tmp_path / "results", result)
+    file = benchmark_json(tmp_path / "out.json", *SESSION)
+    found = archive.read([file, tmp_path, tmp_path / "results"])
+    assert len(found.results) == len(SESSION)
+
+
+def test_times_of_other_zones_and_of_none_are_ordered(tmp_path: Path) -> None:
+    for number, time in enumerate(
+        ["2026-11-03T01:00:00+05:00", "2026-11-02T21:00:00", "2026-11-02T22:00:00Z"]
+    ):
+        run = performance(qps=float(number), provenance=provenance(started_at=time))
+        run_folder(tmp_path / str(number), run)
+    (series,) = archive.read([tmp_path]).series
+    assert [run.qps for run in series.runs] == [0, 1, 2]
+
+
+def test_the_cases_stand_in_the_order_of_a_session(tmp_path: Path) -> None:
+    for made in (compliance, performance, accuracy):
+        for scenario in ("server", "offline"):
+            run_folder(tmp_path, made(scenario))
+    assert [(mode, case.split("-")[2]) for mode, case in read(tmp_path)] == [
+        *[(mode, "offline") for mode in ("accuracy", "performance", "compliance")],
+        *[(mode, "server") for mode in ("accuracy", "performance", "compliance")],
+    ]
+
+
+def test_a_run_that_was_broken_off_is_named(tmp_path: Path) -> None:
+    folder = tmp_path / "performance-minilm-pocket-server-cpu-fp32"
+    folder.mkdir()
+    (folder / TIMELINE).write_bytes(b"")
+    for source in (folder, tmp_path):
+        (failure,) = archive.read([source]).failures
+        assert (failure.mode, failure.case) == ("performance", "minilm-pocket-server-cpu-fp32")
+        assert "broken off" in failure.reason
+        assert failure.source == str(folder)
+
+
+def test_cases_that_failed_without_a_result_are_kept_from_every_list(tmp_path: Path) -> None:
+    failed = {"case": "a-b", "mode": "accuracy", "verdict": "failed", "reason": "no such file"}
+    other = failed | {"case": "c-d", "mode": "performance"}
+    file = benchmark_json(
+        tmp_path / "out.json",
+        SESSION[1],
+        accuracy=[failed, SESSION[0].as_dict()],
+        compliance=[compliance().as_dict()],
+        failures=[failed, other],
+    )
+    found = archive.read([file])
+    assert [(one.case, one.mode) for one in found.failures] == [
+        ("a-b", "accuracy"),
+        ("c-d", "performance"),
+    ]
+    assert len(found.series) == 3
+
+
+def test_keys_of_a_later_version_are_ignored_and_missing_ones_have_their_defaults(
+    tmp_path: Path,
+) -> None:
+    document = performance().as_dict() | {"new_key": {"deep": [1]}}
+    del document["timeline"], document["padding_share"], document["latency_p99_9_ms"]
+    (tmp_path / RESULT).write_text(json.dumps(document), "utf-8")
+    (result,) = archive.read([tmp_path]).results
+    assert (result.timeline, result.padding_share, result.latency_p99_9_ms) == ({}, None, None)
+
+
+# Bad input.
+
+GOOD = json.dumps(performance().as_dict())
+BAD = {
+    "empty": (b"", "is empty"),
+    "blank": (b" \n", "is empty"),
+    "truncated": (GOOD[: len(GOOD) // 2].encode(), "cut short or damaged"),
+    "binary": (b"\x00\xff\x93NUMPY", "no JSON"),
+    "text": (b"not json at all", "no JSON"),
+    "list": (b"[1, 2]", "no result of this suite"),
+    "number": (b"12", "no result of this suite"),
+    "object": (b'{"name": "left-pad"}', "no result of this suite"),
+    "other benchmarks": (b'{"benchmarks": [{"extra_info": {}}]}', "no results of this suite"),
+    "broken benchmarks": (b'{"benchmarks": 3}', "no result of this suite"),
+    "too deep": (b"[" * 100_000 + b"]" * 100_000, "cut short or damaged"),
+    "other version": (json.dumps(json.loads(GOOD) | {"schema_version": 99}).encode(), "version 99"),
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_a_bad_file_ends_in_a_sentence_with_its_name(name: str, tmp_path: Path) -> None:
+    content, said = BAD[name]
+    file = tmp_path / RESULT
+    file.write_bytes(content)
+    with pytest.raises(SuiteError) as caught:
+        archive.read([file])
+    assert str(file) in str(caught.value)
+    assert said in str(caught.value)
+    assert len(str(caught.value).splitlines()) == 1
+
+
+def test_a_missing_file_and_an_empty_folder_are_named(tmp_path: Path) -> None:
+    with pytest.raises(SuiteError, match=r"nowhere\.json can't be read: No such file"):
+        archive.read([tmp_path / "nowhere.json"])
+    with pytest.raises(SuiteError, match=f"{tmp_path.name}: expected results .* found none"):
+        archive.read([tmp_path])
+
+
+def test_a_bad_file_in_a_folder_is_left_out_and_named_and_foreign_ones_are_not(
+    tmp_path: Path,
+) -> None:
+    run_folder(tmp_path, SESSION[0])
+    bad = run_folder(tmp_path, SESSION[1]) / RESULT
+    bad.write_bytes(BAD["truncated"][0])
+    (tmp_path / "package.json").write_bytes(BAD["object"][0])
+    found = archive.read([tmp_path])
+    assert [one.mode for one in found.series] == ["accuracy"]
+    (left_out,) = found.left_out
+    assert left_out.startswith(f"{bad} is cut short")
+
+
+def test_a_folder_of_bad_files_alone_says_what_is_wrong_with_one(tmp_path: Path) -> None:
+    (tmp_path / RESULT).write_bytes(b"")
+    with pytest.raises(SuiteError, match=f"{RESULT} is empty"):
+        archive.read([tmp_path])
+
+
+@pytest.mark.parametrize(
+    ("result", "key", "value"),
+    [
+        (performance(), "qps", "fast"),
+        (performance(), "qps", None),
+        (performance(), "qps", float("nan")),
+        (performance(), "qps", 10**400),
+        (performance(), "sample_count", 1.5),
+        (performance(), "sample_count", True),
+        (performance(), "loadgen_valid", None),
+        (performance(), "loadgen_valid", 1),
+        (performance(), "warnings", "none"),
+        (performance(), "invalid_reasons", [1]),
+        (performance(), "mode", "speed"),
+        (performance(), "scenario", "batch"),
+        (performance(), "provenance", {}),
+        (performance(), "provenance", provenance(started_at="yesterday")),
+        (performance(), "timeline", {"latency": {"percentile": [1.0], "ms": []}}),
+        (performance(), "timeline", {"latency": {"percentile": [100.0], "ms": [1.0]}}),
+        (performance(), "timeline", {"course": [1]}),
+        (performance(), "timeline", {"batches": [{"samples": 1}]}),
+        (accuracy(), "f1", [83.5]),
+        (accuracy(), "f1", None),
+        (accuracy(), "f1_interval", [1.0]),
+        (accuracy(), "question_count", None),
+        (compliance(), "compliance_responses", None),
+    ],
+)
+def test_a_field_that_is_not_what_it_should_be_is_named_with_the_file(
+    result: Result, key: str, value: Any, tmp_path: Path
+) -> None:
+    file = run_folder(tmp_path, result) / RESULT
+    document = result.as_dict() | {key: value}
+    if key == "qps" and value is None:
+        document["latency_p90_ms"] = None
+    file.write_text(json.dumps(document), "utf-8")
+    with pytest.raises(SuiteError) as caught:
+        archive.read([file])
+    assert str(file) in str(caught.value)
+    assert key in str(caught.value)
+    assert len(str(caught.value)) < 400
+
+
+def test_a_field_that_is_missing_is_told(tmp_path: Path) -> None:
+    file = run_folder(tmp_path, performance()) / RESULT
+    document = performance().as_dict()
+    del document["provider"]
+    file.write_text(json.dumps(document), "utf-8")
+    with pytest.raises(SuiteError, match="fields are missing"):
+        archive.read([file])
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20),
+    lambda inner: (
+        st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3)
+    ),
+    max_leaves=6,
+)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("archive")
+
+
+@given(data=st.data())
+def test_whatever_stands_in_a_file_is_read_or_told_in_a_sentence(
+    folder: Path, data: st.DataObject
+) -> None:
+    file = folder / "fuzzed.json"
+    document: Any = data.draw(st.sampled_from([accuracy(), performance(), compliance()])).as_dict()
+    for _ in range(data.draw(st.integers(1, 3))):
+        place = document
+        while True:
+            keys = sorted(place) if isinstance(place, dict) else list(range(len(place)))
+            if not keys:
+                break
+            key = data.draw(st.sampled_from(keys))
+            if isinstance(place[key], (dict, list)) and data.draw(st.booleans()):
+                place = place[key]
+                continue
+            place[key] = data.draw(JSON)
+            break
+    file.write_text(json.dumps(document), "utf-8")
+    try:
+        archive.read([file])
+    except SuiteError as error:
+        assert str(file) in str(error)
+        assert "\n" not in str(error)

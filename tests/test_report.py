@@ -1,0 +1,525 @@
+"""The page of finished runs, as a reader finds it: on disk, and in a browser where there is one."""
+
+import json
+import os
+import re
+import shutil
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import html5lib
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from made import accuracy, benchmark_json, compliance, performance, provenance, run_folder
+from test_policy import CHEAP, JSON, Session, run_child, run_pytest
+from tiny import model
+
+from bertsquad import archive, loadgen, report
+from bertsquad.__main__ import main
+from bertsquad.errors import SuiteError
+from bertsquad.loadgen import SCENARIOS
+from bertsquad.results import FAILED, NO_TARGET, RESULT, Result
+from bertsquad.timeline import TIMELINE
+
+ROOT = Path(__file__).resolve().parents[1]
+HTML = "{http://www.w3.org/1999/xhtml}"
+SVG = "{http://www.w3.org/2000/svg}"
+
+
+def parsed(page: str) -> Any:
+    """The page's tree, which must be valid HTML."""
+    return html5lib.HTMLParser(strict=True).parse(page)
+
+
+def text_of(element: Any) -> str:
+    return " ".join("".join(element.itertext()).split())
+
+
+def by_class(root: Any, name: str) -> list[Any]:
+    return [one for one in root.iter() if name in one.get("class", "").split()]
+
+
+def article(page: Any, name: str) -> Any:
+    (found,) = [
+        one for one in page.iter(f"{HTML}article") if text_of(one.find(f"{HTML}h3")) == name
+    ]
+    return found
+
+
+def figures(element: Any) -> dict[str, float]:
+    """The headline figures of a case, to the last digit."""
+    (shown,) = by_class(element, "figures")
+    return {
+        text_of(one.find(f"{HTML}dt")): float(next(one.iter(f"{HTML}data")).get("value"))
+        for one in shown.iter(f"{HTML}div")
+    }
+
+
+def plots(element: Any) -> dict[str, Any]:
+    """The figures of a case with plots, by their titles."""
+    return {text_of(one.find(f"{HTML}figcaption")): one for one in element.iter(f"{HTML}figure")}
+
+
+def rows(element: Any) -> list[list[str]]:
+    """The first table in an element, head first."""
+    table = next(element.iter(f"{HTML}table"))
+    return [[text_of(cell) for cell in row] for row in table.iter(f"{HTML}tr")]
+
+
+def page_of(*results: Result, **more: Any) -> Any:
+    return parsed(report.render(archive.Archive(list(results), **more)))
+
+
+def command(folder: Path, *arguments: str) -> Session:
+    return run_child(folder, ["-m", "bertsquad", "report", *arguments])
+
+
+# A real session, and the page of it.
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("report")
+
+
+@pytest.fixture(scope="module")
+def finished(folder: Path) -> Path:
+    """The folder of a session that ran every mode of every scenario on a tiny model."""
+    file = str(model(folder / "tiny.onnx"))
+    session = run_pytest(folder / "run", *CHEAP.split(), *JSON, "--model", file)
+    assert session.code == 0, session.out
+    return session.folder
+
+
+@pytest.fixture(scope="module")
+def made(finished: Path) -> Session:
+    return command(finished, "results", "benchmarks.json", "-o", "page.html")
+
+
+@pytest.fixture(scope="module")
+def page(made: Session) -> Any:
+    assert made.code == 0, made.err
+    return parsed((made.folder / "page.html").read_text("utf-8"))
+
+
+def test_the_command_shows_the_table_and_says_what_it_made(made: Session) -> None:
+    lines = made.out.splitlines()
+    assert lines[0].split()[:2] == ["case", "mode"]
+    assert sum("tiny-pocket" in line and "VALID" in line for line in lines) >= 4
+    assert re.fullmatch(r"made page\.html \(\d+ kB\)", lines[-1])
+    assert made.err == ""
+
+
+def test_the_page_is_small_and_whole(made: Session, page: Any) -> None:
+    assert (made.folder / "page.html").stat().st_size < 2_000_000
+    assert len(list(page.iter(f"{HTML}article"))) == len(SCENARIOS)
+
+
+@pytest.mark.parametrize("scenario", SCENARIOS)
+def test_the_headline_is_what_loadgens_log_says(scenario: str, page: Any, finished: Path) -> None:
+    name = f"tiny-pocket-{scenario}-cpu-fp32"
+    run = loadgen.read_run(finished / "results" / f"performance-{name}")
+    shown = figures(article(page, name))
+    metric = run.values[SCENARIOS[scenario].metric]
+    if SCENARIOS[scenario].has_rate:
+        assert shown["throughput"] == pytest.approx(metric, rel=1e-9)
+    elif metric:
+        assert shown["latency"] == pytest.approx(metric / 1e6, rel=1e-9)
+    if scenario != "offline":
+        for percentile in (50, 90, 99, 99.9):
+            logged = run.latency_ms(percentile)
+            assert logged is not None
+            assert shown[f"p{percentile:g}"] == pytest.approx(logged, rel=1e-9)
+
+
+@pytest.mark.parametrize("scenario", SCENARIOS)
+def test_every_plot_has_its_numbers_in_a_table(scenario: str, page: Any, finished: Path) -> None:
+    name = f"tiny-pocket-{scenario}-cpu-fp32"
+    document = json.loads((finished / "results" / f"performance-{name}" / RESULT).read_bytes())
+    digest = document["timeline"]
+    shown = plots(article(page, name))
+    assert {"Latency", "Throughput", "Batches", "F1 against its target"} <= set(shown)
+    for one in shown.values():
+        assert len(list(one.iter(f"{SVG}svg"))) == 1
+        assert len(rows(one)) > 1
+    by_percentile = {row[0]: row[1:] for row in rows(shown["Latency"])[1:]}
+    for percentile, ms in zip(*digest["latency"].values(), strict=True):
+        assert float(by_percentile[f"{percentile:.10g}"][1]) == pytest.approx(ms)
+    assert float(by_percentile["99"][0]) == pytest.approx(document["latency_p99_ms"])
+    assert ("bound" in by_percentile) == (scenario == "server")
+    rates = [float(row[2]) for row in rows(shown["Throughput"])[1:]]
+    assert rates == pytest.approx(digest["course"]["samples_per_s"])
+    counts = [float(row[1]) for row in rows(shown["Batches"])[1:]]
+    assert counts == [one["count"] for one in digest["batches"]]
+
+
+def test_the_verdicts_come_first_with_a_way_to_each_case(page: Any) -> None:
+    (verdicts,) = by_class(page, "verdicts")
+    links = [one.get("href") for one in verdicts.iter(f"{HTML}a")]
+    ids = [one.get("id") for one in page.iter(f"{HTML}article")]
+    assert sorted(links) == sorted(f"#{one}" for one in ids)
+    head, *body = rows(verdicts)
+    assert head == ["case", "accuracy", "performance", "compliance"]
+    assert len(body) == len(SCENARIOS)
+
+
+def test_the_page_needs_no_network_and_no_script(page: Any) -> None:
+    for one in page.iter():
+        tag = str(one.tag).partition("}")[2]
+        assert tag not in ("script", "iframe", "object", "embed", "img", "base")
+        for key, value in one.attrib.items():
+            if key.rpartition("}")[2] in ("src", "href", "srcset", "action"):
+                assert value.startswith(("#", "data:")) or (tag == "a" and value[:8] == "https://")
+            assert not str(key).startswith("on")
+        assert "url(" not in one.get("style", "").replace("url(#", "")
+    style = "".join(text_of(one) for one in page.iter(f"{HTML}style"))
+    assert "url(" not in style
+    assert "@import" not in style
+    policy = [one.get("content") for one in page.iter(f"{HTML}meta") if one.get("http-equiv")]
+    assert policy[0].startswith("default-src 'none'")
+
+
+def test_every_id_is_there_once_and_every_reference_has_its_id(page: Any) -> None:
+    ids = Counter(one.get("id") for one in page.iter() if one.get("id"))
+    assert set(ids.values()) == {1}
+    for one in page.iter():
+        if one.get("href", "").startswith("#"):
+            assert one.get("href")[1:] in ids
+        for name in re.findall(r"url\(#([^)]+)\)", " ".join(map(str, one.attrib.values()))):
+            assert name in ids
+
+
+def test_the_environment_and_how_each_run_was_made_are_told(page: Any) -> None:
+    whole = text_of(page)
+    for part in ("Environment", "mlcommons-loadgen", "operating system", "git revision"):
+        assert part in whole
+    details = rows(
+        next(
+            one
+            for one in article(page, "tiny-pocket-offline-cpu-fp32").iter(f"{HTML}details")
+            if text_of(one).startswith("How the performance run was made")
+        )
+    )
+    keys = [row[0] for row in details]
+    for key in ("target_qps", "invalid_reasons", "instances", "provider_proof", "command"):
+        assert key in keys
+
+
+def test_what_a_run_that_was_broken_off_left_is_named(folder: Path, finished: Path) -> None:
+    here = folder / "broken"
+    name = "performance-tiny-pocket-server-cpu-fp32"
+    shutil.copytree(finished / "results" / name, here / "results" / name)
+    (here / "results" / name / RESULT).unlink()
+    session = command(here, "results")
+    assert session.code == 0, session.err
+    found = article(parsed((here / "report.html").read_text("utf-8")), name[12:])
+    assert "broken off" in text_of(found)
+    assert (here / "results" / name / TIMELINE).is_file()
+
+
+# Made results.
+
+
+def test_a_history_has_every_comparable_run_with_its_revision() -> None:
+    days = [performance(day=day, qps=30.0 + day) for day in (1, 2, 3)]
+    other = performance(day=4, sample_count=20)
+    scored = [accuracy("server", day, f1=83.0 + day / 10) for day in (1, 2)]
+    shown = plots(article(page_of(*days, *scored), days[0].case))
+    history = rows(shown["Throughput, run by run"])
+    assert [row[1:] for row in history[1:]] == [
+        [f"{day:02d}abcdef0123", str(30 + day)] for day in (1, 2, 3)
+    ]
+    labels = text_of(next(shown["Throughput, run by run"].iter(f"{SVG}svg")))
+    for day in (1, 2, 3):
+        assert f"{day:02d}abcde" in labels
+    assert [row[2] for row in rows(shown["F1, run by run"])[1:]] == ["83.1", "83.2"]
+    unlike = article(page_of(*days, other), other.case)
+    assert "Throughput, run by run" not in plots(unlike)
+    assert text_of(unlike).count("All performance runs") == 1
+
+
+def test_cases_are_compared_where_they_can_be() -> None:
+    fast = performance("offline", qps=50.0, mlperf_metric_value=50.0)
+    slow = replace(fast, case="minilm-pocket-offline-cpu-int8", qps=25.0, loadgen_valid=False)
+    shown = plots(page_of(fast, slow, performance("server")))
+    assert "Server" not in shown
+    assert [row[1:4] for row in rows(shown["Offline"])[1:]] == [
+        ["50", "1", "VALID"],
+        ["25", "0.5", "INVALID"],
+    ]
+
+
+LARGE: dict[str, Any] = {
+    "model": "bert_large",
+    "dataset": "squad",
+    "case": "bert_large-squad-offline-cpu-fp32",
+}
+
+
+def test_published_figures_stand_beside_mlperfs_model_with_their_sources() -> None:
+    page = page_of(replace(performance("offline"), mlperf_metric_value=4.0, **LARGE))
+    (section,) = [one for one in page.iter(f"{HTML}section") if "published" in str(one.attrib)]
+    table = rows(section)
+    assert table[1][0] == "this run"
+    assert table[1][3:] == ["4", "1"]
+    intel = next(row for row in table if "Intel, v3.0" in row[0])
+    assert intel[2:] == ["int8", "1,383", "12.35"]
+    links = [one.get("href") for one in section.iter(f"{HTML}a")]
+    assert len(links) == len(table) - 2
+    for link in links:
+        assert link.startswith("https://github.com/mlcommons/inference_results_v")
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({}, "minilm is not MLPerf's BERT-large"),
+        ({"model": "bert_large_random", "dataset": "squad"}, "is not MLPerf's BERT-large"),
+        ({"model": "bert_large"}, "pocket is not SQuAD v1.1"),
+        (
+            {**LARGE, "scenario": "multistream", "qps": None},
+            "no figure of the scenario multistream",
+        ),
+    ],
+)
+def test_why_no_published_figure_stands_beside_a_run_is_told(
+    changes: dict[str, Any], reason: str
+) -> None:
+    page = page_of(replace(performance("offline"), **changes))
+    (section,) = [one for one in page.iter(f"{HTML}section") if "published" in str(one.attrib)]
+    assert reason in text_of(section)
+    assert not list(section.iter(f"{HTML}table"))
+
+
+def test_a_failure_leads_and_says_why() -> None:
+    bad = performance("server", verdict=FAILED, reason="LoadGen calls the run INVALID")
+    lost = archive.Failure("x-y-offline-cuda-fp16", "accuracy", "cuda: no GPU", "out.json")
+    page = page_of(accuracy("offline"), bad, failures=[lost])
+    (verdicts,) = by_class(page, "verdicts")
+    assert [row[0] for row in rows(verdicts)[1:]] == [bad.case, lost.case, accuracy().case]
+    whole = text_of(page)
+    assert "✕ 2 failed" in whole
+    assert f"✕ failed LoadGen calls the run INVALID {bad.case} (performance)" in whole
+    assert "accuracy: cuda: no GPU (out.json)" in text_of(article(page, lost.case))
+
+
+def test_what_was_left_out_is_told() -> None:
+    page = page_of(accuracy(), left_out=["old/result.json is empty: run the case again"])
+    assert "left out: old/result.json is empty" in text_of(page)
+
+
+@pytest.mark.parametrize(
+    "results",
+    [
+        [accuracy(f1=None, exact_match=None, f1_interval=None, verdict=NO_TARGET, f1_target=None)],
+        [accuracy(f1_interval=None, f1_upper_bound=99.0, sample_count=20)],
+        [performance(timeline={}, padding_share=None, latency_p99_9_ms=None)],
+        [performance("singlestream", mlperf_metric_value=None)],
+        [compliance(timeline={}, compliance_speed_ratio=None)],
+        [performance(provenance=provenance(git_revision=None, cpu=None, versions=None, gpus=3))],
+        [performance("offline", qps=0.0, mlperf_metric_value=0.0)] * 1,
+    ],
+    ids=["no F1", "subset", "no timeline", "no estimate", "no ratio", "odd provenance", "no rate"],
+)
+def test_a_result_of_which_little_is_known_has_its_page(results: list[Result]) -> None:
+    page = page_of(*results)
+    assert text_of(article(page, results[0].case)).startswith(results[0].case)
+
+
+NASTY = '<script>alert(1)</script><img src=x onerror=alert(2)> "quoted" & $\\frac{1}{'
+
+
+def test_nothing_that_a_file_says_becomes_markup(tmp_path: Path) -> None:
+    run = performance(
+        case=NASTY,
+        model=NASTY,
+        device=NASTY,
+        precision=NASTY,
+        reason=NASTY,
+        verdict=FAILED,
+        target_source=NASTY,
+        warnings=[NASTY],
+        invalid_reasons=[NASTY],
+        provenance=provenance() | {"git_revision": NASTY, NASTY: NASTY},
+    )
+    scored = replace(run, mode="accuracy", question_count=4, f1=1.0, exact_match=1.0)
+    file = benchmark_json(
+        tmp_path / "out.json",
+        run,
+        replace(run, provenance=run.provenance | {"started_at": "2026-11-02T00:00:00Z"}),
+        scored,
+        failures=[{"case": NASTY + "2", "mode": NASTY, "reason": NASTY}],
+    )
+    read = archive.read([file])
+    read.left_out.append(NASTY)
+    page = parsed(report.render(read))
+    assert not [one for one in page.iter() if str(one.tag).endswith(("}script", "}img"))]
+    assert text_of(article(page, NASTY)).count("<script>alert(1)</script>") > 5
+
+
+def test_text_that_no_page_can_hold_is_cleaned(tmp_path: Path) -> None:
+    run = performance(case="a\ud800b\x00c\x1b[31md\ufffe", reason="line\none")
+    page = tmp_path / "page.html"
+    report.write(archive.read([run_folder(tmp_path / "x", replace(run, case="x"))]), page)
+    (tmp_path / "odd.json").write_text(json.dumps(run.as_dict()), "utf-8")
+    report.write(archive.read([tmp_path / "odd.json"]), page)
+    assert "a?bc[31md" in page.read_text("utf-8")
+
+
+@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(data=st.data())
+def test_what_the_archive_lets_through_has_a_page(folder: Path, data: st.DataObject) -> None:
+    some: Any = st.none() | st.booleans() | st.floats() | st.integers() | st.text(max_size=9)
+    value = some | st.lists(some, max_size=2)
+    value |= st.dictionaries(st.text(max_size=3), some, max_size=2)
+    document: Any = data.draw(st.sampled_from([accuracy(), performance(), compliance()])).as_dict()
+    parts = [document, document["provenance"], document["timeline"]]
+    for _ in range(3):
+        part = data.draw(st.sampled_from(parts))
+        part[data.draw(st.sampled_from(sorted(part)))] = data.draw(value)
+    file = folder / "fuzzed.json"
+    file.write_text(json.dumps(document), "utf-8")
+    try:
+        read = archive.read([file])
+    except SuiteError:
+        return
+    parsed(report.render(read))
+    report.lines(read)
+
+
+def test_many_nights_of_many_cases_stay_one_small_page(tmp_path: Path) -> None:
+    for day in range(1, 29):
+        runs = [
+            make(name, day) for name in ("offline", "server") for make in (accuracy, performance)
+        ]
+        benchmark_json(tmp_path / f"{day}.json", *runs)
+    assert report.write(archive.read([tmp_path]), tmp_path / "page.html") < 2_000_000
+
+
+# Where the page is written, and what goes wrong.
+
+
+def test_a_page_is_written_over_an_older_one_and_over_nothing_else(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source = str(run_folder(tmp_path, accuracy()))
+    page = tmp_path / "deep" / "page.html"
+    assert main(["report", source, "-o", str(page)]) == 0
+    assert main(["report", source, "-o", str(page)]) == 0
+    other = tmp_path / "thesis.html"
+    other.write_text("<html>my thesis</html>", "utf-8")
+    link = tmp_path / "link.html"
+    link.symlink_to(page)
+    capsys.readouterr()
+    for target, said in (
+        (other, "is there already and is no report"),
+        (tmp_path, "is not a plain file"),
+        (link, "is not a plain file"),
+        (Path(source) / RESULT, "is there already and is no report"),
+    ):
+        assert main(["report", source, "-o", str(target)]) == 1
+        out, err = capsys.readouterr()
+        assert out == ""
+        assert len(err.splitlines()) == 1
+        assert f"{target} {said}" in err
+    assert other.read_text("utf-8") == "<html>my thesis</html>"
+
+
+def test_bad_input_ends_in_a_sentence_and_makes_no_page(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    good = run_folder(tmp_path / "good", accuracy())
+    bad = tmp_path / "bad.json"
+    bad.write_text('{"benchmarks": [', "utf-8")
+    page = tmp_path / "page.html"
+    assert main(["report", str(good), str(bad), "-o", str(page)]) == 1
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.splitlines() == [
+        f"python -m bertsquad report: {bad} is cut short or damaged: its JSON isn't whole"
+    ]
+    assert not page.exists()
+
+
+@pytest.mark.parametrize("library", ["matplotlib", "jinja2"])
+def test_without_the_extra_a_sentence_says_what_to_install(library: str, tmp_path: Path) -> None:
+    run_folder(tmp_path, accuracy())
+    code = (
+        f"import sys; sys.modules[{library!r}] = None\n"
+        "from bertsquad.__main__ import main\n"
+        "sys.exit(main(['report', '.']))"
+    )
+    done = run_child(tmp_path, ["-c", code])
+    assert done.code == 1
+    assert done.out == ""
+    assert len(done.err.splitlines()) == 1
+    assert f"{library} is not installed" in done.err
+    assert "pip install -e '.[report]'" in done.err
+
+
+def test_a_page_that_cannot_be_written_is_told(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source = str(run_folder(tmp_path, accuracy()))
+    (tmp_path / "file").write_text("", "utf-8")
+    assert main(["report", source, "-o", str(tmp_path / "file" / "page.html")]) == 1
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert len(err.splitlines()) == 1
+    assert str(tmp_path / "file") in err
+
+
+# In a browser.
+
+BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    sync_api = pytest.importorskip("playwright.sync_api", reason="needs the extra `pictures`")
+    found = next(filter(None, map(shutil.which, BROWSERS)), None)
+    if found is None:
+        pytest.skip(f"needs a browser: {', '.join(BROWSERS)}")
+    with sync_api.sync_playwright() as playwright:
+        sandbox = [] if getattr(os, "geteuid", lambda: 1)() else ["--no-sandbox"]
+        started = playwright.chromium.launch(executable_path=found, args=sandbox)
+        yield started
+        started.close()
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [390, 1280])
+def test_a_browser_shows_the_page_without_a_word_or_an_overflow(
+    browser: Any, made: Session, width: int, scheme: str
+) -> None:
+    tab = browser.new_page(viewport={"width": width, "height": 800}, color_scheme=scheme)
+    said: list[str] = []
+    asked: list[str] = []
+    tab.on("console", lambda message: said.append(message.text))
+    tab.on("pageerror", lambda error: said.append(str(error)))
+    tab.on("request", lambda request: asked.append(request.url))
+    url = (made.folder / "page.html").as_uri()
+    tab.goto(url)
+    for opened in (False, True):
+        if opened:
+            tab.evaluate("document.querySelectorAll('details').forEach(one => one.open = true)")
+        assert tab.evaluate("document.documentElement.scrollWidth <= innerWidth")
+        assert (
+            tab.evaluate(
+                "[...document.querySelectorAll('main *')].filter("
+                "one => !one.closest('.scroll, svg, thead') && "
+                "one.getBoundingClientRect().right > innerWidth + 1).length"
+            )
+            == 0
+        )
+    ground = tab.evaluate("getComputedStyle(document.body).backgroundColor")
+    assert (min(map(int, re.findall(r"\d+", ground))) > 200) == (scheme == "light")
+    line = tab.evaluate("getComputedStyle(document.querySelector('svg.plot text')).fill")
+    assert line != ground
+    tab.close()
+    assert asked == [url]
+    assert said == []
