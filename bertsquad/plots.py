@@ -99,7 +99,11 @@ def latency(
             _say(axes, text, (at, ms), (-7, 3) if late else (6, -5), linespacing=1.1, **style)
         if bound_ms is not None:
             axes.axhline(bound_ms, color=MARK, linewidth=1.4, linestyle="--")
-            _say(axes, f"bound {figure_of(bound_ms)} ms", (0, bound_ms), (4, 3), color=MARK)
+            # Where the curve leaves room: to the left above it, to the right below it.
+            above = bound_ms > logged[len(logged) // 2][1] if logged else True
+            place, offset, side = (0, 4, "left") if above else (1, -4, "right")
+            across = {"xycoords": axes.get_yaxis_transform(), "ha": side, "color": MARK}
+            _say(axes, f"bound {figure_of(bound_ms)} ms", (place, bound_ms), (offset, 3), **across)
         ticks = [0.0, *(float(nines) for nines in range(1, math.floor(right + 1e-9) + 1))]
         axes.xaxis.set_major_locator(FixedLocator([*ticks[:1], _nines(50.0), *ticks[1:]]))
         axes.set_xticklabels(["0", "50", *(_percent(nines) for nines in ticks[1:])])

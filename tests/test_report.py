@@ -1,9 +1,9 @@
 """The page of finished runs, as a reader finds it: on disk, and in a browser where there is one."""
 
 import json
-import os
 import re
 import shutil
+import sys
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
@@ -26,6 +26,10 @@ from bertsquad.results import FAILED, NO_TARGET, RESULT, Result
 from bertsquad.timeline import TIMELINE
 
 ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT / "tools"))
+
+import pictures  # noqa: E402 (the tools are no package)
+
 HTML = "{http://www.w3.org/1999/xhtml}"
 SVG = "{http://www.w3.org/2000/svg}"
 
@@ -475,20 +479,16 @@ def test_a_page_that_cannot_be_written_is_told(
 
 # In a browser.
 
-BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
-
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
-    sync_api = pytest.importorskip("playwright.sync_api", reason="needs the extra `pictures`")
-    found = next(filter(None, map(shutil.which, BROWSERS)), None)
-    if found is None:
-        pytest.skip(f"needs a browser: {', '.join(BROWSERS)}")
-    with sync_api.sync_playwright() as playwright:
-        sandbox = [] if getattr(os, "geteuid", lambda: 1)() else ["--no-sandbox"]
-        started = playwright.chromium.launch(executable_path=found, args=sandbox)
-        yield started
-        started.close()
+    started = pictures.browser()
+    try:
+        opened = started.__enter__()
+    except SuiteError as error:
+        pytest.skip(str(error))
+    yield opened
+    started.__exit__(None, None, None)
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

@@ -1,0 +1,59 @@
+"""`tools/pictures.py` makes the README's pictures of results."""
+
+import sys
+from pathlib import Path
+from xml.etree import ElementTree
+
+import pytest
+from made import accuracy, performance, run_folder
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT / "tools"))
+
+import pictures  # noqa: E402 (the tools are no package)
+
+from bertsquad.errors import SuiteError  # noqa: E402
+
+
+@pytest.fixture
+def results(tmp_path: Path) -> Path:
+    for result in (accuracy("server"), performance("offline"), performance("server")):
+        run_folder(tmp_path / "results", result)
+    return tmp_path / "results"
+
+
+def test_the_three_pictures_come_of_results(results: Path, tmp_path: Path) -> None:
+    try:
+        with pictures.browser():
+            pass
+    except SuiteError as error:
+        pytest.skip(str(error))
+    assert pictures.main([str(results), "--into", str(tmp_path / "made")]) == 0
+    made = {path.name: path.read_bytes() for path in (tmp_path / "made").iterdir()}
+    assert set(made) == {"report.png", "table.svg", "percentiles.svg"}
+    assert made["report.png"].startswith(b"\x89PNG")
+    assert len(made["report.png"]) < 300_000
+    table = ElementTree.fromstring(made["table.svg"])
+    lines = ["".join(text.itertext()).replace("\u00a0", " ") for text in table]
+    assert [line.split()[1] for line in lines if line.startswith("minilm")] == [
+        *("performance", "accuracy", "performance"),
+    ]
+    # Server's, which has a bound.
+    assert b"bound 130 ms" in made["percentiles.svg"]
+    ElementTree.fromstring(made["percentiles.svg"])
+
+
+def test_results_without_a_timed_run_have_no_percentiles(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source = run_folder(tmp_path, accuracy())
+    assert pictures.main([str(source), "--into", str(tmp_path / "made")]) == 1
+    assert len(capsys.readouterr().err.splitlines()) == 1
+    assert not (tmp_path / "made").exists()
+
+
+def test_the_readme_shows_the_pictures() -> None:
+    text = (ROOT / "README.md").read_text("utf-8")
+    for name in ("report.png", "table.svg", "percentiles.svg"):
+        assert f"](docs/pictures/{name})" in text
+        assert (ROOT / "docs" / "pictures" / name).is_file()

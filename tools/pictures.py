@@ -1,0 +1,155 @@
+"""The README's pictures, from finished runs or from a quick one made now.
+
+    python tools/pictures.py                       # runs minilm on the CPU first, some minutes
+    python tools/pictures.py results --into pictures
+
+It writes the terminal's table (`table.svg`), one percentile plot (`percentiles.svg`) and the top of
+the report in a browser (`report.png`). Needs the extra `pictures` and a Chromium or Chrome.
+"""
+
+import argparse
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any
+from xml.sax.saxutils import escape
+
+from bertsquad import archive, exhibits, plots, report
+from bertsquad.archive import Archive
+from bertsquad.errors import SuiteError
+from bertsquad.files import write_whole
+from bertsquad.results import Result
+from bertsquad.svg import ALONE
+
+ROOT = Path(__file__).resolve().parents[1]
+PICTURES = ROOT / "docs" / "pictures"
+
+#: What is run where no results are given.
+CASES = ("--model", "minilm", "--device", "cpu", "--precision", "fp32", "--precision", "int8")
+
+#: By which names a browser may be found; Playwright drives it and brings none of its own here.
+BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+#: The screenshot's part of the page, in CSS pixels.
+VIEW = {"width": 1100, "height": 1240}
+
+#: Size of a terminal's character and line in `table.svg`, and the room around them.
+CHARACTER, LINE, ROOM = 7.25, 17, 16
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Make the pictures; the exit status."""
+    parser = argparse.ArgumentParser(prog="python tools/pictures.py", description=__doc__)
+    parser.add_argument("results", nargs="*", type=Path, metavar="RESULTS")
+    parser.add_argument("--into", type=Path, default=PICTURES, metavar="DIR")
+    given = parser.parse_args(arguments)
+    try:
+        if given.results:
+            draw(archive.read(given.results), given.into)
+            return 0
+        with tempfile.TemporaryDirectory() as folder:
+            draw(archive.read([quick_run(Path(folder) / "results")]), given.into)
+        return 0
+    except SuiteError as error:
+        print(f"tools/pictures.py: {error}", file=sys.stderr)
+        return 1
+
+
+def quick_run(folder: Path) -> Path:
+    """Run the cases on this machine; the folder that holds their results."""
+    command = [sys.executable, "-m", "pytest", "benchmarks", *CASES, "-k", "not compliance"]
+    subprocess.run([*command, "--output", str(folder)], cwd=ROOT, check=False)
+    return folder
+
+
+def draw(read: Archive, folder: Path) -> None:
+    """Write the three pictures into a folder, and say what was written."""
+    # The browser first: it is what may be missing.
+    with tempfile.TemporaryDirectory() as place:
+        page = Path(place) / "report.html"
+        report.write(read, page)
+        shot = screenshot(page)
+    pictures: dict[str, bytes] = {
+        "report.png": shot,
+        "table.svg": terminal(report.lines(read)).encode(),
+        "percentiles.svg": percentiles(read).encode(),
+    }
+    for name, content in pictures.items():
+        write_whole(folder / name, partial(_put, content))
+        print(f"made {folder / name} ({len(content) / 1000:.0f} kB)")
+
+
+def _put(content: bytes, file: Path) -> None:
+    file.write_bytes(content)
+
+
+@contextmanager
+def browser() -> Iterator[Any]:
+    """A browser that Playwright drives; SuiteError says what of the two is missing."""
+    try:
+        from playwright.sync_api import sync_playwright
+    except ModuleNotFoundError as error:
+        raise SuiteError("Playwright is missing: pip install -e '.[pictures]'") from error
+    found = next(filter(None, map(shutil.which, BROWSERS)), None)
+    if found is None:
+        raise SuiteError(f"no browser was found, looked for {', '.join(BROWSERS)}: install one")
+    is_root = hasattr(os, "geteuid") and os.geteuid() == 0
+    with sync_playwright() as playwright:
+        # Chromium refuses to sandbox the superuser's.
+        flags = ["--no-sandbox"] if is_root else []
+        started = playwright.chromium.launch(executable_path=found, args=flags)
+        yield started
+        started.close()
+
+
+def screenshot(page: Path) -> bytes:
+    """The top of a page as a PNG."""
+    with browser() as started:
+        tab = started.new_page(viewport=VIEW, color_scheme="light")
+        tab.goto(page.resolve().as_uri())
+        return bytes(tab.screenshot())
+
+
+def percentiles(read: Archive) -> str:
+    """A percentile plot: Server's, which has a bound, or else the first there is."""
+    found = [one.newest for one in read.series if one.mode == "performance"]
+    found.sort(key=lambda result: result.scenario != "server")
+    drawn = next(filter(None, map(_percentiles, found)), None)
+    if drawn is None:
+        raise SuiteError("expected a performance run with its timeline among the results")
+    return drawn
+
+
+def _percentiles(result: Result) -> str | None:
+    curve = result.timeline.get("latency") or {}
+    logged = [(p, ms) for p, key in exhibits.LOGGED if (ms := getattr(result, key)) is not None]
+    if not curve.get("percentile"):
+        return None
+    bound = result.target_latency_ms if result.scenario == "server" else None
+    return plots.latency("percentiles", curve, logged, bound, ALONE)
+
+
+def terminal(lines: Sequence[str]) -> str:
+    """Lines as a terminal shows them, up to the first empty one, as SVG."""
+    shown = list(lines[: lines.index("")] if "" in lines else lines)
+    width = max(map(len, shown)) * CHARACTER + 2 * ROOM
+    height = len(shown) * LINE + 2 * ROOM
+    rows = "\n".join(
+        f'<text x="{ROOM}" y="{ROOM + LINE * (n + 0.75):g}">{escape(line)}</text>'
+        for n, line in enumerate(line.replace(" ", "\u00a0") for line in shown)
+    )
+    return (
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width:g} {height:g}" '
+        f'width="{width:g}" height="{height:g}" font-size="12" fill="#e7eaee" '
+        "font-family=\"ui-monospace, 'DejaVu Sans Mono', 'Liberation Mono', monospace\">\n"
+        f'<rect width="100%" height="100%" rx="8" fill="#14171a"/>\n{rows}\n</svg>\n'
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())
