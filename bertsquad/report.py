@@ -60,11 +60,15 @@ class CaseView:
 def write(archive: Archive, path: Path) -> int:
     """Write the page of what was read to a file, whole or not at all; its size in bytes.
 
-    SuiteError where something else stands there.
+    SuiteError where something else stands there, or where it can't be written.
     """
-    _check_target(path)
-    page = render(archive).encode("utf-8")
-    write_whole(path, lambda file: file.write_bytes(page))
+    try:
+        _check_target(path)
+        page = render(archive).encode("utf-8")
+        write_whole(path, lambda file: file.write_bytes(page))
+    except OSError as error:
+        reason = error.strerror or error
+        raise SuiteError(f"{path} can't be written ({reason}): choose another with -o") from error
     return len(page)
 
 

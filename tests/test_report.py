@@ -1,6 +1,7 @@
 """The page of finished runs, as a reader finds it: on disk, and in a browser where there is one."""
 
 import json
+import os
 import re
 import shutil
 import sys
@@ -470,11 +471,33 @@ def test_a_page_that_cannot_be_written_is_told(
 ) -> None:
     source = str(run_folder(tmp_path, accuracy()))
     (tmp_path / "file").write_text("", "utf-8")
-    assert main(["report", source, "-o", str(tmp_path / "file" / "page.html")]) == 1
+    page = tmp_path / "file" / "page.html"
+    assert main(["report", source, "-o", str(page)]) == 1
     out, err = capsys.readouterr()
     assert out == ""
     assert len(err.splitlines()) == 1
-    assert str(tmp_path / "file") in err
+    assert f"{page} can't be written (" in err
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs limits of a process")
+def test_a_full_disk_leaves_the_older_page_and_nothing_else(tmp_path: Path) -> None:
+    run_folder(tmp_path, accuracy())
+    assert command(tmp_path, ".").code == 0
+    before = (tmp_path / "report.html").read_bytes()
+    code = (
+        "import resource, signal, sys\n"
+        "from bertsquad import report\n"
+        "from bertsquad.__main__ import main\n"
+        "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))\n"
+        "sys.exit(main(['report', '.']))"
+    )
+    done = run_child(tmp_path, ["-c", code])
+    assert done.code == 1
+    assert len(done.err.splitlines()) == 1
+    assert "report.html can't be written (File too large)" in done.err
+    assert (tmp_path / "report.html").read_bytes() == before
+    assert not list(tmp_path.glob(".report*"))
 
 
 # In a browser.
