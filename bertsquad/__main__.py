@@ -199,7 +199,8 @@ def _report(sources: Sequence[Path], path: Path) -> int:
         raise SuiteError(f"{error.name} is not installed, and {way}") from error
     read = archive.read(sources)
     size = report.write(read, path)
-    print("\n".join(report.lines(read)))
+    width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+    print("\n".join(report.lines(read, width)))
     print(f"\nmade {path} ({size / 1000:.0f} kB)")
     return 0
 

@@ -13,9 +13,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from bertsquad import summary
 from bertsquad.errors import SuiteError
 from bertsquad.loadgen import MODES, SCENARIOS
-from bertsquad.results import FAILED, RESULT, SCHEMA_VERSION, Result
+from bertsquad.results import FAILED, RESULT, SCHEMA_VERSION, SKIPPED, Result
 from bertsquad.timeline import TIMELINE
 
 #: No figure of a result is larger; what is comes from a damaged file, and would break a plot.
@@ -24,8 +25,8 @@ LARGEST = 1e18
 #: What makes two runs of a case comparable, besides the case itself.
 ALIKE = ("rules", "sample_count", "model_checksum", "dataset_checksum")
 
-#: The top-level lists of a JSON file that hold results, or cases that failed without one.
-_LISTS = ("accuracy", "compliance", "failures")
+#: The top-level lists of a JSON file that hold results, or cases without one.
+_LISTS = ("accuracy", "compliance", "failures", "skipped")
 
 #: What a result of each mode can't be shown without. Lists stand for "one of these".
 _NEEDED: dict[str, tuple[tuple[str, ...], ...]] = {
@@ -36,17 +37,20 @@ _NEEDED: dict[str, tuple[tuple[str, ...], ...]] = {
 
 
 @dataclass(frozen=True)
-class Failure:
-    """A case that gave no result: it failed, or its run was broken off."""
+class Missing:
+    """A case that gave no result: it failed, was broken off or was not run."""
 
     case: str
     mode: str
+    verdict: str
     reason: str
     source: str
 
-    def as_dict(self) -> dict[str, str]:
-        """The row that `summary.table` makes of it."""
-        return {"case": self.case, "mode": self.mode, "verdict": FAILED, "reason": self.reason}
+    @property
+    def row(self) -> dict[str, str]:
+        """What `summary` makes lines of."""
+        keys = ("case", "mode", "verdict", "reason")
+        return {key: getattr(self, key) for key in keys}
 
 
 @dataclass(frozen=True)
@@ -73,7 +77,7 @@ class Archive:
     """What was read: results without duplicates, cases without one, and files left out."""
 
     results: list[Result] = field(default_factory=list)
-    failures: list[Failure] = field(default_factory=list)
+    missing: list[Missing] = field(default_factory=list)
     left_out: list[str] = field(default_factory=list)
 
     @property
@@ -103,8 +107,8 @@ def read(sources: Sequence[Path]) -> Archive:
         else:
             _read_file(source, archive)
     archive.results = list(_distinct(archive.results))
-    archive.failures = list(dict.fromkeys(archive.failures))
-    if not archive.results and not archive.failures:
+    archive.missing = list(dict.fromkeys(archive.missing))
+    if not archive.results and not archive.missing:
         problem = archive.left_out[0] if archive.left_out else None
         named = ", ".join(map(str, sources))
         raise SuiteError(
@@ -120,7 +124,7 @@ def _read_folder(folder: Path, archive: Archive) -> None:
         if (place / RESULT).is_file():
             _if_readable(place / RESULT, archive)
         else:
-            archive.failures.append(_broken_off(place))
+            archive.missing.append(_broken_off(place))
     for path in sorted(folder.rglob("*.json")):
         if path.parent not in run_folders and path.is_file():
             _if_readable(path, archive, foreign=True)
@@ -157,9 +161,9 @@ def _read_file(path: Path, archive: Archive) -> None:
     found += [one for part in lists if isinstance(part, list) for one in part]
     if not found:
         raise _NotOurs(f"{path} holds no results of this suite's cases")
-    failures = [_failure(one, path) for one in found if not _is_result(one)]
+    missing = [_missing(one, path) for one in found if not _is_result(one)]
     archive.results += [_result(one, path) for one in found if _is_result(one)]
-    archive.failures += failures
+    archive.missing += missing
 
 
 def _load(path: Path) -> Any:
@@ -183,19 +187,21 @@ def _not_ours(path: Path) -> SuiteError:
     )
 
 
-def _broken_off(folder: Path) -> Failure:
+def _broken_off(folder: Path) -> Missing:
     """What is left of a run folder whose run didn't end; its name says mode and case."""
     mode, _, case = folder.name.partition("-")
     if mode not in MODES or not case:
         mode, case = "run", folder.name
-    return Failure(case, mode, f"the run was broken off: there is no {RESULT}", str(folder))
+    reason = f"the run was broken off: there is no {RESULT}"
+    return Missing(case, mode, FAILED, reason, str(folder))
 
 
-def _failure(document: Any, path: Path) -> Failure:
+def _missing(document: Any, path: Path) -> Missing:
     keys = ("case", "mode", "reason")
     if not _is_map(document) or not all(isinstance(document.get(key), str) for key in keys):
         raise SuiteError(f"{path} is damaged: a case in it has no name, mode and reason")
-    return Failure(document["case"], document["mode"], document["reason"], str(path))
+    verdict = SKIPPED if document.get("verdict") == SKIPPED else FAILED
+    return Missing(document["case"], document["mode"], verdict, document["reason"], str(path))
 
 
 def _is_map(value: Any) -> bool:
@@ -283,7 +289,14 @@ def _problem(result: Result) -> str | None:
         started(result)
     except ValueError:
         return f"provenance.started_at is {result.provenance['started_at'][:60]!r}"
-    return None if _draws(result.timeline) else "the timeline isn't whole"
+    if not _draws(result.timeline):
+        return "the timeline isn't whole"
+    row = result.as_dict()
+    try:
+        summary.table([row]), summary.remarks([row])
+    except (ArithmeticError, LookupError, TypeError, ValueError):
+        return "figures contradict each other"
+    return None
 
 
 def _draws(timeline: dict[str, Any]) -> bool:
@@ -294,7 +307,8 @@ def _draws(timeline: dict[str, Any]) -> bool:
         return False
     lists = [latency.get("percentile", []), latency.get("ms", [])]
     speeds = [course.get("samples_per_s", []), course.get("tokens_per_s", [])]
-    for one in (*lists, *speeds):
+    relative = course.get("relative_speed", [])
+    for one in (*lists, *speeds, relative):
         if not isinstance(one, list) or not all(map(_is_figure, one)):
             return False
     wanted = ("samples", "count", "tokens", "padded_tokens")

@@ -18,6 +18,9 @@ LOGGED = (
     (99.9, "latency_p99_9_ms"),
 )
 
+#: The percentile that MLPerf judges a scenario without a rate by, and where a result has it.
+JUDGED = {"singlestream": ("p90", "latency_p90_ms"), "multistream": ("p99", "latency_p99_ms")}
+
 #: The plots of a history: what of a result is drawn, and its unit.
 _HISTORY = (
     ("qps", "Throughput", "samples/s"),
@@ -75,7 +78,9 @@ def brief(result: Result) -> str:
 def _headline(result: Result) -> str:
     if result.qps is not None:
         return f"{plots.figure_of(result.qps)} samples/s"
-    return f"p90 {plots.figure_of(result.latency_p90_ms or 0.0)} ms"
+    name, key = JUDGED.get(result.scenario, ("rate", "qps"))
+    value = getattr(result, key)
+    return f"{name} -" if value is None else f"{name} {plots.figure_of(value)} ms"
 
 
 def latency(anchor: str, result: Result) -> list[Plot]:
@@ -228,9 +233,10 @@ def comparisons(series: Sequence[Series]) -> list[Plot]:
 
 def _speeds(timed: Sequence[Result], scenario: Scenario) -> list[Plot]:
     """The cases of one scenario, the fastest first."""
-    key, unit, order = (
-        ("qps", "samples/s", "more") if scenario.has_rate else ("latency_p90_ms", "p90, ms", "less")
-    )
+    key, unit, order = "qps", "samples/s", "more"
+    if not scenario.has_rate:
+        name, key = JUDGED[scenario.name]
+        unit, order = f"{name}, ms", "less"
     found = [
         (value, run)
         for run in timed

@@ -15,12 +15,13 @@ from typing import Any
 import jinja2
 
 from bertsquad import __version__, exhibits, plots, published, summary
-from bertsquad.archive import Archive, Failure, Series, started
+from bertsquad.advice import Row, advise
+from bertsquad.archive import Archive, Missing, Series, started
 from bertsquad.errors import SuiteError
 from bertsquad.exhibits import LOGGED, Chip, Plot, Table
 from bertsquad.files import write_whole
 from bertsquad.loadgen import MODES, SCENARIOS
-from bertsquad.results import FAILED, Result
+from bertsquad.results import FAILED, SKIPPED, Result
 
 #: By this the page is known as one of ours, so that only such a file is written over.
 GENERATOR = "bertsquad report"
@@ -83,15 +84,17 @@ def _check_target(path: Path) -> None:
             raise SuiteError(f"{path} is there already and is no report of this suite: {way}")
 
 
-def lines(archive: Archive) -> list[str]:
+def lines(archive: Archive, width: int | None = None) -> list[str]:
     """The terminal's table of the newest runs, and the remarks below it."""
     rows = _rows(archive)
-    return [*summary.table(rows), "", *summary.remarks(rows), *archive.left_out]
+    left_out = [f"left out: {sentence}" for sentence in archive.left_out]
+    shown = [row for row in rows if row["verdict"] != SKIPPED]
+    return [*summary.table(shown, width), "", *summary.remarks(rows), *left_out]
 
 
-def _rows(archive: Archive) -> list[dict[str, Any]]:
+def _rows(archive: Archive) -> list[Row]:
     newest = [one.newest.as_dict() for one in archive.series]
-    return [*newest, *(failure.as_dict() for failure in archive.failures)]
+    return [*newest, *(missing.row for missing in archive.missing)]
 
 
 def render(archive: Archive) -> str:
@@ -107,7 +110,8 @@ def render(archive: Archive) -> str:
     environment.tests["figure"] = _is_number
     series = archive.series
     newest = [one.newest for one in series]
-    cases = _cases(series, archive.failures)
+    failed = [one for one in archive.missing if one.verdict == FAILED]
+    cases = _cases(series, failed)
     chips = [chip for case in cases for chip in case.chips.values()]
     return environment.get_template("report.html").render(
         generator=GENERATOR,
@@ -120,7 +124,7 @@ def render(archive: Archive) -> str:
         machines=list(dict.fromkeys(str(one.provenance.get("cpu", "")) for one in newest)),
         mlperf_valid=sum(one.mlperf_valid for one in newest),
         shown=len(newest),
-        failed=_failed(newest, archive.failures),
+        failed=_failed(newest, failed),
         remarks=summary.remarks(_rows(archive)),
         left_out=archive.left_out,
         comparisons=exhibits.comparisons(series),
@@ -150,32 +154,32 @@ def _period(newest: Sequence[Result]) -> str:
     return " to ".join(dict.fromkeys((days[0], days[-1]))) if days else ""
 
 
-def _failed(newest: Sequence[Result], failures: Sequence[Failure]) -> dict[str, list[str]]:
+def _failed(newest: Sequence[Result], missing: Sequence[Missing]) -> dict[str, list[str]]:
     """Why cases failed: each reason, and the cases that failed for it."""
-    failed: list[Result | Failure] = [one for one in newest if one.verdict == FAILED]
+    failed: list[Result | Missing] = [one for one in newest if one.verdict == FAILED]
     found: dict[str, list[str]] = {}
-    for one in failed + list(failures):
+    for one in failed + list(missing):
         found.setdefault(one.reason, []).append(f"{one.case} ({one.mode})")
     return found
 
 
-def _cases(series: Sequence[Series], failures: Sequence[Failure]) -> list[CaseView]:
+def _cases(series: Sequence[Series], missing: Sequence[Missing]) -> list[CaseView]:
     """A view for each case, in the order of `series`; those without any result come last."""
     views: dict[str, CaseView] = {}
-    for name in dict.fromkeys([*(one.case for one in series), *(one.case for one in failures)]):
+    for name in dict.fromkeys([*(one.case for one in series), *(one.case for one in missing)]):
         word = re.sub(r"[^A-Za-z0-9]+", "-", name).strip("-")
         views[name] = CaseView(name, f"case-{len(views) + 1}-{word[:60]}")
     by_case: dict[str, dict[str, Series]] = {}
-    for one in series:
-        by_case.setdefault(one.case, {})[one.mode] = one
+    for runs in series:
+        by_case.setdefault(runs.case, {})[runs.mode] = runs
     for name, modes in by_case.items():
         _fill(views[name], modes)
-    for failure in failures:
-        view = views[failure.case]
-        view.sentences.append(f"{failure.mode}: {failure.reason} ({failure.source})")
-        if failure.mode not in view.chips:
-            view.chips[failure.mode] = Chip(FAILED, "bad")
-            view.brief[failure.mode] = "no result"
+    for one in missing:
+        view = views[one.case]
+        view.sentences.append(f"{one.mode}: {one.reason} ({one.source})")
+        if one.mode not in view.chips:
+            view.chips[one.mode] = Chip(FAILED, "bad")
+            view.brief[one.mode] = "no result"
     return list(views.values())
 
 
@@ -189,9 +193,9 @@ def _fill(view: CaseView, modes: dict[str, Series]) -> None:
     for mode, result in newest.items():
         view.chips[mode] = exhibits.chip(result)
         view.brief[mode] = exhibits.brief(result)
-        if view.chips[mode].kind != "good" or mode == "accuracy":
-            view.sentences.append(result.reason)
-        view.sentences += [f"{mode}: {warning}" for warning in result.warnings]
+        for advice in advise(result.as_dict()):
+            cure = f" \N{RIGHTWARDS ARROW} {advice.cure}" if advice.cure else ""
+            view.sentences.append(f"{mode}: {advice.matter}{cure}")
     accuracy, performance, compliance = (newest.get(mode) for mode in MODES)
     if performance is not None:
         view.figures += _speed_figures(performance)

@@ -23,7 +23,7 @@ from bertsquad import archive, loadgen, report
 from bertsquad.__main__ import main
 from bertsquad.errors import SuiteError
 from bertsquad.loadgen import SCENARIOS
-from bertsquad.results import FAILED, NO_TARGET, RESULT, Result
+from bertsquad.results import FAILED, NO_TARGET, RESULT, SKIPPED, Result
 from bertsquad.timeline import TIMELINE
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -302,14 +302,27 @@ def test_why_no_published_figure_stands_beside_a_run_is_told(
 
 def test_a_failure_leads_and_says_why() -> None:
     bad = performance("server", verdict=FAILED, reason="LoadGen calls the run INVALID")
-    lost = archive.Failure("x-y-offline-cuda-fp16", "accuracy", "cuda: no GPU", "out.json")
-    page = page_of(accuracy("offline"), bad, failures=[lost])
+    lost = archive.Missing("x-y-offline-cuda-fp16", "accuracy", FAILED, "cuda: no GPU", "out.json")
+    page = page_of(accuracy("offline"), bad, missing=[lost])
     (verdicts,) = by_class(page, "verdicts")
     assert [row[0] for row in rows(verdicts)[1:]] == [bad.case, lost.case, accuracy().case]
     whole = text_of(page)
     assert "✕ 2 failed" in whole
     assert f"✕ failed LoadGen calls the run INVALID {bad.case} (performance)" in whole
     assert "accuracy: cuda: no GPU (out.json)" in text_of(article(page, lost.case))
+
+
+def test_what_to_do_is_told_and_what_was_not_run_makes_no_case() -> None:
+    run = performance("offline", warnings=["the CPU was busy: run it when it is quiet"])
+    skipped = [
+        archive.Missing(f"x-y-{name}-cuda-fp16", "accuracy", SKIPPED, "cuda: no GPU", "out.json")
+        for name in SCENARIOS
+    ]
+    page = page_of(run, missing=skipped)
+    assert len(list(page.iter(f"{HTML}article"))) == 1
+    assert "4 cases not run: cuda: no GPU" in text_of(page)
+    said = text_of(article(page, run.case))
+    assert "performance: the CPU was busy → run it when it is quiet" in said
 
 
 def test_what_was_left_out_is_told() -> None:
@@ -326,9 +339,10 @@ def test_what_was_left_out_is_told() -> None:
         [performance("singlestream", mlperf_metric_value=None)],
         [compliance(timeline={}, compliance_speed_ratio=None)],
         [performance(provenance=provenance(git_revision=None, cpu=None, versions=None, gpus=3))],
-        [performance("offline", qps=0.0, mlperf_metric_value=0.0)] * 1,
+        [performance("offline", qps=0.0, mlperf_metric_value=0.0)],
+        [performance("offline", qps=None, mlperf_metric_value=None)],
     ],
-    ids=["no F1", "subset", "no timeline", "no estimate", "no ratio", "odd provenance", "no rate"],
+    ids="F1,subset,timeline,estimate,ratio,provenance,zero,rate".split(","),
 )
 def test_a_result_of_which_little_is_known_has_its_page(results: list[Result]) -> None:
     page = page_of(*results)
