@@ -126,7 +126,8 @@ def _read_folder(folder: Path, archive: Archive) -> None:
         else:
             archive.missing.append(_broken_off(place))
     for path in sorted(folder.rglob("*.json")):
-        if path.parent not in run_folders and path.is_file():
+        of_run = path.parent in run_folders or path.name.startswith("mlperf_log_")
+        if path.is_file() and not of_run:
             _if_readable(path, archive, foreign=True)
 
 

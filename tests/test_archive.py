@@ -185,6 +185,8 @@ def test_a_bad_file_in_a_folder_is_left_out_and_named_and_foreign_ones_are_not(
     bad = run_folder(tmp_path, SESSION[1]) / RESULT
     bad.write_bytes(BAD["truncated"][0])
     (tmp_path / "package.json").write_bytes(BAD["object"][0])
+    (tmp_path / "performance-x").mkdir()  # as a run leaves it that died before its first answer
+    (tmp_path / "performance-x" / "mlperf_log_accuracy.json").write_bytes(b"[")
     found = archive.read([tmp_path])
     assert [one.mode for one in found.series] == ["accuracy"]
     (left_out,) = found.left_out
