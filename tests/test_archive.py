@@ -45,7 +45,7 @@ def test_what_is_read_is_what_was_written(tmp_path: Path) -> None:
 def test_pytest_benchmarks_storage_is_a_history_whose_newest_run_leads(tmp_path: Path) -> None:
     for day in (3, 1, 2):
         run = performance(day=day, qps=30.0 + day)
-        benchmark_json(tmp_path / ".benchmarks" / "Linux" / f"000{day}_x.json", run)
+        benchmark_json(tmp_path / ".benchmarks" / "Linux" / f"000{4 - day}_x.json", run)
     (series,) = archive.read([tmp_path / ".benchmarks"]).series
     assert [run.qps for run in series.runs] == [31, 32, 33]
     assert series.newest.qps == 33
@@ -81,12 +81,12 @@ def test_a_run_that_was_named_twice_is_one_run(tmp_path: Path) -> None:
 
 def test_times_of_other_zones_and_of_none_are_ordered(tmp_path: Path) -> None:
     for number, time in enumerate(
-        ["2026-11-03T01:00:00+05:00", "2026-11-02T21:00:00", "2026-11-02T22:00:00Z"]
+        ["2026-11-03T03:00:00+04:00", "2026-11-02T21:00:00", "2026-11-02T22:00:00Z"]
     ):
         run = performance(qps=float(number), provenance=provenance(started_at=time))
         run_folder(tmp_path / str(number), run)
     (series,) = archive.read([tmp_path]).series
-    assert [run.qps for run in series.runs] == [0, 1, 2]
+    assert [run.qps for run in series.runs] == [1, 2, 0]
 
 
 def test_the_cases_stand_in_the_order_of_a_session(tmp_path: Path) -> None:

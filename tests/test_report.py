@@ -528,10 +528,22 @@ def browser() -> Iterator[Any]:
     started.__exit__(None, None, None)
 
 
+@pytest.fixture(scope="module")
+def wide(folder: Path) -> Path:
+    """A page of long words, wide tables and a history."""
+    long = {"case": "x" * 300, "reason": "y" * 300, "verdict": FAILED, "warnings": ["z" * 300]}
+    runs = [replace(performance("server"), **{**LARGE, **long})]
+    runs += [replace(performance("offline", day), **LARGE) for day in range(1, 9)]
+    read = archive.Archive(runs, [archive.Missing("m" * 200, "accuracy", FAILED, "n" * 99, "o")])
+    report.write(read, folder / "wide.html")
+    return folder / "wide.html"
+
+
+@pytest.mark.parametrize("which", ["real", "wide"])
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("width", [390, 1280])
 def test_a_browser_shows_the_page_without_a_word_or_an_overflow(
-    browser: Any, made: Session, width: int, scheme: str
+    browser: Any, made: Session, wide: Path, which: str, width: int, scheme: str
 ) -> None:
     tab = browser.new_page(viewport={"width": width, "height": 800}, color_scheme=scheme)
     said: list[str] = []
@@ -539,7 +551,7 @@ def test_a_browser_shows_the_page_without_a_word_or_an_overflow(
     tab.on("console", lambda message: said.append(message.text))
     tab.on("pageerror", lambda error: said.append(str(error)))
     tab.on("request", lambda request: asked.append(request.url))
-    url = (made.folder / "page.html").as_uri()
+    url = (wide if which == "wide" else made.folder / "page.html").as_uri()
     tab.goto(url)
     for opened in (False, True):
         if opened:
