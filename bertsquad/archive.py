@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from bertsquad import summary
+from bertsquad.comparison import differences
 from bertsquad.errors import SuiteError
 from bertsquad.loadgen import MODES, SCENARIOS
 from bertsquad.results import FAILED, RESULT, SCHEMA_VERSION, SKIPPED, Result
@@ -21,9 +22,6 @@ from bertsquad.timeline import TIMELINE
 
 #: No figure of a result is larger; what is comes from a damaged file, and would break a plot.
 LARGEST = 1e18
-
-#: What makes two runs of a case comparable, besides the case itself.
-ALIKE = ("rules", "sample_count", "model_checksum", "dataset_checksum")
 
 #: The top-level lists of a JSON file that hold results, or cases without one.
 _LISTS = ("accuracy", "compliance", "failures", "skipped")
@@ -69,7 +67,8 @@ class Series:
     @property
     def alike(self) -> tuple[Result, ...]:
         """The runs whose figures can be compared with the newest one's, it included."""
-        return tuple(run for run in self.runs if _kind(run) == _kind(self.newest))
+        new = self.newest.as_dict()
+        return tuple(run for run in self.runs if not differences(new, run.as_dict()))
 
 
 @dataclass
@@ -352,11 +351,6 @@ def _distinct(results: Iterable[Result]) -> Iterator[Result]:
 def _time(text: str) -> datetime:
     time = datetime.fromisoformat(text)
     return time if time.tzinfo is not None else time.replace(tzinfo=UTC)
-
-
-def _kind(result: Result) -> tuple[Any, ...]:
-    known = result.provenance | {"rules": result.rules, "sample_count": result.sample_count}
-    return tuple(str(known.get(key)) for key in ALIKE)
 
 
 def _place(item: tuple[tuple[str, str], list[Result]]) -> tuple[str, int, str, int]:

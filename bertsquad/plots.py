@@ -93,10 +93,11 @@ def latency(
             at = _nines(percentile)
             axes.plot([at, at], [0, ms], color=MARK, linewidth=0.8, linestyle=":")
             axes.plot([at], [ms], "o", color=MARK, markersize=5)
-            late = at > 0.8 * right
-            style = {"ha": "right", "va": "bottom"} if late else {"ha": "left", "va": "top"}
+            # Below the curve there is always room, but at the right edge and near the axis.
+            above = at > 0.8 * right or ms < 0.25 * top
+            style = {"ha": "right", "va": "bottom"} if above else {"ha": "left", "va": "top"}
             text = f"p{percentile:g}\n{figure_of(ms)}"
-            _say(axes, text, (at, ms), (-7, 3) if late else (6, -5), linespacing=1.1, **style)
+            _say(axes, text, (at, ms), (-5, 3) if above else (6, -5), linespacing=1.1, **style)
         if bound_ms is not None:
             axes.axhline(bound_ms, color=MARK, linewidth=1.4, linestyle="--")
             # Where the curve leaves room: to the left above it, to the right below it.
