@@ -249,7 +249,7 @@ def comparison(
             if not bar.valid:
                 style |= {"hatch": "////", "edgecolor": DATA, "linewidth": 1}
             axes.barh(place, bar.value, 0.42, **style)
-            _say(axes, _short(bar.label, 60), (0, place + 0.24), (1, 1.5))
+            _say(axes, _short(bar.label, 60), (0, place + 0.24), (1, 3.5))
             value = figure_of(bar.value) + ("" if bar.valid else " (INVALID)")
             _say(axes, value, (bar.value, place), (4, 0), va="center")
         axes.set_xlim(0, most * 1.28)
