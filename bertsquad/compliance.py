@@ -12,9 +12,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from bertsquad import loadgen
+from bertsquad import loadgen, logs
 from bertsquad.judgement import Verdict
-from bertsquad.loadgen import Run
+from bertsquad.logs import Run
 from bertsquad.results import FAILED, PASSED, Result
 from bertsquad.rules import TEST01
 
@@ -101,8 +101,8 @@ def audit(audited: Run, unaudited: Run, accuracy_folder: Path, result: Result) -
     """Hold an audited run (`result` says of which case) against the other two, from their logs."""
     tolerance = TOLERANCE[result.precision]
     comparison = compare(
-        loadgen.read_responses(audited.folder),
-        loadgen.read_accuracy_log(accuracy_folder),
+        logs.read_responses(audited.folder),
+        logs.read_accuracy_log(accuracy_folder),
         tolerance,
     )
     plain, under_audit = (speed(run, result.scenario) for run in (unaudited, audited))

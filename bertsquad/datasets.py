@@ -4,7 +4,7 @@ import warnings
 from dataclasses import dataclass
 from pathlib import Path
 
-from bertsquad import answers, assets, features, loadgen, squad
+from bertsquad import answers, assets, features, logs, squad
 from bertsquad.errors import SuiteError
 from bertsquad.features import Features
 from bertsquad.progress import SILENT, Show
@@ -105,10 +105,10 @@ def score(data: Data, folder: Path, samples: int) -> Score:
 
     Raises SuiteError if the log isn't that of the first `samples` windows.
     """
-    logits = loadgen.read_accuracy_log(folder)
+    logits = logs.read_accuracy_log(folder)
     if sorted(logits) != list(range(samples)):
         raise SuiteError(
-            f"{folder / loadgen.ACCURACY} holds {len(logits)} samples where {samples} were run"
+            f"{folder / logs.ACCURACY} holds {len(logits)} samples where {samples} were run"
         )
     found = answers.find(data.dataset, data.features, data.vocabulary, logits)
     return squad.score(found, [q for q in data.dataset.questions if q.id in found])

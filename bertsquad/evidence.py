@@ -8,10 +8,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from bertsquad import loadgen, results
+from bertsquad import logs, results
 from bertsquad.errors import SuiteError
 from bertsquad.judgement import objections
-from bertsquad.loadgen import Run
+from bertsquad.logs import Run
 from bertsquad.results import RESULT, Result
 from bertsquad.rules import EDGE_SCENARIOS
 
@@ -52,16 +52,16 @@ def read_evidence(folder: Path) -> Evidence:
     if lacking:
         raise SuiteError(f"{folder / RESULT} has no {lacking[0]}: run the case again")
     recorded = result.provenance["log_checksums"]
-    for name in (loadgen.SUMMARY, loadgen.DETAIL, loadgen.ACCURACY):
+    for name in (logs.SUMMARY, logs.DETAIL, logs.ACCURACY):
         if not (folder / name).is_file():
             raise SuiteError(f"{folder / name} is missing: run the case again")
-    for name, found in loadgen.log_checksums(folder).items():
+    for name, found in logs.checksums(folder).items():
         if found != recorded.get(name):
             raise SuiteError(
                 f"{folder / name} is not the log of this run (its sha256 is not the one in "
                 f"{RESULT}), so it was edited, cut or mixed up: run the case again"
             )
-    return Evidence(folder, result, loadgen.read_run(folder))
+    return Evidence(folder, result, logs.read_run(folder))
 
 
 def find_evidence(folders: Sequence[Path]) -> list[Evidence]:

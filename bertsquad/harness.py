@@ -3,14 +3,11 @@
 import contextlib
 import dataclasses
 import os
-import warnings
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
-
-import pooch
 
 from bertsquad import (
     __version__,
@@ -19,6 +16,7 @@ from bertsquad import (
     datasets,
     judgement,
     loadgen,
+    logs,
     machine,
     noise,
 )
@@ -27,10 +25,11 @@ from bertsquad.datasets import Data
 from bertsquad.devices import DEVICES
 from bertsquad.errors import SuiteError, Unavailable
 from bertsquad.judgement import Verdict
-from bertsquad.loadgen import SCENARIOS, Request, Run
-from bertsquad.models import Model
+from bertsquad.loadgen import SCENARIOS, Request
+from bertsquad.logs import Run
+from bertsquad.models import Model, locate
 from bertsquad.options import Options
-from bertsquad.progress import SILENT, Progress, Show, Step
+from bertsquad.progress import SILENT, Progress, Step
 from bertsquad.results import FAILED, PASSED, RESULT, Result, repeat_command
 from bertsquad.rules import SEEDS
 from bertsquad.timeline import PERCENTILES, TIMELINE
@@ -105,7 +104,7 @@ class Harness:
         _empty(folder)
         with self._device_for(case, mode):
             event = worker.run(request, self._timeout_s(), on_event)
-        run = loadgen.read_run(folder)
+        run = logs.read_run(folder)
         if mode == "accuracy" and run.errors:
             raise SuiteError(f"the accuracy run ended with errors: {'; '.join(run.errors)}")
         result = Result(
@@ -277,15 +276,7 @@ class Harness:
             "command": self._command,
             "working_folder": str(Path.cwd()),
             "environment": {k: v for k, v in os.environ.items() if k.startswith("BERTSQUAD_")},
-            "versions": machine.versions(),
-            "cpu": machine.cpu_name(),
-            "cores": machine.cores(),
-            "cpu_quota": machine.quota(),
-            "physical_cores": machine.physical_cores(),
-            "sockets": machine.sockets(),
-            "memory_bytes": machine.memory_bytes(),
-            "operating_system": machine.operating_system(),
-            "gpus": list(machine.gpu_names()),
+            **machine.facts(),
             "instances": request.instances,
             "threads": request.threads,
             "pinned_cpus": [list(cpus) for cpus in request.pins],
@@ -301,29 +292,8 @@ class Harness:
             "dataset_checksum": data.checksum,
             "user_conf": self._user_conf,
             "seeds": {seed: run.values.get(seed) for seed in SEEDS},
-            "log_checksums": loadgen.log_checksums(run.folder),
+            "log_checksums": logs.checksums(run.folder),
         }
-
-
-def locate(model: Model, show: Show = SILENT.show) -> tuple[Path, str]:
-    """A model's file, downloaded and verified or built if need be, and what names its content."""
-    if model.path is not None:
-        return model.path, str(pooch.file_hash(str(model.path)))
-    if model.file is not None:
-        path = assets.fetch(model.file, "model", show)
-        return path, assets.registry()[model.file].digest
-    from bertsquad import prepare, random_bert  # they import onnx, which nothing else here needs
-
-    def build(file: Path) -> dict[str, Any]:
-        show(Step(f"building {model.name}"))
-        random_bert.write(file)
-        return {}
-
-    key = f"{model.name}-{random_bert.FORMAT}"
-    path, _, anew = prepare.cached(f"{key}.onnx", (), build)
-    if anew:
-        warnings.warn(f"{path.name}{anew}", stacklevel=2)
-    return path, key
 
 
 def _user_conf(path: Path | None) -> dict[str, Any] | None:
@@ -367,7 +337,7 @@ def _compliance(
     result: Result, run: Run, accuracy: Result, performance: Result, unaudited: Verdict
 ) -> Verdict:
     audited = compliance.audit(
-        run, loadgen.read_run(Path(performance.run_dir)), Path(accuracy.run_dir), result
+        run, logs.read_run(Path(performance.run_dir)), Path(accuracy.run_dir), result
     )
     result.target_source = performance.target_source
     result.compliance_responses = audited.comparison.responses

@@ -4,9 +4,10 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from bertsquad import loadgen
+from bertsquad import logs
 from bertsquad.assets import registry
-from bertsquad.loadgen import SCENARIOS, Run
+from bertsquad.loadgen import SCENARIOS
+from bertsquad.logs import Run
 from bertsquad.models import MODELS
 from bertsquad.results import FAILED, NO_TARGET, PASSED, RESULT, UNDECIDED, Result
 from bertsquad.rules import (
@@ -74,7 +75,7 @@ def objections(result: Result, run: Run) -> Iterator[Objection]:
 
 
 def _in_log(kind: str, reason: str) -> Objection:
-    return Objection(kind, loadgen.DETAIL, reason)
+    return Objection(kind, logs.DETAIL, reason)
 
 
 def _division_objections(result: Result) -> Iterator[Objection]:

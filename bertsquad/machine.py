@@ -6,6 +6,7 @@ import re
 import subprocess
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 from bertsquad.devices import installed
 
@@ -199,6 +200,21 @@ def versions() -> dict[str, str]:
     found = {name: installed(name) for name in DISTRIBUTIONS}
     return {"python": platform.python_version()} | {
         name: version for name, version in found.items() if version is not None
+    }
+
+
+def facts() -> dict[str, Any]:
+    """What decides how fast a run is here, for its provenance (keys as in docs/results.md)."""
+    return {
+        "versions": versions(),
+        "cpu": cpu_name(),
+        "cores": cores(),
+        "cpu_quota": quota(),
+        "physical_cores": physical_cores(),
+        "sockets": sockets(),
+        "memory_bytes": memory_bytes(),
+        "operating_system": operating_system(),
+        "gpus": list(gpu_names()),
     }
 
 

@@ -4,12 +4,18 @@ Reference F1 is in per cent, by data set, and always that of the model in fp32.
 """
 
 import re
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
+import pooch
+
+from bertsquad import assets
 from bertsquad.errors import SuiteError
 from bertsquad.files import user_path
+from bertsquad.progress import SILENT, Show, Step
 from bertsquad.rules import REFERENCE_F1
 
 
@@ -93,3 +99,24 @@ def find(name: str) -> Model:
             stem, None, "squad", path=path.resolve(), gflop=gflop, description="your own model"
         )
     raise SuiteError(f"expected {', '.join(MODELS)} or the path of an .onnx file, got {name!r}")
+
+
+def locate(model: Model, show: Show = SILENT.show) -> tuple[Path, str]:
+    """A model's file, downloaded and verified or built if need be, and what names its content."""
+    if model.path is not None:
+        return model.path, str(pooch.file_hash(str(model.path)))
+    if model.file is not None:
+        path = assets.fetch(model.file, "model", show)
+        return path, assets.registry()[model.file].digest
+    from bertsquad import prepare, random_bert  # they import onnx, which nothing else here needs
+
+    def build(file: Path) -> dict[str, Any]:
+        show(Step(f"building {model.name}"))
+        random_bert.write(file)
+        return {}
+
+    key = f"{model.name}-{random_bert.FORMAT}"
+    path, _, anew = prepare.cached(f"{key}.onnx", (), build)
+    if anew:
+        warnings.warn(f"{path.name}{anew}", stacklevel=2)
+    return path, key

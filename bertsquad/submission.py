@@ -15,7 +15,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from bertsquad import assets, compliance, datasets, loadgen
+from bertsquad import assets, compliance, datasets, logs
 from bertsquad.errors import SuiteError
 from bertsquad.evidence import Chosen, Evidence, Refused, choose, find_evidence, mixed_up, refusals
 from bertsquad.judgement import Verdict
@@ -61,7 +61,7 @@ def submit(
     if not fitting and not shortened:
         accuracy = chosen[EDGE_SCENARIOS[0], "accuracy"]
         reasons.append(
-            f"{accuracy.file(loadgen.ACCURACY)}: F1 is {accuracy.result.f1}, under closed's "
+            f"{accuracy.file(logs.ACCURACY)}: F1 is {accuracy.result.f1}, under closed's "
             f'{CATEGORIES[0].f1_target:.5f}: set division = "open", or use a better model'
         )
     audits = {
@@ -70,7 +70,7 @@ def submit(
     }
     for scenario, verdict in audits.items():
         if verdict.word != PASSED:
-            log = chosen[scenario, "compliance"].file(loadgen.ACCURACY)
+            log = chosen[scenario, "compliance"].file(logs.ACCURACY)
             reasons.append(f"{log}: {verdict.reason}: run the three cases again")
     if reasons:
         raise Refused(reasons)
@@ -166,12 +166,12 @@ def _write_scenario(
     _write_text(folder / "README.md", _readme(result, accuracy.result))
     _copy_logs(performance, folder / "performance" / "run_1")
     _copy_logs(accuracy, folder / "accuracy")
-    _write_accuracy(folder / "accuracy", accuracy.file(loadgen.ACCURACY), score)
+    _write_accuracy(folder / "accuracy", accuracy.file(logs.ACCURACY), score)
 
 
 def _write_audit(folder: Path, audited: Evidence, verdict: Verdict) -> None:
     _copy_logs(audited, folder / "performance" / "run_1")
-    _cut(audited.file(loadgen.ACCURACY), folder / "accuracy" / loadgen.ACCURACY)
+    _cut(audited.file(logs.ACCURACY), folder / "accuracy" / logs.ACCURACY)
     for name in ("verify_accuracy.txt", "verify_performance.txt"):
         _write_text(folder / name, f"{verdict.reason}\nTEST PASS\n")
 
@@ -209,7 +209,7 @@ def _write_accuracy(folder: Path, log: Path, score: Score) -> None:
     official = json.dumps({"exact_match": score.exact_match, "f1": score.f1})
     digest = hashlib.sha256(log.read_bytes()).hexdigest()
     _write_text(folder / "accuracy.txt", f"{official}\nhash={digest}\n")
-    _cut(log, folder / loadgen.ACCURACY)
+    _cut(log, folder / logs.ACCURACY)
 
 
 def _cut(log: Path, to: Path) -> None:
@@ -224,7 +224,7 @@ def _cut(log: Path, to: Path) -> None:
 
 def _copy_logs(evidence: Evidence, to: Path) -> None:
     to.mkdir(parents=True, exist_ok=True)
-    for name in (loadgen.SUMMARY, loadgen.DETAIL):
+    for name in (logs.SUMMARY, logs.DETAIL):
         shutil.copyfile(evidence.file(name), to / name)
 
 

@@ -17,8 +17,7 @@ import tiny
 from numpy.typing import NDArray
 
 from bertsquad import random_bert
-from bertsquad.harness import locate
-from bertsquad.models import MODELS
+from bertsquad.models import MODELS, locate
 from bertsquad.prepare import Prepared, prepare
 from bertsquad.random_bert import BERT_LARGE, Architecture
 from bertsquad.sessions import open_on_cpu

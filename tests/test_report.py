@@ -19,7 +19,7 @@ from made import accuracy, benchmark_json, compliance, performance, provenance, 
 from test_policy import CHEAP, JSON, Session, run_child, run_pytest
 from tiny import model
 
-from bertsquad import archive, loadgen, report
+from bertsquad import archive, logs, report
 from bertsquad.__main__ import main
 from bertsquad.errors import SuiteError
 from bertsquad.loadgen import SCENARIOS
@@ -127,7 +127,7 @@ def test_the_page_is_small_and_whole(made: Session, page: Any) -> None:
 @pytest.mark.parametrize("scenario", SCENARIOS)
 def test_the_headline_is_what_loadgens_log_says(scenario: str, page: Any, finished: Path) -> None:
     name = f"tiny-pocket-{scenario}-cpu-fp32"
-    run = loadgen.read_run(finished / "results" / f"performance-{name}")
+    run = logs.read_run(finished / "results" / f"performance-{name}")
     shown = figures(article(page, name))
     metric = run.values[SCENARIOS[scenario].metric]
     if SCENARIOS[scenario].has_rate:

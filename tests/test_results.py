@@ -20,7 +20,7 @@ from bertsquad.judgement import (
     student_t_quantile,
     upper_bound,
 )
-from bertsquad.loadgen import Run
+from bertsquad.logs import Run
 from bertsquad.options import OPTIONS
 from bertsquad.results import (
     FAILED,

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import tiny
 
-from bertsquad import assets, judgement, loadgen, models, submission
+from bertsquad import assets, judgement, logs, models, submission
 from bertsquad.cases import Case
 from bertsquad.errors import SuiteError
 from bertsquad.evidence import Refused, find_evidence, refusals
@@ -137,7 +137,7 @@ def test_accuracy_is_the_official_line_the_hash_of_the_whole_log_and_a_cut_log(
 ) -> None:
     submission.submit([runs], answers, tmp_path / "tree", shortened=True)
     made = tmp_path / "tree/open/Acme/results/two_cores/bert-99/Offline/accuracy"
-    log = folder(runs, "accuracy", "offline") / loadgen.ACCURACY
+    log = folder(runs, "accuracy", "offline") / logs.ACCURACY
     result = json.loads((log.parent / "result.json").read_text())
     official, digest = (made / "accuracy.txt").read_text().splitlines()
     # The pattern by which MLCommons' checker finds F1.
@@ -145,7 +145,7 @@ def test_accuracy_is_the_official_line_the_hash_of_the_whole_log_and_a_cut_log(
     match = re.match(pattern, official)
     assert match is not None and float(match[1]) == result["f1"]
     assert digest == f"hash={hashlib.sha256(log.read_bytes()).hexdigest()}"
-    cut = (made / loadgen.ACCURACY).read_bytes()
+    cut = (made / logs.ACCURACY).read_bytes()
     assert len(cut) <= 10 * 1024 < log.stat().st_size
     assert cut[:4096] == log.read_bytes()[:4096]
     assert cut[-4096:] == log.read_bytes()[-4096:]
@@ -207,22 +207,22 @@ def test_a_closed_tree_carries_test01(runs: Path, closed: Path, tmp_path: Path) 
     audit = tmp_path / "tree/closed/Acme/results/two_cores/bert-99/Offline/TEST01"
     for name in ("verify_accuracy.txt", "verify_performance.txt"):
         assert "TEST PASS" in (audit / name).read_text().splitlines()
-    detail = (audit / "performance/run_1" / loadgen.DETAIL).read_text()
+    detail = (audit / "performance/run_1" / logs.DETAIL).read_text()
     assert str(TEST01.accuracy_log_rng_seed) in detail
-    assert (audit / "accuracy" / loadgen.ACCURACY).stat().st_size <= 10 * 1024
+    assert (audit / "accuracy" / logs.ACCURACY).stat().st_size <= 10 * 1024
 
 
 def rewrite(path: Path, text: str, runs: Path) -> None:
     """Tamper with a log and with the checksum that `result.json` has of it."""
     path.write_text(text)
     result = json.loads((path.parent / "result.json").read_text())
-    checksums = loadgen.log_checksums(path.parent)
+    checksums = logs.checksums(path.parent)
     result["provenance"]["log_checksums"] = checksums
     (path.parent / "result.json").write_text(json.dumps(result))
 
 
 def test_tampered_responses_fail_test01(runs: Path, closed: Path, tmp_path: Path) -> None:
-    log = folder(runs, "compliance", "offline") / loadgen.ACCURACY
+    log = folder(runs, "compliance", "offline") / logs.ACCURACY
     entries = json.loads(log.read_text())
     data = bytearray.fromhex(entries[0]["data"])
     data[-1] ^= 0x01  # the exponent of the last logit: the official tool looks at byte 0 alone
@@ -232,7 +232,7 @@ def test_tampered_responses_fail_test01(runs: Path, closed: Path, tmp_path: Path
     assert any("TEST01" in reason and str(log) in reason for reason in said)
 
 
-@pytest.mark.parametrize("name", [loadgen.DETAIL, loadgen.SUMMARY, loadgen.ACCURACY])
+@pytest.mark.parametrize("name", [logs.DETAIL, logs.SUMMARY, logs.ACCURACY])
 def test_an_edited_truncated_or_missing_log_is_named(
     name: str, runs: Path, answers: Path, tmp_path: Path
 ) -> None:
@@ -249,8 +249,8 @@ def test_an_edited_truncated_or_missing_log_is_named(
 
 
 def test_another_runs_log_is_refused(runs: Path, answers: Path, tmp_path: Path) -> None:
-    own = folder(runs, "accuracy", "offline") / loadgen.ACCURACY
-    shutil.copy(folder(runs, "accuracy", "singlestream") / loadgen.ACCURACY, own)
+    own = folder(runs, "accuracy", "offline") / logs.ACCURACY
+    shutil.copy(folder(runs, "accuracy", "singlestream") / logs.ACCURACY, own)
     with pytest.raises(SuiteError, match="mixed up"):
         submission.submit([runs], answers, tmp_path / "tree", shortened=True)
 
@@ -293,7 +293,7 @@ def test_an_f1_that_the_log_does_not_give_is_refused(
 def test_other_seeds_are_refused_even_in_shortened_runs(
     runs: Path, answers: Path, tmp_path: Path
 ) -> None:
-    log = folder(runs, "performance", "offline") / loadgen.DETAIL
+    log = folder(runs, "performance", "offline") / logs.DETAIL
     seed = str(SEEDS["effective_qsl_rng_seed"])
     rewrite(log, log.read_text().replace(seed, "12345"), runs)
     said = reasons(runs, answers, tmp_path / "tree", shortened=True)

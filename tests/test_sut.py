@@ -16,7 +16,7 @@ import pytest
 import tiny
 from numpy.typing import NDArray
 
-from bertsquad import features, loadgen
+from bertsquad import features, loadgen, logs
 from bertsquad.batching import Cost
 from bertsquad.loadgen import SCENARIOS, Request
 from bertsquad.parallelism import Parallelism
@@ -140,7 +140,7 @@ def run(
     assert sut.answered == timeline.batch_samples.sum()
     return Ran(
         engine.calls,
-        [] if fail else list(loadgen.read_accuracy_log(folder).items()),
+        [] if fail else list(logs.read_accuracy_log(folder).items()),
         len(timeline.latencies_ns),
         int(timeline.batch_tokens.sum()),
         int(timeline.batch_padded_tokens.sum()),

@@ -20,7 +20,7 @@ import pytest
 import tiny
 from numpy.typing import NDArray
 
-from bertsquad import features, loadgen, machine, timeline, worker
+from bertsquad import features, logs, machine, timeline, worker
 from bertsquad.batching import BATCH_TOKENS
 from bertsquad.errors import BoundUnattainable, SuiteError, Unavailable
 from bertsquad.features import Features
@@ -65,7 +65,7 @@ class Child:
     def accuracy(self, scenario: str, **others: Any) -> dict[int, NDArray[np.float32]]:
         request = self.request(scenario, "accuracy", **others)
         self.worker.run(request, timeout_s=60)
-        return loadgen.read_accuracy_log(Path(request.folder))
+        return logs.read_accuracy_log(Path(request.folder))
 
 
 Begin = Callable[..., Child]
@@ -164,7 +164,7 @@ def test_a_child_tells_of_its_model_before_the_first_case(child: Child) -> None:
 
 def apart_us(folder: Path) -> float:
     """How far LoadGen's percentiles are from the SUT's own, one rank up or down at best."""
-    run, ordered_ns = loadgen.read_run(folder), np.sort(timeline.load(folder).latencies_ns)
+    run, ordered_ns = logs.read_run(folder), np.sort(timeline.load(folder).latencies_ns)
     apart = []
     for percentile in (50.0, 90.0, 97.0):
         logged_ms = run.latency_ms(percentile)
@@ -308,7 +308,7 @@ def test_a_float_model_is_quantised_and_answers_much_the_same(folder: Path, begi
     assert note == "1 of 2 matrix products quantised, calibrated with four windows"
     event = made.worker.run(made.request("offline", "accuracy", name="int8", instances=2), 60)
     assert event["proof"].endswith("1 of 2 calculated in int8")
-    found = loadgen.read_accuracy_log(made.folder / "int8")
+    found = logs.read_accuracy_log(made.folder / "int8")
     expected = tiny.answers(made.features)
     differences = [np.abs(found[sample] - expected[sample]).max() for sample in found]
     assert 1e-4 < max(differences) < 0.5
@@ -348,7 +348,7 @@ def test_performance_is_probed_run_and_recorded(
     request = child.request(scenario, "performance", instances=instances)
     phases: list[str] = []
     event = child.worker.run(request, 60, lambda event: phases.append(event.get("name", "")))
-    run = loadgen.read_run(Path(request.folder))
+    run = logs.read_run(Path(request.folder))
     assert run.values["effective_scenario"] == SCENARIOS[scenario].loadgen_name
     assert run.values["effective_test_mode"] == "PerformanceOnly"
     assert run.values["effective_qsl_rng_seed"] == 2085463073848966840
@@ -387,8 +387,8 @@ def test_an_audited_run_logs_responses_equal_to_the_models_logits(
     request = child.request(scenario, "compliance")
     child.worker.run(request, timeout_s=60)
     folder = Path(request.folder)
-    assert loadgen.read_run(folder).values["effective_test_mode"] == "PerformanceOnly"
-    responses = loadgen.read_responses(folder)
+    assert logs.read_run(folder).values["effective_test_mode"] == "PerformanceOnly"
+    responses = logs.read_responses(folder)
     assert responses
     expected = tiny.answers(child.features)
     for sample, logits in responses:
@@ -401,7 +401,7 @@ def test_one_child_runs_every_scenario_and_mode_in_any_order(child: Child) -> No
         for mode in reversed(MODES):
             request = child.request(scenario, mode, name=f"again-{scenario}-{mode}")
             child.worker.run(request, timeout_s=60)
-            run = loadgen.read_run(Path(request.folder))
+            run = logs.read_run(Path(request.folder))
             wanted = "AccuracyOnly" if mode == "accuracy" else "PerformanceOnly"
             assert run.values["effective_test_mode"] == wanted
             assert run.values["effective_qsl_rng_seed"] == 2085463073848966840
@@ -418,7 +418,7 @@ def test_only_the_first_samples_are_run_where_fewer_are_wanted(child: Child) -> 
 def test_the_buffer_size_is_loadgens_performance_sample_count(child: Child) -> None:
     request = child.request("offline", "performance", name="buffer", buffer_size=7)
     child.worker.run(request, timeout_s=60)
-    run = loadgen.read_run(Path(request.folder))
+    run = logs.read_run(Path(request.folder))
     assert run.values["effective_performance_sample_count"] == 7
     assert run.values["qsl_reported_total_count"] == 30
 
@@ -442,7 +442,7 @@ def test_a_target_that_the_user_gave_is_what_loadgen_is_told(
     event = child.worker.run(request, timeout_s=60)
     assert event["target_source"] == "option"
     assert event["target_qps"] == given.get("target_qps")
-    assert loadgen.read_run(Path(request.folder)).values[told[0]] == told[1]
+    assert logs.read_run(Path(request.folder)).values[told[0]] == told[1]
 
 
 @pytest.mark.parametrize(
@@ -461,7 +461,7 @@ def test_a_target_beyond_what_loadgen_can_hold_starts_no_run_and_says_so(
     with pytest.raises(SuiteError, match=re.escape(named)) as caught:
         child.worker.run(request, timeout_s=60)
     assert not isinstance(caught.value, WorkerDied)
-    assert not (Path(request.folder) / loadgen.DETAIL).exists()
+    assert not (Path(request.folder) / logs.DETAIL).exists()
 
 
 def test_a_target_far_below_what_the_device_can_do_runs_and_is_called_invalid(
@@ -469,7 +469,7 @@ def test_a_target_far_below_what_the_device_can_do_runs_and_is_called_invalid(
 ) -> None:
     request = child.request("offline", "performance", name="absurdly-low", target_qps=1e-9)
     child.worker.run(request, timeout_s=60)
-    assert not loadgen.read_run(Path(request.folder)).valid
+    assert not logs.read_run(Path(request.folder)).valid
 
 
 def test_a_server_bound_below_one_query_starts_no_run_and_says_so(child: Child) -> None:
@@ -481,7 +481,7 @@ def test_a_server_bound_below_one_query_starts_no_run_and_says_so(child: Child) 
         "server", "performance", name="forced", target_latency_ms=1e-6, target_qps=2000.0
     )
     assert child.worker.run(forced, timeout_s=60)["target_qps"] == 2000
-    run = loadgen.read_run(Path(forced.folder))
+    run = logs.read_run(Path(forced.folder))
     assert "the latency bound was not kept" in run.invalid_reasons
 
 

@@ -35,7 +35,16 @@ import onnx.helper
 import onnx.numpy_helper
 from numpy.typing import NDArray
 
-from bertsquad import batching, datasets, features, harness, loadgen, machine, models, quantise
+from bertsquad import (
+    batching,
+    datasets,
+    features,
+    loadgen,
+    logs,
+    machine,
+    models,
+    quantise,
+)
 from bertsquad.datasets import DATASETS, Data
 from bertsquad.devices import DEVICES, PRECISIONS, Device
 from bertsquad.engines import Engine, batch_tokens
@@ -132,7 +141,7 @@ class RecordingSut(StreamSut):
         super().answer(query)
 
 
-def run_loadgen(sut: Sut, scenario: str, count: int, queries: int) -> loadgen.Run:
+def run_loadgen(sut: Sut, scenario: str, count: int, queries: int) -> logs.Run:
     """A performance run of `queries` queries (Offline: samples) of `count` samples."""
     with tempfile.TemporaryDirectory() as folder:
         request = Request(scenario, "performance", "quick", folder, count)
@@ -155,7 +164,7 @@ def run_loadgen(sut: Sut, scenario: str, count: int, queries: int) -> loadgen.Ru
             sut.close()
         if sut.error is not None:
             raise sut.error
-        return loadgen.read_run(Path(folder))
+        return logs.read_run(Path(folder))
 
 
 def offline_rate(sut: Sut, count: int) -> float:
@@ -324,7 +333,7 @@ def measure(given: argparse.Namespace) -> dict[str, Any]:
     """Everything that was asked for, as JSON can hold it."""
     model = models.find(given.model)
     data = datasets.load(given.dataset)
-    path, key = harness.locate(model)
+    path, key = models.locate(model)
     samples = stratified(data.features.lengths, given.samples)
     few = stratified(data.features.lengths, given.naive_samples)
     chosen, naive_chosen = select(data.features, samples), select(data.features, few)
