@@ -36,13 +36,14 @@ _NEEDED: dict[str, tuple[tuple[str, ...], ...]] = {
 
 @dataclass(frozen=True)
 class Missing:
-    """A case that gave no result: it failed, was broken off or was not run."""
+    """A case that gave no result by `at`: it failed, was broken off or was not run."""
 
     case: str
     mode: str
     verdict: str
     reason: str
     source: str
+    at: datetime
 
     @property
     def row(self) -> dict[str, str]:
@@ -106,7 +107,7 @@ def read(sources: Sequence[Path]) -> Archive:
         else:
             _read_file(source, archive)
     archive.results = list(_distinct(archive.results))
-    archive.missing = list(dict.fromkeys(archive.missing))
+    archive.missing = _standing(archive)
     if not archive.results and not archive.missing:
         problem = archive.left_out[0] if archive.left_out else None
         named = ", ".join(map(str, sources))
@@ -161,7 +162,8 @@ def _read_file(path: Path, archive: Archive) -> None:
     found += [one for part in lists if isinstance(part, list) for one in part]
     if not found:
         raise _NotOurs(f"{path} holds no results of this suite's cases")
-    missing = [_missing(one, path) for one in found if not _is_result(one)]
+    at = _written(document, path)
+    missing = [_missing(one, path, at) for one in found if not _is_result(one)]
     archive.results += [_result(one, path) for one in found if _is_result(one)]
     archive.missing += missing
 
@@ -193,15 +195,15 @@ def _broken_off(folder: Path) -> Missing:
     if mode not in MODES or not case:
         mode, case = "run", folder.name
     reason = f"the run was broken off: there is no {RESULT}"
-    return Missing(case, mode, FAILED, reason, str(folder))
+    return Missing(case, mode, FAILED, reason, str(folder), _changed(folder / TIMELINE))
 
 
-def _missing(document: Any, path: Path) -> Missing:
+def _missing(document: Any, path: Path, at: datetime) -> Missing:
     keys = ("case", "mode", "reason")
     if not _is_map(document) or not all(isinstance(document.get(key), str) for key in keys):
         raise SuiteError(f"{path} is damaged: a case in it has no name, mode and reason")
     verdict = SKIPPED if document.get("verdict") == SKIPPED else FAILED
-    return Missing(document["case"], document["mode"], verdict, document["reason"], str(path))
+    return Missing(document["case"], document["mode"], verdict, document["reason"], str(path), at)
 
 
 def _is_map(value: Any) -> bool:
@@ -287,7 +289,7 @@ def _problem(result: Result) -> str | None:
             return f"provenance.{key} is missing"
     try:
         started(result)
-    except ValueError:
+    except (ValueError, OverflowError):
         return f"provenance.started_at is {result.provenance['started_at'][:60]!r}"
     if not _draws(result.timeline):
         return "the timeline isn't whole"
@@ -348,9 +350,34 @@ def _distinct(results: Iterable[Result]) -> Iterator[Result]:
             yield result
 
 
+def _standing(archive: Archive) -> list[Missing]:
+    """The latest of each kind of a case and mode, unless a later run of it gave a result."""
+    ran: dict[tuple[str, str], datetime] = {}
+    for result in sorted(archive.results, key=started):
+        ran[result.mode, result.case] = started(result)
+    latest = {}
+    for one in sorted(archive.missing, key=lambda one: one.at):
+        if one.at >= ran.get((one.mode, one.case), one.at):
+            latest[one.mode, one.case, one.verdict] = one
+    return list(latest.values())
+
+
+def _written(document: dict[str, Any], path: Path) -> datetime:
+    """When a session ended, by its JSON, or by the file's own time where that doesn't say."""
+    try:
+        return _time(document["datetime"])
+    except (LookupError, TypeError, ValueError, OverflowError):
+        return _changed(path)
+
+
+def _changed(path: Path) -> datetime:
+    return datetime.fromtimestamp(path.stat().st_mtime, UTC)
+
+
 def _time(text: str) -> datetime:
+    """A time as UTC, which one without a zone is taken for."""
     time = datetime.fromisoformat(text)
-    return time if time.tzinfo is not None else time.replace(tzinfo=UTC)
+    return time.replace(tzinfo=UTC) if time.tzinfo is None else time.astimezone(UTC)
 
 
 def _place(item: tuple[tuple[str, str], list[Result]]) -> tuple[str, int, str, int]:

@@ -93,7 +93,10 @@ def lines(archive: Archive, width: int | None = None) -> list[str]:
 
 
 def _rows(archive: Archive) -> list[Row]:
-    newest = [one.newest.as_dict() for one in archive.series]
+    """The newest of each case and mode: its result, unless it failed without one since."""
+    failed = {(one.mode, one.case) for one in archive.missing if one.verdict == FAILED}
+    series = [one for one in archive.series if (one.mode, one.case) not in failed]
+    newest = [one.newest.as_dict() for one in series]
     return [*newest, *(missing.row for missing in archive.missing)]
 
 
@@ -176,10 +179,10 @@ def _cases(series: Sequence[Series], missing: Sequence[Missing]) -> list[CaseVie
         _fill(views[name], modes)
     for one in missing:
         view = views[one.case]
-        view.sentences.append(f"{one.mode}: {one.reason} ({one.source})")
-        if one.mode not in view.chips:
-            view.chips[one.mode] = Chip(FAILED, "bad")
-            view.brief[one.mode] = "no result"
+        before = "; its figures are of the run before" if one.mode in view.chips else ""
+        view.sentences.append(f"{one.mode}: {one.reason} ({one.source}){before}")
+        view.chips[one.mode] = Chip(FAILED, "bad")
+        view.brief[one.mode] = "no result"
     return list(views.values())
 
 

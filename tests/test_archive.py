@@ -110,6 +110,26 @@ def test_a_run_that_was_broken_off_is_named(tmp_path: Path) -> None:
         assert missing.source == str(folder)
 
 
+@pytest.mark.parametrize("verdict", ["failed", "skipped"])
+def test_a_case_without_a_result_is_told_once_and_until_it_has_one(
+    tmp_path: Path, verdict: str
+) -> None:
+    run = performance("server", day=2)
+    lost = {"case": run.case, "mode": run.mode, "verdict": verdict, "reason": "it took too long"}
+    for day in (1, 3):
+        for name in ("out", "stored"):  # one session, kept twice
+            benchmark_json(
+                tmp_path / f"night{day}" / f"{name}.json",
+                failures=[lost],
+                datetime=f"2026-11-0{day}T08:00:00+00:00",
+            )
+    run_folder(tmp_path / "night2", run)
+    first, second, third = (tmp_path / f"night{day}" for day in (1, 2, 3))
+    assert archive.read([first, second]).missing == []
+    (missing,) = archive.read([first, second, third]).missing
+    assert (missing.verdict, missing.at.day) == (verdict, 3)
+
+
 def test_cases_that_failed_without_a_result_are_kept_from_every_list(tmp_path: Path) -> None:
     failed = {"case": "a-b", "mode": "accuracy", "verdict": "failed", "reason": "no such file"}
     other = failed | {"case": "c-d", "mode": "performance"}
@@ -215,6 +235,7 @@ def test_a_folder_of_bad_files_alone_says_what_is_wrong_with_one(tmp_path: Path)
         (performance(), "scenario", "batch"),
         (performance(), "provenance", {}),
         (performance(), "provenance", provenance(started_at="yesterday")),
+        (performance(), "provenance", provenance(started_at="0001-01-01T00:00:00+23:59")),
         (performance(), "timeline", {"latency": {"percentile": [1.0], "ms": []}}),
         (performance(), "timeline", {"latency": {"percentile": [100.0], "ms": [1.0]}}),
         (performance(), "timeline", {"course": [1]}),

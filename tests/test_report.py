@@ -8,6 +8,7 @@ import sys
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,7 @@ sys.path.insert(0, str(ROOT / "tools"))
 
 import pictures  # noqa: E402 (the tools are no package)
 
+NOW = datetime(2026, 11, 30, tzinfo=UTC)
 HTML = "{http://www.w3.org/1999/xhtml}"
 SVG = "{http://www.w3.org/2000/svg}"
 
@@ -302,7 +304,9 @@ def test_why_no_published_figure_stands_beside_a_run_is_told(
 
 def test_a_failure_leads_and_says_why() -> None:
     bad = performance("server", verdict=FAILED, reason="LoadGen calls the run INVALID")
-    lost = archive.Missing("x-y-offline-cuda-fp16", "accuracy", FAILED, "cuda: no GPU", "out.json")
+    lost = archive.Missing(
+        "x-y-offline-cuda-fp16", "accuracy", FAILED, "cuda: no GPU", "out.json", NOW
+    )
     page = page_of(accuracy("offline"), bad, missing=[lost])
     (verdicts,) = by_class(page, "verdicts")
     assert [row[0] for row in rows(verdicts)[1:]] == [bad.case, lost.case, accuracy().case]
@@ -312,10 +316,24 @@ def test_a_failure_leads_and_says_why() -> None:
     assert "accuracy: cuda: no GPU (out.json)" in text_of(article(page, lost.case))
 
 
+def test_a_case_that_failed_without_a_result_is_failed_whatever_it_reached_before() -> None:
+    run = performance("server")
+    lost = archive.Missing(run.case, "performance", FAILED, "it took too long", "out.json", NOW)
+    read = archive.Archive([run], [lost])
+    page = parsed(report.render(read))
+    (verdicts,) = by_class(page, "verdicts")
+    assert rows(verdicts)[1:] == [[run.case, "✕ failedno result"]]
+    assert "its figures are of the run before" in text_of(article(page, run.case))
+    (line,) = [one for one in report.lines(read) if one.startswith(run.case)]
+    assert line.endswith("failed")
+
+
 def test_what_to_do_is_told_and_what_was_not_run_makes_no_case() -> None:
     run = performance("offline", warnings=["the CPU was busy: run it when it is quiet"])
     skipped = [
-        archive.Missing(f"x-y-{name}-cuda-fp16", "accuracy", SKIPPED, "cuda: no GPU", "out.json")
+        archive.Missing(
+            f"x-y-{name}-cuda-fp16", "accuracy", SKIPPED, "cuda: no GPU", "out.json", NOW
+        )
         for name in SCENARIOS
     ]
     page = page_of(run, missing=skipped)
@@ -534,7 +552,9 @@ def wide(folder: Path) -> Path:
     long = {"case": "x" * 300, "reason": "y" * 300, "verdict": FAILED, "warnings": ["z" * 300]}
     runs = [replace(performance("server"), **{**LARGE, **long})]
     runs += [replace(performance("offline", day), **LARGE) for day in range(1, 9)]
-    read = archive.Archive(runs, [archive.Missing("m" * 200, "accuracy", FAILED, "n" * 99, "o")])
+    read = archive.Archive(
+        runs, [archive.Missing("m" * 200, "accuracy", FAILED, "n" * 99, "o", NOW)]
+    )
     report.write(read, folder / "wide.html")
     return folder / "wide.html"
 
