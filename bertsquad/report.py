@@ -88,8 +88,11 @@ def lines(archive: Archive, width: int | None = None) -> list[str]:
     """The terminal's table of the newest runs, and the remarks below it."""
     rows = _rows(archive)
     left_out = [f"left out: {sentence}" for sentence in archive.left_out]
+    failed = [
+        f"{one.case}, {one.mode}: {one.reason}" for one in archive.missing if one.verdict == FAILED
+    ]
     shown = [row for row in rows if row["verdict"] != SKIPPED]
-    return [*summary.table(shown, width), "", *summary.remarks(rows), *left_out]
+    return [*summary.table(shown, width), "", *failed, *summary.remarks(rows), *left_out]
 
 
 def _rows(archive: Archive) -> list[Row]:

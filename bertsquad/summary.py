@@ -42,7 +42,8 @@ def workload(chosen: Sequence[tuple[Case, str]], options: Options) -> str:
     """How many (case, mode) pairs are to run, and how long that may take."""
     seconds = sum(estimate_s(case, mode, options) for case, mode in chosen)
     time = f"{seconds / 60:.0f} min" if seconds >= 90 else f"{seconds:.0f} s"
-    return f"{len(chosen)} cases to run, about {time} on this machine if their files can be had"
+    count = "1 case" if len(chosen) == 1 else f"{len(chosen)} cases"
+    return f"{count} to run, about {time} on this machine if their files can be had"
 
 
 def lines(rows: Sequence[Row], width: int | None = None) -> Iterator[tuple[str, Markup]]:

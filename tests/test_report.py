@@ -322,10 +322,11 @@ def test_a_case_that_failed_without_a_result_is_failed_whatever_it_reached_befor
     read = archive.Archive([run], [lost])
     page = parsed(report.render(read))
     (verdicts,) = by_class(page, "verdicts")
-    assert rows(verdicts)[1:] == [[run.case, "✕ failedno result"]]
+    assert rows(verdicts)[1:] == [[run.case, "✕ failed no result"]]
     assert "its figures are of the run before" in text_of(article(page, run.case))
-    (line,) = [one for one in report.lines(read) if one.startswith(run.case)]
-    assert line.endswith("failed")
+    row, why = [one for one in report.lines(read) if one.startswith(run.case)]
+    assert row.endswith("failed")
+    assert why == f"{run.case}, performance: it took too long"
 
 
 def test_what_to_do_is_told_and_what_was_not_run_makes_no_case() -> None:

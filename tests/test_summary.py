@@ -296,7 +296,7 @@ def test_the_workload_counts_the_cases_and_tells_seconds_from_minutes() -> None:
     quick = Options(models=(MODELS["minilm"],), devices=("cpu",))
     mlperf = replace(quick, rules="mlperf")
     cases = [(case, "performance") for case in collect(quick)]
-    assert re.match(r"1 cases to run, about \d\d? s on this machine", workload(cases[:1], quick))
+    assert re.match(r"1 case to run, about \d\d? s on this machine", workload(cases[:1], quick))
     assert re.match(r"4 cases to run, about 4\d min on this machine", workload(cases, mlperf))
 
 
