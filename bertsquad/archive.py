@@ -281,7 +281,7 @@ def _problem(result: Result) -> str | None:
         return f"scenario is {result.scenario[:60]!r}"
     for names in _NEEDED[result.mode]:
         if all(getattr(result, name) is None for name in names):
-            return f"{' and '.join(names)} are missing"
+            return f"no {' and no '.join(names)} is in it"
     if (result.f1 is None) != (result.exact_match is None):
         return "only one of f1 and exact_match is there"
     for key in ("started_at", "model_preparation"):

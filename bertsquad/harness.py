@@ -20,7 +20,7 @@ from bertsquad import (
     machine,
     noise,
 )
-from bertsquad.cases import Case, division, sample_count
+from bertsquad.cases import Case, division, missing_device, sample_count
 from bertsquad.datasets import Data
 from bertsquad.devices import DEVICES
 from bertsquad.errors import SuiteError, Unavailable
@@ -95,6 +95,8 @@ class Harness:
             for other in ("accuracy", "performance")
         )
         started = datetime.now(UTC)
+        if (reason := missing_device(case)) is not None:  # before anything is downloaded for it
+            raise Unavailable(reason, "device")
         model_file, model_key = self._model(case.model)
         data = self._dataset(case.dataset)
         folder = self._options.output / f"{mode}-{case.id}"

@@ -442,6 +442,23 @@ def test_a_named_device_that_is_not_here_fails(folder: Path) -> None:
     assert "fixture was not used" not in session.out
 
 
+def test_nothing_is_downloaded_for_a_device_that_is_not_here(folder: Path) -> None:
+    absent = next((name for name, device in DEVICES.items() if why_not(device)), None)
+    if absent is None:
+        pytest.skip("every device is here")
+    session = run_pytest(
+        folder / "absent-large",
+        f"--device={absent}",
+        "--model=bert_large",
+        "-k",
+        "offline and accuracy",
+    )
+    (case,) = session.cases.values()
+    assert case.outcome == "failure"
+    assert f"{absent}: {why_not(DEVICES[absent])}" in case.message
+    assert "model.onnx" not in case.message
+
+
 # What is recorded, of a tiny model whose runs are over at once.
 
 CHEAP = "--dataset pocket --device cpu --dataset-size 60 --min-duration-s 0.2 --target-qps 200"
