@@ -255,9 +255,11 @@ def test_a_field_that_is_not_what_it_should_be_is_named_with_the_file(
     file.write_text(json.dumps(document), "utf-8")
     with pytest.raises(SuiteError) as caught:
         archive.read([file])
-    assert str(file) in str(caught.value)
-    assert key in str(caught.value)
-    assert len(str(caught.value)) < 400
+    file_name, _, problem = str(caught.value).partition(" is damaged: ")
+    assert file_name == str(file)
+    assert result.case in problem
+    assert key in problem
+    assert len(problem) < 400
 
 
 def test_a_field_that_is_missing_is_told(tmp_path: Path) -> None:
@@ -267,6 +269,13 @@ def test_a_field_that_is_missing_is_told(tmp_path: Path) -> None:
     file.write_text(json.dumps(document), "utf-8")
     with pytest.raises(SuiteError, match="fields are missing"):
         archive.read([file])
+
+
+def test_fields_that_do_not_go_together_are_told(tmp_path: Path) -> None:
+    file = run_folder(tmp_path, performance(loadgen_valid=False, invalid_causes=[{}])) / RESULT
+    with pytest.raises(SuiteError, match="contradict each other") as caught:
+        archive.read([file])
+    assert str(file) in str(caught.value)
 
 
 JSON = st.recursive(

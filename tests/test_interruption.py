@@ -307,10 +307,15 @@ def test_what_was_measured_until_then_is_all_there(
     )
     session.reach("running", "probing", "running", "probing", "running")
     time.sleep(1)
-    session.end(how)
+    shown = session.end(how).partition(" BERT on SQuAD ")[2]
     assert session.process.returncode == STATUS[how]
     case = "slower-pocket-{}-cpu-fp32"
     done, broken = case.format("offline"), case.format("singlestream")
+    words = [line.split()[:2] for line in shown.splitlines()]
+    assert [row for row in words if row[:1] in ([done], [broken])] == [
+        [done, "accuracy"],
+        [done, "performance"],
+    ]
     saved = {
         m: results.load(tmp_path / "results" / f"{m}-{done}") for m in ("accuracy", "performance")
     }

@@ -163,7 +163,7 @@ def test_a_target_that_differs_is_drawn_row_by_row() -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["$\\frac{", "<b>&\"'", "日本語 ✓", "a" * 500, "-->", "%s {0} \\", "]]>"]
+    "text", ["$\\frac{$", "$x_1$", "<b>&\"'", "日本語 ✓", "a" * 500, "-->", "%s {0} \\", "]]>"]
 )
 def test_any_text_can_stand_in_a_plot(text: str) -> None:
     drawn = [

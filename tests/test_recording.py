@@ -3,6 +3,7 @@
 import json
 import shlex
 import sys
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -80,6 +81,14 @@ def test_what_some_cases_fail_in_takes_nothing_from_the_others(mixed: Session) -
         assert mixed.result(name)["verdict"] in (results.PASSED, results.NO_TARGET)
 
 
+def test_the_table_has_a_row_for_every_case(mixed: Session) -> None:
+    shown = mixed.out.partition(" BERT on SQuAD ")[2]
+    found = Counter(tuple(line.split()[:2]) for line in shown.splitlines())
+    for name in (*RUN, *(name.replace("tiny", "broken") for name in RUN)):
+        mode, case = name.removeprefix("test_").rstrip("]").split("[")
+        assert found[case, mode] == 1
+
+
 def test_json_and_storage_hold_every_case_results_and_failures(mixed: Session) -> None:
     for document in documents(mixed):
         timed = {entry["name"]: entry["extra_info"] for entry in document["benchmarks"]}
@@ -94,6 +103,7 @@ def test_json_and_storage_hold_every_case_results_and_failures(mixed: Session) -
         }
         for entry in failures.values():
             assert entry["verdict"] == results.FAILED
+            assert entry["reason"].startswith(f"{entry['case']}: ")
             assert "INVALID_ARGUMENT" in entry["reason"] or "Gather" in entry["reason"]
             assert "Traceback" not in entry["reason"]
 
@@ -216,6 +226,7 @@ def test_an_earlier_json_stays_whole_where_the_disk_is_full(folder: Path) -> Non
     done = start(here, here, [sys.executable, "-c", LIMITED, "1000", "-m", "pytest", *words], {})
     assert f"ERROR: {here / 'benchmarks.json'} could not be written (" in done.stdout
     assert (here / "benchmarks.json").read_text() == "{}"
+    assert list(here.glob(".benchmarks*.json")) == []
 
 
 @needs_limits

@@ -5,10 +5,14 @@ import os
 import statistics
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from test_results import OFFICIAL
+
+from bertsquad.replay import query_seconds
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -90,6 +94,18 @@ def test_the_timer_is_named_in_the_json(entries: dict[str, Any]) -> None:
 
 def test_benchmarks_may_be_disabled(tmp_path: Path) -> None:
     assert replayed(tmp_path, {"stream": [0.1, 0.2]}, "--benchmark-disable") == {}
+
+
+def test_a_run_whose_queries_were_not_kept_leaves_no_figures(tmp_path: Path) -> None:
+    lost = query_seconds(replace(OFFICIAL, qps=None, run_dir=str(tmp_path)))
+    assert set(replayed(tmp_path, {"lost": lost, "offline": [1 / 1234.5]})) == {"offline"}
+
+
+def test_a_json_that_cannot_be_written_fails_a_session_that_passed(tmp_path: Path) -> None:
+    done = session(tmp_path, {"offline": [1 / 1234.5]}, "--benchmark-json", "test_it.py/out.json")
+    assert done.returncode == pytest.ExitCode.TESTS_FAILED
+    assert "1 passed" in done.stdout
+    assert "ERROR: test_it.py/out.json could not be written (" in done.stdout
 
 
 #: A run of SingleStream, whose queries are rounds, and one of Offline, whose rate is the only one.

@@ -219,12 +219,16 @@ def test_the_environment_and_how_each_run_was_made_are_told(page: Any) -> None:
 def test_what_a_run_that_was_broken_off_left_is_named(folder: Path, finished: Path) -> None:
     here = folder / "broken"
     name = "performance-tiny-pocket-server-cpu-fp32"
-    shutil.copytree(finished / "results" / name, here / "results" / name)
+    other = "performance-tiny-pocket-offline-cpu-fp32"
+    for one in (name, other):
+        shutil.copytree(finished / "results" / one, here / "results" / one)
     (here / "results" / name / RESULT).unlink()
     session = command(here, "results")
     assert session.code == 0, session.err
-    found = article(parsed((here / "report.html").read_text("utf-8")), name[12:])
-    assert "broken off" in text_of(found)
+    page = parsed((here / "report.html").read_text("utf-8"))
+    assert "broken off" in text_of(article(page, name[12:]))
+    assert "failed" in text_of(article(page, name[12:]))
+    assert "throughput" in figures(article(page, other[12:]))
     assert (here / "results" / name / TIMELINE).is_file()
 
 
@@ -345,8 +349,10 @@ def test_what_to_do_is_told_and_what_was_not_run_makes_no_case() -> None:
 
 
 def test_what_was_left_out_is_told() -> None:
-    page = page_of(accuracy(), left_out=["old/result.json is empty: run the case again"])
-    assert "left out: old/result.json is empty" in text_of(page)
+    said = "left out: old/result.json is empty"
+    read = archive.Archive([accuracy()], left_out=["old/result.json is empty: run the case again"])
+    assert said in text_of(parsed(report.render(read)))
+    assert any(line.startswith(said) for line in report.lines(read))
 
 
 @pytest.mark.parametrize(
@@ -368,7 +374,8 @@ def test_a_result_of_which_little_is_known_has_its_page(results: list[Result]) -
     assert text_of(article(page, results[0].case)).startswith(results[0].case)
 
 
-NASTY = '<script>alert(1)</script><img src=x onerror=alert(2)> "quoted" & $\\frac{1}{'
+#: A formula that can't be set comes first, where a plot's short labels have it too.
+NASTY = '$^$<script>alert(1)</script><img src=x onerror=alert(2)> "quoted" & $\\frac{1}{'
 
 
 def test_nothing_that_a_file_says_becomes_markup(tmp_path: Path) -> None:
@@ -481,6 +488,10 @@ def test_bad_input_ends_in_a_sentence_and_makes_no_page(
         f"python -m bertsquad report: {bad} is cut short or damaged: its JSON isn't whole"
     ]
     assert not page.exists()
+    assert main(["report", str(good), "-o", str(page)]) == 0
+    before = page.read_bytes()
+    assert main(["report", str(good), str(bad), "-o", str(page)]) == 1
+    assert page.read_bytes() == before
 
 
 @pytest.mark.parametrize("library", ["matplotlib", "jinja2"])
