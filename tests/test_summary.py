@@ -6,34 +6,20 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import made
 import pytest
 
 from bertsquad.cases import collect
 from bertsquad.models import MODELS
 from bertsquad.options import Options
-from bertsquad.results import FAILED, NO_TARGET, PASSED, SKIPPED, UNDECIDED, Result
+from bertsquad.results import FAILED, NO_TARGET, SKIPPED, UNDECIDED, Result
 from bertsquad.summary import COLUMNS, header, lines, remarks, table, workload
 
-ACCURACY = Result(
-    case="minilm-pocket-offline-cpu-fp32",
-    mode="accuracy",
-    model="minilm",
-    dataset="pocket",
-    scenario="offline",
-    device="cpu",
-    precision="fp32",
-    rules="quick",
-    sample_count=494,
-    dataset_samples=494,
-    run_dir="results",
-    provider="CPUExecutionProvider",
-    verdict=PASSED,
+ACCURACY = made.accuracy(
     reason="F1 83.527 reaches the target",
     run_time_s=12.34,
-    f1=83.5273,
     exact_match=71.4894,
-    f1_target=82.6921,
-    question_count=470,
+    timeline={},
     provenance={"model_preparation": "as it is"},
 )
 SUBSET = replace(
