@@ -250,7 +250,6 @@ def _log_settings(folder: str) -> Any:
     return log_settings
 
 
-#: What ONNX Runtime's errors say where they don't arrive as a MemoryError.
 def describe(error: BaseException) -> str:
     """An error of a model, a runtime or a callback as one line for the user."""
     text = " ".join(str(error).split())

@@ -18,9 +18,6 @@ LOGGED = (
     (99.9, "latency_p99_9_ms"),
 )
 
-#: The percentile that MLPerf judges a scenario without a rate by, and where a result has it.
-JUDGED = {"singlestream": ("p90", "latency_p90_ms"), "multistream": ("p99", "latency_p99_ms")}
-
 #: The plots of a history: what of a result is drawn, and its unit.
 _HISTORY = (
     ("qps", "Throughput", "samples/s"),
@@ -78,9 +75,11 @@ def brief(result: Result) -> str:
 def _headline(result: Result) -> str:
     if result.qps is not None:
         return f"{plots.figure_of(result.qps)} samples/s"
-    name, key = JUDGED.get(result.scenario, ("rate", "qps"))
-    value = getattr(result, key)
-    return f"{name} -" if value is None else f"{name} {plots.figure_of(value)} ms"
+    percentile = SCENARIOS[result.scenario].percentile
+    if percentile is None:
+        return "rate -"
+    value = getattr(result, f"latency_p{percentile}_ms")
+    return f"p{percentile} " + ("-" if value is None else f"{plots.figure_of(value)} ms")
 
 
 def latency(anchor: str, result: Result) -> list[Plot]:
@@ -235,8 +234,8 @@ def _speeds(timed: Sequence[Result], scenario: Scenario) -> list[Plot]:
     """The cases of one scenario, the fastest first."""
     key, unit, order = "qps", "samples/s", "more"
     if not scenario.has_rate:
-        name, key = JUDGED[scenario.name]
-        unit, order = f"{name}, ms", "less"
+        key = f"latency_p{scenario.percentile}_ms"
+        unit, order = f"p{scenario.percentile}, ms", "less"
     found = [
         (value, run)
         for run in timed

@@ -9,6 +9,7 @@ from bertsquad.advice import Row, advise
 from bertsquad.cases import Case, collect
 from bertsquad.datasets import DATASETS
 from bertsquad.estimates import estimate_s
+from bertsquad.loadgen import SCENARIOS
 from bertsquad.options import Options
 from bertsquad.results import FAILED, PASSED, RESULT, SKIPPED
 
@@ -184,11 +185,11 @@ def _accuracy(result: Row) -> tuple[str, str, str]:
 
 def _performance(result: Row) -> tuple[str, str, str]:
     """The figure that MLPerf judges the scenario by, or of a stream its percentile as measured."""
-    percentile = {"singlestream": "p90", "multistream": "p99"}.get(result["scenario"])
+    percentile = SCENARIOS[result["scenario"]].percentile
     figure = (
         f"{_number(result['qps'], 2)} QPS"
         if percentile is None
-        else f"{percentile} {_number(result[f'latency_{percentile}_ms'], 2)} ms"
+        else f"p{percentile} {_number(result[f'latency_p{percentile}_ms'], 2)} ms"
     )
     parts = []
     if result["target_qps"] is not None:
