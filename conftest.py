@@ -9,24 +9,19 @@ from typing import Any
 
 import pytest
 
-from bertsquad import (
-    assets,
-    cases,
-    machine,
-    options,
-    parallelism,
-    progress,
-    recording,
-    rows,
-    summary,
-)
+from bertsquad import console
+from bertsquad.assets import cache
 from bertsquad.errors import BoundUnattainable, SuiteError, Unavailable
-from bertsquad.harness import Harness, RunCase
-from bertsquad.loadgen import MODES, SCENARIOS
-from bertsquad.options import Options
-from bertsquad.results import Result, flat_properties
+from bertsquad.machine import hardware
+from bertsquad.results import table
+from bertsquad.results.result import Result, flat_properties
+from bertsquad.runtime import parallelism
+from bertsquad.scenarios import MODES, SCENARIOS
+from bertsquad.suite import cases, gate, header, options, recording, rows
+from bertsquad.suite.harness import Harness, RunCase
+from bertsquad.suite.options import Options
 
-pytest_plugins = ("bertsquad.interruption",)
+pytest_plugins = ("bertsquad.suite.interruption",)
 
 OPTIONS = pytest.StashKey[Options]()
 
@@ -74,11 +69,11 @@ def pytest_configure(config: pytest.Config) -> None:
         config.stash[OPTIONS] = options.build(vars(config.option))
         cases.collect(config.stash[OPTIONS])
         parallelism.check(
-            max(1, machine.cores() // _workers(config)),
+            max(1, hardware.cores() // _workers(config)),
             config.stash[OPTIONS].instances,
             config.stash[OPTIONS].threads,
         )
-        assets.data_folder(), assets.cache_folder()
+        cache.data_folder(), cache.cache_folder()
     except SuiteError as error:
         raise pytest.UsageError(str(error)) from error
 
@@ -93,7 +88,7 @@ def harness(pytestconfig: pytest.Config) -> Iterator[Harness]:
         pytestconfig.stash[OPTIONS],
         parallel=_workers(pytestconfig),
         command=shlex.join(["pytest", *map(str, pytestconfig.invocation_params.args)]),
-        progress=progress.of_session(visible, pytestconfig.get_verbosity() < 0, worker),
+        progress=console.of_session(visible, pytestconfig.get_verbosity() < 0, worker),
     )
     yield made
     made.close()
@@ -104,15 +99,15 @@ def run(request: pytest.FixtureRequest, harness: Harness) -> RunCase:
     """Run a case in a mode: its result, a skip for what is merely missing, or a failure."""
 
     def run_case(case: cases.Case, mode: str) -> Result:
-        options = request.config.stash[OPTIONS]
+        given = request.config.stash[OPTIONS]
         result: Result | None = None
         skips = False
         try:
             result = harness.run(case, mode)
         except Unavailable as error:
-            skips, message = not cases.is_named(error.subject, case, options), str(error)
+            skips, message = not cases.is_named(error.subject, case, given), str(error)
         except BoundUnattainable as error:
-            skips, message = options.rules != "mlperf", str(error)
+            skips, message = given.rules != "mlperf", str(error)
         except SuiteError as error:
             message = f"{case.id}: {error}"
         except OSError as error:  # of what we write: a full disk, a folder that can't be written
@@ -153,7 +148,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     suite = [(item, case) for item in items if (case := _case(item)) is not None]
     # 1. Cases of one session follow each other, and in it those that divide the cores alike, so
     #    that one process serves them all and seldom makes its sessions anew.
-    keys = [(case.session, cases.division(case, given, machine.cores())) for _, case in suite]
+    keys = [(case.session, cases.division(case, given, hardware.cores())) for _, case in suite]
     first = {part: i for i, key in reversed([*enumerate(keys)]) for part in (key, key[0])}
     ranked = sorted(
         zip(keys, suite, strict=True), key=lambda pair: (first[pair[0][0]], first[pair[0]])
@@ -212,7 +207,7 @@ def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
 
 
 def pytest_report_header(config: pytest.Config) -> list[str]:
-    return summary.header(config.stash[OPTIONS])
+    return header.header(config.stash[OPTIONS])
 
 
 def pytest_report_collectionfinish(items: list[pytest.Item]) -> list[str]:
@@ -221,14 +216,14 @@ def pytest_report_collectionfinish(items: list[pytest.Item]) -> list[str]:
         for item in items
         if (case := _case(item)) is not None and not item.get_closest_marker("skip")
     ]
-    return [summary.workload(chosen, items[0].config.stash[OPTIONS])] if chosen else []
+    return [header.workload(chosen, items[0].config.stash[OPTIONS])] if chosen else []
 
 
 def pytest_terminal_summary(terminalreporter: Any) -> None:
     if carried := rows.carried(terminalreporter):
         terminalreporter.section("BERT on SQuAD")
         width = shutil.get_terminal_size().columns if terminalreporter.isatty else None
-        for line, markup in summary.lines(carried, width):
+        for line, markup in table.lines(carried, width):
             terminalreporter.write_line(line, **markup)
 
 
@@ -240,4 +235,4 @@ def pytest_collection_finish(session: pytest.Session) -> None:
         and item.get_closest_marker("performance")
         and not item.get_closest_marker("skip")
     }
-    recording.refuse_unlike(session.config, timed, session.config.stash[OPTIONS])
+    gate.refuse_unlike(session.config, timed, session.config.stash[OPTIONS])

@@ -2,8 +2,8 @@
 
 import pytest
 
-from bertsquad.cases import Case
-from bertsquad.harness import RunCase
+from bertsquad.suite.cases import Case
+from bertsquad.suite.harness import RunCase
 
 
 @pytest.mark.accuracy

@@ -3,9 +3,9 @@
 import pytest
 from pytest_benchmark.fixture import BenchmarkFixture
 
-from bertsquad.cases import Case
-from bertsquad.harness import RunCase
-from bertsquad.replay import query_seconds, replay, replay_timer
+from bertsquad.suite.cases import Case
+from bertsquad.suite.harness import RunCase
+from bertsquad.suite.replay import query_seconds, replay, replay_timer
 
 
 @pytest.mark.performance

@@ -6,15 +6,17 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from bertsquad import __version__, assets, machine
-from bertsquad.datasets import DATASETS
+from bertsquad import __version__
+from bertsquad.assets import cache, registry
+from bertsquad.assets.download import part_of
+from bertsquad.console import Progress, style
 from bertsquad.errors import SuiteError
-from bertsquad.evidence import Refused
-from bertsquad.interruption import INTERRUPTED, TERMINATED, Terminated, terminable
-from bertsquad.models import MODELS
-from bertsquad.progress import Progress, style
-from bertsquad.transfer import part_of
-from bertsquad.worker import try_devices
+from bertsquad.machine import hardware, provenance
+from bertsquad.models.zoo import MODELS
+from bertsquad.squad.datasets import DATASETS
+from bertsquad.submission.evidence import Refused
+from bertsquad.termination import INTERRUPTED, TERMINATED, Terminated, terminable
+from bertsquad.worker.handle import try_devices
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -114,7 +116,7 @@ def _run(given: argparse.Namespace) -> int:
 def _files(names: Sequence[str]) -> list[str]:
     """The registry names that models, data sets and file names stand for."""
     if not names:
-        return list(assets.registry())
+        return list(registry.registry())
     files: list[str] = []
     for name in names:
         if name in MODELS:
@@ -123,10 +125,10 @@ def _files(names: Sequence[str]) -> list[str]:
             files += _dataset_files(model.dataset)
         elif name in DATASETS:
             files += _dataset_files(name)
-        elif name in assets.registry():
+        elif name in registry.registry():
             files.append(name)
         else:
-            known = ", ".join([*MODELS, *DATASETS, *assets.registry()])
+            known = ", ".join([*MODELS, *DATASETS, *registry.registry()])
             raise SuiteError(f"expected names among {known}; got {name!r}")
     return list(dict.fromkeys(files))
 
@@ -141,7 +143,7 @@ def _fetch(names: Sequence[str]) -> int:
     for name in _files(names):
         try:
             with Progress(style()) as progress:
-                path = assets.fetch(name, show=progress.show)
+                path = registry.fetch(name, show=progress.show)
             print(f"{name}: {path}")
         except SuiteError as error:
             print(f"{name}: {error}", file=sys.stderr)
@@ -151,17 +153,17 @@ def _fetch(names: Sequence[str]) -> int:
 
 def _doctor() -> int:
     print(f"bertsquad {__version__}")
-    print("versions: " + ", ".join(f"{name} {v}" for name, v in machine.versions().items()))
-    print(f"machine:  {machine.cpu_name()}, {machine.cores()} cores")
-    print(f"GPU:      {', '.join(machine.gpu_names()) or 'none'}")
-    print(f"data:     {assets.data_folder()}")
-    print(f"cache:    {assets.cache_folder()}")
+    print("versions: " + ", ".join(f"{name} {v}" for name, v in provenance.versions().items()))
+    print(f"machine:  {hardware.cpu_name()}, {hardware.cores()} cores")
+    print(f"GPU:      {', '.join(hardware.gpu_names()) or 'none'}")
+    print(f"data:     {cache.data_folder()}")
+    print(f"cache:    {cache.cache_folder()}")
     print("files:")
-    for name in assets.registry():
-        path = assets.path_of(name)
+    for name in registry.registry():
+        path = registry.path_of(name)
         try:
-            here = assets.is_here(path)
-            state = f"ok ({assets.fetch(name)})" if here else "not here (fetch gets it)"
+            here = registry.is_here(path)
+            state = f"ok ({registry.fetch(name)})" if here else "not here (fetch gets it)"
         except SuiteError as error:
             state = str(error)
         print(f"  {name}: {state}")
@@ -174,7 +176,7 @@ def _doctor() -> int:
 
 
 def _submission(given: argparse.Namespace) -> int:
-    from bertsquad.submission import submit
+    from bertsquad.submission.tree import submit
 
     try:
         made = submit(given.results, given.answers, given.tree, given.session, given.shortened)
@@ -190,17 +192,17 @@ def _submission(given: argparse.Namespace) -> int:
 
 
 def _report(sources: Sequence[Path], path: Path) -> int:
-    from bertsquad import archive
+    from bertsquad.results import archive
 
     try:
-        from bertsquad import report
+        from bertsquad.report import page
     except ModuleNotFoundError as error:
         way = "a report needs the extra `report`: pip install -e '.[report]'"
         raise SuiteError(f"{error.name} is not installed, and {way}") from error
     read = archive.read(sources)
-    size = report.write(read, path)
+    size = page.write(read, path)
     width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
-    print("\n".join(report.lines(read, width)))
+    print("\n".join(page.lines(read, width)))
     print(f"\nmade {path} ({size / 1000:.0f} kB)")
     return 0
 
@@ -218,9 +220,11 @@ def _remove_folder(folder: Path) -> None:
 
 
 def _clean(downloads: bool) -> int:
-    doomed = [assets.cache_folder()]
+    doomed = [cache.cache_folder()]
     if downloads:
-        files = [assets.path_of(n) for n, entry in assets.registry().items() if not entry.bundled]
+        files = [
+            registry.path_of(n) for n, entry in registry.registry().items() if not entry.bundled
+        ]
         doomed += [one for file in files for one in (file, part_of(file))]
     status = 0
     for path in doomed:

@@ -8,6 +8,13 @@ into mlcommons-loadgen 6.0.17, and the submission checker's constants
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+RULES = ("quick", "mlperf")
+
+#: `--rules quick`: how long a performance run lasts, in seconds, and how many queries it has at
+#: least. 64 is what LoadGen's early stopping wants in SingleStream.
+QUICK_DURATION_S = 3.0
+QUICK_QUERIES = {"offline": 1, "singlestream": 64, "multistream": 8, "server": 64}
+
 ROUND = "v6.1"
 
 #: F1 of the fp32 reference model on the SQuAD v1.1 dev set, per cent.

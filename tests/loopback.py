@@ -20,8 +20,8 @@ from typing import Self
 
 import pytest
 
-from bertsquad import assets
-from bertsquad.assets import Entry
+from bertsquad.assets import registry
+from bertsquad.assets.registry import Entry
 
 
 @dataclass(frozen=True)
@@ -215,7 +215,7 @@ def entry(name: str, body: bytes, *urls: str) -> Entry:
 def register(monkeypatch: pytest.MonkeyPatch, *entries: Entry) -> None:
     """Let `entries` be all that the registry holds."""
     known = {entry.name: entry for entry in entries}
-    monkeypatch.setattr(assets, "registry", lambda: known)
+    monkeypatch.setattr(registry, "registry", lambda: known)
 
 
 def isolate(monkeypatch: pytest.MonkeyPatch, folder: Path, server: LoopbackServer) -> None:
@@ -229,8 +229,8 @@ def isolate(monkeypatch: pytest.MonkeyPatch, folder: Path, server: LoopbackServe
         monkeypatch.delenv(name.upper(), raising=False)
     monkeypatch.setenv("no_proxy", "127.0.0.1,localhost")
     monkeypatch.delenv("NO_PROXY", raising=False)
-    monkeypatch.setattr(assets, "_failed", {})
-    assets._verified.cache_clear()
+    monkeypatch.setattr(registry, "_failed", {})
+    registry._verified.cache_clear()
 
 
 #: A program that runs Python with permissions binding it, root included: two capabilities are

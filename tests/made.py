@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from bertsquad.loadgen import SCENARIOS
-from bertsquad.results import PASSED, RESULT, Result
-from bertsquad.timeline import Timeline, rank
+from bertsquad.loadgen.timeline import Timeline, rank
+from bertsquad.results.result import PASSED, RESULT, Result
+from bertsquad.scenarios import SCENARIOS
 
 MS = 1_000_000
 

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from bertsquad import features, squad
-from bertsquad.features import Features
-from bertsquad.squad import Dataset
-from bertsquad.tokenization import Vocabulary
+from bertsquad.squad import features, questions
+from bertsquad.squad.features import Features
+from bertsquad.squad.questions import Dataset
+from bertsquad.squad.tokenization import Vocabulary
 
 PROJECT = Path(__file__).resolve().parents[1]
 POCKET = PROJECT / "bertsquad" / "pocket"
@@ -42,7 +42,7 @@ def vocabulary() -> Vocabulary:
 
 @cache
 def pocket() -> Dataset:
-    return squad.load(POCKET_FILE)
+    return questions.load(POCKET_FILE)
 
 
 @cache
@@ -52,7 +52,7 @@ def pocket_features() -> Features:
 
 @cache
 def dev_set() -> Dataset:
-    return squad.load(DEV_SET_FILE)
+    return questions.load(DEV_SET_FILE)
 
 
 @cache

@@ -12,12 +12,12 @@ from hypothesis import given as given_any
 from hypothesis import strategies as st
 from test_summary import ACCURACY, COMPLIANCE, OFFLINE, SERVER, STREAM, SUBSET
 
-from bertsquad.advice import Advice, advise, steadiness
-from bertsquad.cases import Case, collect
-from bertsquad.harness import Harness
-from bertsquad.models import find
-from bertsquad.options import OPTIONS, Options
-from bertsquad.results import FAILED, NO_TARGET, UNDECIDED, Result
+from bertsquad.models.zoo import find
+from bertsquad.results.advice import Advice, advise, steadiness
+from bertsquad.results.result import FAILED, NO_TARGET, UNDECIDED, Result
+from bertsquad.suite.cases import Case, collect
+from bertsquad.suite.harness import Harness
+from bertsquad.suite.options import OPTIONS, Options
 
 
 def cause(kind: str, found: int | None = None, needed: int | None = None) -> dict[str, Any]:

@@ -16,11 +16,12 @@ from shared_data import (
     vocabulary,
 )
 
-from bertsquad import answers, features, squad
 from bertsquad.errors import SuiteError
-from bertsquad.features import Features
-from bertsquad.squad import Dataset, Question
-from bertsquad.tokenization import context_words
+from bertsquad.squad import answers, features
+from bertsquad.squad.features import Features
+from bertsquad.squad.questions import Dataset, Question
+from bertsquad.squad.score import score
+from bertsquad.squad.tokenization import context_words
 
 Logits = NDArray[np.float32]
 
@@ -57,8 +58,8 @@ def test_the_dev_set_s_answers_and_score_are_those_of_mlperf_s_script(
     found = answers.find(dev_set(), made, vocabulary(), all_logits(made, kind, seed))
     assert len(found) == 10_570
     assert {key: (text, golden[key]) for key, text in found.items() if text != golden[key]} == {}
-    score = squad.score(found, dev_set().questions)
-    assert (score.exact_match, score.f1, score.total) == (exact_match, f1, 10_570)
+    scored = score(found, dev_set().questions)
+    assert (scored.exact_match, scored.f1, scored.total) == (exact_match, f1, 10_570)
 
 
 def slow_best_span(

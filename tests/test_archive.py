@@ -9,10 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from made import accuracy, benchmark_json, compliance, performance, provenance, run_folder
 
-from bertsquad import archive
 from bertsquad.errors import SuiteError
-from bertsquad.results import RESULT, Result
-from bertsquad.timeline import TIMELINE
+from bertsquad.loadgen.timeline import TIMELINE
+from bertsquad.results import archive
+from bertsquad.results.result import RESULT, Result
 
 SESSION = (accuracy("server"), performance("server"))
 

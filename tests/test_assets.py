@@ -11,8 +11,9 @@ from pathlib import Path
 import pytest
 from loopback import LoopbackServer, entry, forbid, isolate, refusing_address, register
 
-from bertsquad import __version__, assets
-from bertsquad.assets import Entry
+from bertsquad import __version__
+from bertsquad.assets import cache, registry
+from bertsquad.assets.registry import Entry
 from bertsquad.errors import SuiteError, Unavailable
 from bertsquad.progress import Step
 
@@ -59,8 +60,8 @@ def test_a_file_is_downloaded_once_and_nothing_else_put_beside_it(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, server: LoopbackServer, checksum: str
 ) -> None:
     register(monkeypatch, Entry(NAME, checksum, (server.serve("/thing.bin", BODY),)))
-    path = assets.fetch(NAME)
-    assert assets.fetch(NAME) == path == tmp_path / "data" / NAME
+    path = registry.fetch(NAME)
+    assert registry.fetch(NAME) == path == tmp_path / "data" / NAME
     assert path.read_bytes() == BODY
     assert left_in(tmp_path / "data") == [NAME]
     assert server.count() == 1
@@ -73,7 +74,7 @@ def test_a_downloaded_file_can_be_read_by_those_whom_the_umask_lets(
     register(monkeypatch, entry(NAME, BODY, server.serve("/thing.bin", BODY)))
     before = os.umask(0o022)
     try:
-        path = assets.fetch(NAME)
+        path = registry.fetch(NAME)
     finally:
         os.umask(before)
     assert stat.S_IMODE(path.stat().st_mode) == 0o644
@@ -84,7 +85,7 @@ def test_requests_carry_a_user_agent_of_our_own(
 ) -> None:
     url = server.redirect("/old", server.serve("/thing.bin", BODY))
     register(monkeypatch, entry(NAME, BODY, url))
-    assets.fetch(NAME)
+    registry.fetch(NAME)
     assert [request.path for request in server.requests] == ["/old", "/thing.bin"]
     assert {request.user_agent for request in server.requests} == {f"bertsquad/{__version__}"}
 
@@ -102,7 +103,7 @@ def test_the_next_address_is_tried_where_one_fails(
             "other content": server.serve("/other", OTHER_BODY),
         }
         register(monkeypatch, entry(NAME, BODY, faulty[fault], server.serve("/thing.bin", BODY)))
-        assert assets.fetch(NAME).read_bytes() == BODY
+        assert registry.fetch(NAME).read_bytes() == BODY
     assert left_in(tmp_path / "data") == [NAME]
     assert server.count("/thing.bin") == 1
 
@@ -113,14 +114,14 @@ def test_the_mirror_table_is_asked_after_the_registrys_own_address(
     own, mirror = server.fail("/own", 503), server.serve("/mirror", BODY)
     checksum = entry(NAME, BODY).checksum
     (tmp_path / "data_registry.txt").write_text(f"# a comment\n{NAME} {checksum} {own}\n", "utf-8")
-    monkeypatch.setattr(assets, "PACKAGE", tmp_path / "bertsquad")
-    monkeypatch.setattr(assets, "MIRRORS", {NAME: (mirror,)})
-    assets.registry.cache_clear()
+    monkeypatch.setattr(registry, "PACKAGE", tmp_path / "bertsquad")
+    monkeypatch.setattr(registry, "MIRRORS", {NAME: (mirror,)})
+    registry.registry.cache_clear()
     try:
-        assert assets.registry() == {NAME: Entry(NAME, checksum, (own, mirror))}
-        assert assets.fetch(NAME).read_bytes() == BODY
+        assert registry.registry() == {NAME: Entry(NAME, checksum, (own, mirror))}
+        assert registry.fetch(NAME).read_bytes() == BODY
     finally:
-        assets.registry.cache_clear()
+        registry.registry.cache_clear()
     assert [request.path for request in server.requests] == ["/own", "/mirror"]
 
 
@@ -131,7 +132,7 @@ def test_the_users_mirror_is_asked_first(
     register(monkeypatch, entry(NAME, BODY, server.serve("/own", BODY)))
     server.serve("/mirror/thing.bin", BODY)
     monkeypatch.setenv("BERTSQUAD_MIRROR", server.url("/mirror") + slash)
-    assert assets.fetch(NAME).read_bytes() == BODY
+    assert registry.fetch(NAME).read_bytes() == BODY
     assert [request.path for request in server.requests] == ["/mirror/thing.bin"]
 
 
@@ -140,7 +141,7 @@ def test_a_users_mirror_without_the_file_gives_way_to_its_own_address(
 ) -> None:
     register(monkeypatch, entry(NAME, BODY, server.serve("/own", BODY)))
     monkeypatch.setenv("BERTSQUAD_MIRROR", server.url("/mirror"))
-    assert assets.fetch(NAME).read_bytes() == BODY
+    assert registry.fetch(NAME).read_bytes() == BODY
     assert [request.path for request in server.requests] == ["/mirror/thing.bin", "/own"]
 
 
@@ -149,7 +150,7 @@ def test_a_download_with_another_checksum_is_refused_and_nothing_left_behind(
 ) -> None:
     register(monkeypatch, entry(NAME, BODY, server.serve("/thing.bin", OTHER_BODY)))
     with pytest.raises(Unavailable, match=r"thing\.bin.*does not match") as caught:
-        assets.fetch(NAME)
+        registry.fetch(NAME)
     assert hashlib.sha256(BODY).hexdigest() in str(caught.value)
     assert left_in(tmp_path / "data") == []
 
@@ -159,7 +160,7 @@ def test_the_refusal_of_a_download_says_which_checksum_it_had(
 ) -> None:
     register(monkeypatch, entry(NAME, BODY, server.serve("/thing.bin", OTHER_BODY)))
     with pytest.raises(Unavailable, match=hashlib.sha256(OTHER_BODY).hexdigest()):
-        assets.fetch(NAME)
+        registry.fetch(NAME)
 
 
 def test_a_download_tells_its_progress_and_prints_nothing_itself(
@@ -167,9 +168,9 @@ def test_a_download_tells_its_progress_and_prints_nothing_itself(
 ) -> None:
     url = server.serve("/thing.bin", BODY)
     register(monkeypatch, entry("quiet.bin", BODY, url), entry("shown.bin", BODY, url))
-    assets.fetch("quiet.bin")
+    registry.fetch("quiet.bin")
     told: list[Step] = []
-    assets.fetch("shown.bin", show=told.append)
+    registry.fetch("shown.bin", show=told.append)
     assert capfd.readouterr() == ("", "")
     name, size = "downloading shown.bin", len(BODY)
     assert told[:2] == [Step(name), Step(name, 0, size, "B")]
@@ -185,7 +186,7 @@ def test_a_redirect_to_a_whole_address_is_followed(
 ) -> None:
     url = server.redirect("/old", server.serve("/new", BODY), status)
     register(monkeypatch, entry(NAME, BODY, url))
-    assert assets.fetch(NAME).read_bytes() == BODY
+    assert registry.fetch(NAME).read_bytes() == BODY
 
 
 @pytest.mark.parametrize("location", ["/files/new", "new", "new?download=1"])
@@ -195,7 +196,7 @@ def test_a_redirect_to_a_relative_address_is_followed(
     server.serve("/files/new", BODY)
     server.serve("/files/new?download=1", BODY)
     register(monkeypatch, entry(NAME, BODY, server.redirect("/files/old", location)))
-    assert assets.fetch(NAME).read_bytes() == BODY
+    assert registry.fetch(NAME).read_bytes() == BODY
 
 
 def test_a_redirect_to_another_host_without_encryption_is_refused_before_it_is_asked(
@@ -204,7 +205,7 @@ def test_a_redirect_to_another_host_without_encryption_is_refused_before_it_is_a
     elsewhere = server.serve_elsewhere("http://elsewhere.invalid/thing.bin", BODY)
     register(monkeypatch, entry(NAME, BODY, server.redirect("/thing.bin", elsewhere)))
     with pytest.raises(Unavailable, match="only https is safe"):
-        assets.fetch(NAME)
+        registry.fetch(NAME)
     assert [request.path for request in server.requests] == ["/thing.bin"]
     assert left_in(tmp_path / "data") == []
 
@@ -227,7 +228,7 @@ def test_an_address_that_is_neither_https_nor_loopback_is_refused_before_it_is_a
     server.serve_elsewhere(url, BODY)
     register(monkeypatch, entry(NAME, BODY, url))
     with pytest.raises(Unavailable, match=re.escape(f"{url}: refused, since only https is safe")):
-        assets.fetch(NAME)
+        registry.fetch(NAME)
     assert server.count() == 0
 
 
@@ -236,7 +237,7 @@ def test_an_address_that_is_none_is_passed_over(
 ) -> None:
     monkeypatch.setenv("BERTSQUAD_MIRROR", "http://[elsewhere")
     register(monkeypatch, entry(NAME, BODY, server.serve("/own", BODY)))
-    assert assets.fetch(NAME).read_bytes() == BODY
+    assert registry.fetch(NAME).read_bytes() == BODY
 
 
 def test_a_mirror_of_the_users_that_is_neither_https_nor_loopback_is_refused_too(
@@ -245,14 +246,14 @@ def test_a_mirror_of_the_users_that_is_neither_https_nor_loopback_is_refused_too
     server.serve_elsewhere("http://elsewhere.invalid/thing.bin", BODY)
     monkeypatch.setenv("BERTSQUAD_MIRROR", "http://elsewhere.invalid")
     register(monkeypatch, entry(NAME, BODY, server.serve("/own", BODY)))
-    assert assets.fetch(NAME).read_bytes() == BODY
+    assert registry.fetch(NAME).read_bytes() == BODY
     assert [request.path for request in server.requests] == ["/own"]
 
 
 def test_https_goes_out_encrypted(monkeypatch: pytest.MonkeyPatch, server: LoopbackServer) -> None:
     register(monkeypatch, entry(NAME, BODY, "https://elsewhere.invalid/thing.bin"))
     with pytest.raises(Unavailable, match=r"https://elsewhere\.invalid"):
-        assets.fetch(NAME)
+        registry.fetch(NAME)
     assert {request.path for request in server.requests} == {"elsewhere.invalid:443"}
 
 
@@ -264,7 +265,7 @@ def test_a_file_put_there_by_hand_is_taken_without_asking_anyone(
 ) -> None:
     register(monkeypatch, entry(NAME, BODY, server.serve("/thing.bin", BODY)))
     path = place(tmp_path, BODY)
-    assert assets.fetch(NAME) == path
+    assert registry.fetch(NAME) == path
     assert server.count() == 0
 
 
@@ -274,7 +275,7 @@ def test_a_file_with_another_checksum_is_named_and_left_alone(
     register(monkeypatch, entry(NAME, BODY, server.serve("/thing.bin", BODY)))
     path = place(tmp_path, OTHER_BODY)
     with pytest.raises(SuiteError, match=r"move it away") as caught:
-        assets.fetch(NAME)
+        registry.fetch(NAME)
     assert not isinstance(caught.value, Unavailable)
     for part in (str(path), *(hashlib.sha256(body).hexdigest() for body in (BODY, OTHER_BODY))):
         assert part in str(caught.value)
@@ -293,7 +294,7 @@ def test_a_read_only_data_folder_with_the_file_in_it_is_enough(
     # Root may write all the same: the folder's time shows that nothing came and went.
     before = path.parent.stat().st_mtime_ns
     try:
-        assert assets.fetch(NAME) == path
+        assert registry.fetch(NAME) == path
         assert path.parent.stat().st_mtime_ns == before
     finally:
         path.parent.chmod(0o755)
@@ -304,7 +305,7 @@ def test_a_file_that_is_here_needs_no_cache_folder(
 ) -> None:
     register(monkeypatch, entry(NAME, BODY))
     path = place(tmp_path, BODY)
-    assert assets.fetch(NAME) == path
+    assert registry.fetch(NAME) == path
     assert not (tmp_path / "cache").exists()
 
 
@@ -315,31 +316,31 @@ def test_a_file_that_may_not_be_read_is_named(
     path = place(tmp_path, BODY)
     forbid(path, 0)
     with pytest.raises(SuiteError, match=re.escape(str(path))):
-        assets.fetch(NAME)
+        registry.fetch(NAME)
 
 
 # Bundled files.
 
 
 @pytest.mark.parametrize(
-    "name", [name for name, known in assets.registry().items() if known.bundled]
+    "name", [name for name, known in registry.registry().items() if known.bundled]
 )
 def test_what_is_bundled_is_what_the_registry_says(name: str) -> None:
-    assert assets.fetch(name) == assets.PACKAGE / name
+    assert registry.fetch(name) == cache.PACKAGE / name
 
 
 def test_a_bundled_file_that_was_changed_is_refused(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, server: LoopbackServer
 ) -> None:
-    register(monkeypatch, assets.registry()["pocket/vocab.txt"])
+    register(monkeypatch, registry.registry()["pocket/vocab.txt"])
     copy = tmp_path / "bertsquad" / "pocket" / "vocab.txt"
     copy.parent.mkdir(parents=True)
-    shutil.copy(assets.PACKAGE / "pocket" / "vocab.txt", copy)
+    shutil.copy(cache.PACKAGE / "pocket" / "vocab.txt", copy)
     with copy.open("ab") as file:
         file.write(b"\n")
-    monkeypatch.setattr(assets, "PACKAGE", tmp_path / "bertsquad")
+    monkeypatch.setattr(registry, "PACKAGE", tmp_path / "bertsquad")
     with pytest.raises(SuiteError, match="reinstall the package") as caught:
-        assets.fetch("pocket/vocab.txt")
+        registry.fetch("pocket/vocab.txt")
     assert str(copy) in str(caught.value)
     assert server.count() == 0
 
@@ -348,20 +349,20 @@ def test_a_bundled_file_that_is_gone_is_not_downloaded_into_the_package(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, server: LoopbackServer
 ) -> None:
     register(monkeypatch, entry("pocket/vocab.txt", BODY, server.serve("/vocab.txt", BODY)))
-    monkeypatch.setattr(assets, "PACKAGE", tmp_path)
+    monkeypatch.setattr(registry, "PACKAGE", tmp_path)
     with pytest.raises(SuiteError, match=r"vocab\.txt is missing: reinstall the package"):
-        assets.fetch("pocket/vocab.txt")
+        registry.fetch("pocket/vocab.txt")
     assert server.count() == 0
 
 
 def test_every_file_that_is_downloaded_has_a_size_and_an_https_address() -> None:
-    for name, known in assets.registry().items():
+    for name, known in registry.registry().items():
         assert re.fullmatch(r"md5:[0-9a-f]{32}|sha256:[0-9a-f]{64}", known.checksum)
         assert all(url.startswith("https://") for url in known.urls)
         if not known.bundled:
             assert known.urls
-            assert name in assets.SIZES
-    assert assets.MIRRORS.keys() <= assets.registry().keys()
+            assert name in registry.SIZES
+    assert registry.MIRRORS.keys() <= registry.registry().keys()
 
 
 # What can't be had.
@@ -377,7 +378,7 @@ def test_the_reason_names_the_file_its_size_every_address_and_the_way_out(
             entry(name, BODY, server.fail("/gone", 404), f"{refusing}/{name}"),
         )
         with pytest.raises(Unavailable) as caught:
-            assets.fetch(name, "dataset")
+            registry.fetch(name, "dataset")
     reason = str(caught.value)
     assert caught.value.subject == "dataset"
     assert "\n" not in reason
@@ -398,13 +399,13 @@ def test_a_failure_is_remembered_until_the_file_is_put_there(
     reasons = set()
     for _ in range(3):
         with pytest.raises(Unavailable) as caught:
-            assets.fetch(NAME, "dataset")
+            registry.fetch(NAME, "dataset")
         assert caught.value.subject == "dataset"
         reasons.add(str(caught.value))
     assert len(reasons) == 1
     assert server.count() == 1
     path = place(tmp_path, BODY)
-    assert assets.fetch(NAME) == path
+    assert registry.fetch(NAME) == path
 
 
 def test_a_data_folder_that_cannot_be_made_is_named(
@@ -414,7 +415,7 @@ def test_a_data_folder_that_cannot_be_made_is_named(
     monkeypatch.setenv("BERTSQUAD_DATA", str(tmp_path / "file" / "data"))
     register(monkeypatch, entry(NAME, BODY, server.serve("/thing.bin", BODY)))
     with pytest.raises(Unavailable, match=r"is not in .*file.data and can't be put there"):
-        assets.fetch(NAME)
+        registry.fetch(NAME)
 
 
 def test_a_cache_folder_that_cannot_be_made_is_named_with_the_way_out(
@@ -424,7 +425,7 @@ def test_a_cache_folder_that_cannot_be_made_is_named_with_the_way_out(
     monkeypatch.setenv("BERTSQUAD_CACHE", str(tmp_path / "file"))
     register(monkeypatch, entry(NAME, BODY, server.serve("/thing.bin", BODY)))
     with pytest.raises(SuiteError, match="set BERTSQUAD_CACHE") as caught:
-        assets.fetch(NAME)
+        registry.fetch(NAME)
     assert str(tmp_path / "file") in str(caught.value)
     assert left_in(tmp_path / "data") == []
 
@@ -437,21 +438,21 @@ def test_a_cache_folder_that_cannot_be_written_is_named_with_the_way_out(
     locks.mkdir(parents=True)
     forbid(locks, 0o555)
     with pytest.raises(SuiteError, match="set BERTSQUAD_CACHE"):
-        assets.fetch(NAME)
+        registry.fetch(NAME)
 
 
 # Several processes.
 
 FETCH = """
 import sys
-from bertsquad import assets
+from bertsquad.assets import registry
 from bertsquad.errors import Unavailable
 
 name, checksum, url = sys.argv[1:]
-assets.registry = lambda: {name: assets.Entry(name, checksum, (url,))}
+registry.registry = lambda: {name: registry.Entry(name, checksum, (url,))}
 print("ready", flush=True)
 try:
-    print(assets.fetch(name))
+    print(registry.fetch(name))
 except Unavailable as error:
     print(error)
 """
@@ -460,7 +461,7 @@ except Unavailable as error:
 def start_fetching(url: str) -> "subprocess.Popen[str]":
     process = subprocess.Popen(
         [sys.executable, "-c", FETCH, NAME, entry(NAME, BODY).checksum, url],
-        cwd=assets.PACKAGE.parent,
+        cwd=cache.PACKAGE.parent,
         stdout=subprocess.PIPE,
         text=True,
         encoding="utf-8",

@@ -1,9 +1,9 @@
 import numpy as np
 import pytest
 
-from bertsquad.compliance import TOLERANCE, Comparison, compare, judge
 from bertsquad.devices import PRECISIONS
-from bertsquad.results import FAILED, PASSED
+from bertsquad.results.compliance import TOLERANCE, Comparison, compare, judge
+from bertsquad.results.result import FAILED, PASSED
 
 LOGITS = {n: np.linspace(n, n + 1, 12, dtype=np.float32).reshape(6, 2) for n in range(4)}
 

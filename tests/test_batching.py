@@ -13,9 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from shared_data import PROJECT
 
-from bertsquad import batching
-from bertsquad.batching import (
-    BATCH_TOKENS,
+from bertsquad.loadgen import batching
+from bertsquad.loadgen.batching import (
     Cost,
     by_length,
     next_batch,
@@ -23,6 +22,7 @@ from bertsquad.batching import (
     soonest,
     sustainable_rate,
 )
+from bertsquad.runtime.parallelism import BATCH_TOKENS
 
 LENGTHS = st.lists(st.integers(1, 384), min_size=1, max_size=40)
 COSTS = st.builds(Cost, st.floats(0, 0.02), st.floats(1e-6, 1e-3))
@@ -450,7 +450,7 @@ def test_a_probed_rate_is_never_more_than_the_device_can_do(seconds: float) -> N
 
 def test_the_search_for_a_rate_ends_on_a_fast_device_too() -> None:
     code = (
-        "from bertsquad.batching import Cost, sustainable_rate\n"
+        "from bertsquad.loadgen.batching import Cost, sustainable_rate\n"
         "print(sustainable_rate([100] * 50, 0.13, Cost(0.0, 5e-7)))"
     )
     done = subprocess.run(

@@ -17,14 +17,14 @@ import pytest
 import tiny
 from shared_data import POCKET_FILE, PROJECT, VOCABULARY_FILE, pocket, vocabulary
 
-from bertsquad import datasets, features
-from bertsquad.features import Features
+from bertsquad.squad import datasets, features
+from bertsquad.squad.features import Features
 
 posix = pytest.mark.skipif(os.name != "posix", reason="needs POSIX limits and signals")
 
 #: Builds the pocket set's features, or an int8 model, as the suite does, and notes that it did.
 MAKE_FEATURES = """
-from bertsquad import datasets, features
+from bertsquad.squad import datasets, features
 from shared_data import POCKET_FILE, VOCABULARY_FILE, pocket, vocabulary
 build = features.build
 def noted(*arguments):

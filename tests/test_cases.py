@@ -5,13 +5,14 @@ from pathlib import Path
 
 import pytest
 
-from bertsquad import cases, devices
-from bertsquad.cases import Case, collect, division, is_named, missing_device, sample_count
 from bertsquad.errors import SuiteError
-from bertsquad.loadgen import MODES
-from bertsquad.models import MODELS, find
-from bertsquad.options import Options
-from bertsquad.parallelism import Parallelism
+from bertsquad.models.zoo import MODELS, find
+from bertsquad.runtime import availability
+from bertsquad.runtime.parallelism import Parallelism
+from bertsquad.scenarios import MODES
+from bertsquad.suite import cases
+from bertsquad.suite.cases import Case, collect, division, is_named, missing_device, sample_count
+from bertsquad.suite.options import Options
 
 MINILM, BERT, INT8, RANDOM = (
     MODELS[name] for name in ("minilm", "bert_large", "bert_large_int8", "bert_large_random")
@@ -200,7 +201,7 @@ def test_a_device_that_shows_to_be_missing_is_named_with_the_reason(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     assert missing_device(CASE) is None
-    monkeypatch.setattr(devices, "_nvidia_driver", lambda: False)
+    monkeypatch.setattr(availability, "_nvidia_driver", lambda: False)
     for device in ("cuda", "tensorrt"):
         reason = cases.missing_device(replace(CASE, device=device))
         assert reason is not None

@@ -10,13 +10,15 @@ import pytest
 import tiny
 from test_policy import CHEAP, Session, name_of, run_sessions, run_tiny
 
-from bertsquad import assets, comparison
-from bertsquad.cases import Case
-from bertsquad.comparison import differences, expected
-from bertsquad.datasets import DATASETS
-from bertsquad.models import MODELS
-from bertsquad.options import Options
-from bertsquad.results import SCHEMA_VERSION
+from bertsquad.assets import registry
+from bertsquad.models.zoo import MODELS
+from bertsquad.results import comparison
+from bertsquad.results.comparison import differences
+from bertsquad.results.result import SCHEMA_VERSION
+from bertsquad.squad.datasets import DATASETS
+from bertsquad.suite.cases import Case
+from bertsquad.suite.gate import expected
+from bertsquad.suite.options import Options
 
 #: What is compared of a timed case.
 FIGURES: dict[str, Any] = {
@@ -35,8 +37,8 @@ FIGURES: dict[str, Any] = {
     "target_source": "probe",
     "qps": 41.0,
     "provenance": {
-        "model_checksum": assets.registry()["pocket/minilm-squad.onnx"].digest,
-        "dataset_checksum": assets.registry()[DATASETS["pocket"].file].checksum,
+        "model_checksum": registry.registry()["pocket/minilm-squad.onnx"].digest,
+        "dataset_checksum": registry.registry()[DATASETS["pocket"].file].checksum,
         "instances": 2,
         "threads": 1,
         "cores": 2,

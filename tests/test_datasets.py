@@ -8,11 +8,15 @@ import pytest
 from loopback import LoopbackServer, entry, isolate, register
 from shared_data import POCKET, SHARED, VOCABULARY_FILE, needs_dev_set, vocabulary
 
-from bertsquad import assets, datasets, features, squad
-from bertsquad.datasets import DATASETS, Data
+from bertsquad.assets import registry
+from bertsquad.assets.cache import cache_folder
 from bertsquad.errors import SuiteError, Unavailable
-from bertsquad.features import Features
 from bertsquad.progress import Step
+from bertsquad.results import accuracy
+from bertsquad.squad import datasets, features
+from bertsquad.squad.datasets import DATASETS, Data
+from bertsquad.squad.features import Features
+from bertsquad.squad.questions import load
 
 LIST = "bert_calibration_features.txt"
 
@@ -50,14 +54,14 @@ def listed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Listed]:
 
 def test_every_data_set_and_its_calibration_file_are_in_the_registry() -> None:
     for known in DATASETS.values():
-        assert {known.file, known.calibration} <= set(assets.registry())
+        assert {known.file, known.calibration} <= set(registry.registry())
 
 
 def test_a_data_set_is_loaded_with_the_file_that_its_features_are_kept_in(pocket: Data) -> None:
     assert pocket.file == POCKET / "pocket-v1.1.json"
-    assert pocket.checksum == assets.registry()["pocket/pocket-v1.1.json"].checksum
+    assert pocket.checksum == registry.registry()["pocket/pocket-v1.1.json"].checksum
     assert len(pocket.features) == DATASETS["pocket"].samples
-    assert pocket.features_file.is_relative_to(assets.cache_folder())
+    assert pocket.features_file.is_relative_to(cache_folder())
     kept = features.load(pocket.features_file)
     assert kept.tokens.tolist() == pocket.features.tokens.tolist()
 
@@ -69,7 +73,7 @@ def test_a_data_set_whose_contexts_are_all_blank_is_named(tmp_path: Path) -> Non
     path = tmp_path / "blank.json"
     path.write_text(json.dumps(document), encoding="utf-8")
     with pytest.raises(SuiteError, match=r"blank\.json gives a model nothing to read"):
-        datasets.cached_features(squad.load(path), vocabulary(), path, VOCABULARY_FILE)
+        datasets.cached_features(load(path), vocabulary(), path, VOCABULARY_FILE)
 
 
 def windows_of(built: Features) -> set[tuple[int, ...]]:
@@ -155,4 +159,4 @@ def test_featurising_tells_how_far_it_is_and_is_done_once(
 def test_a_log_of_other_samples_is_not_scored(pocket: Data, tmp_path: Path) -> None:
     (tmp_path / "mlperf_log_accuracy.json").write_text("[\n]\n", encoding="utf-8")
     with pytest.raises(SuiteError, match="holds 0 samples where 20 were run"):
-        datasets.score(pocket, tmp_path, 20)
+        accuracy.score_log(pocket, tmp_path, 20)

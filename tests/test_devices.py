@@ -2,8 +2,9 @@
 
 import pytest
 
-from bertsquad import devices
-from bertsquad.devices import DEVICES, PRECISIONS, why_not
+from bertsquad.devices import DEVICES, PRECISIONS
+from bertsquad.runtime import availability
+from bertsquad.runtime.availability import why_not
 
 
 def test_every_device_calculates_in_fp32_and_every_precision_has_a_device() -> None:
@@ -22,7 +23,7 @@ def test_half_precision_is_a_gpus_and_int8_a_cpus() -> None:
 def test_two_runtimes_that_overwrite_each_other_are_named_for_every_device(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(devices, "installed", lambda name: "1.0")
+    monkeypatch.setattr(availability, "installed", lambda name: "1.0")
     for device in DEVICES.values():
         reason = why_not(device)
         assert reason is not None
@@ -30,15 +31,17 @@ def test_two_runtimes_that_overwrite_each_other_are_named_for_every_device(
 
 
 def test_a_gpu_device_needs_the_gpu_runtime_and_a_driver(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(devices, "installed", lambda name: None)
+    monkeypatch.setattr(availability, "installed", lambda name: None)
     assert why_not(DEVICES["cuda"]) == "onnxruntime-gpu is not installed"
-    monkeypatch.setattr(devices, "installed", lambda name: {"onnxruntime-gpu": "1.31"}.get(name))
-    monkeypatch.setattr(devices, "_nvidia_driver", lambda: False)
+    monkeypatch.setattr(
+        availability, "installed", lambda name: {"onnxruntime-gpu": "1.31"}.get(name)
+    )
+    monkeypatch.setattr(availability, "_nvidia_driver", lambda: False)
     assert "no NVIDIA GPU" in str(why_not(DEVICES["tensorrt"]))
-    monkeypatch.setattr(devices, "_nvidia_driver", lambda: True)
+    monkeypatch.setattr(availability, "_nvidia_driver", lambda: True)
     assert why_not(DEVICES["cuda"]) is None
 
 
 def test_openvino_without_its_plugin_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(devices, "find_spec", lambda name: None)
+    monkeypatch.setattr(availability, "find_spec", lambda name: None)
     assert "pip install -e '.[openvino]'" in str(why_not(DEVICES["openvino"]))

@@ -23,7 +23,7 @@ from loopback import (
     register,
 )
 
-from bertsquad import assets, transfer
+from bertsquad.assets import cache, download, registry
 from bertsquad.errors import SuiteError, Unavailable
 
 BODY = random.Random(0).randbytes(1 << 20)
@@ -58,8 +58,8 @@ class Given:
     def fetch(self, *urls: str) -> Path:
         """Fetch it as a new session would."""
         register(self.monkeypatch, entry(NAME, BODY, *urls))
-        self.monkeypatch.setattr(assets, "_failed", {})
-        return assets.fetch(NAME)
+        self.monkeypatch.setattr(registry, "_failed", {})
+        return registry.fetch(NAME)
 
     def reason(self, *urls: str) -> str:
         """Why it can't be had, in one line."""
@@ -70,7 +70,7 @@ class Given:
 
     def patience(self, **seconds: float) -> None:
         for name, value in seconds.items():
-            self.monkeypatch.setattr(transfer, name, value)
+            self.monkeypatch.setattr(download, name, value)
 
 
 def left_in(folder: Path) -> list[str]:
@@ -268,7 +268,7 @@ def test_a_proxy_that_never_answers_costs_a_file_its_seconds_once_for_all_addres
     assert not data.exists()
     asked = server.count()
     with pytest.raises(Unavailable, match=r"no answer within 0\.2 s"):
-        assets.fetch(NAME)
+        registry.fetch(NAME)
     assert server.count() == asked
 
 
@@ -322,15 +322,15 @@ def test_what_is_not_a_file_is_named_and_left_alone(
 
 FETCH = """
 import resource, sys
-from bertsquad import assets
+from bertsquad.assets import registry
 from bertsquad.errors import Unavailable
 
 name, checksum, url, most = sys.argv[1:]
 resource.setrlimit(resource.RLIMIT_FSIZE, (int(most), resource.RLIM_INFINITY))
-assets.registry = lambda: {name: assets.Entry(name, checksum, (url,))}
+registry.registry = lambda: {name: registry.Entry(name, checksum, (url,))}
 print("ready", flush=True)
 try:
-    print(assets.fetch(name))
+    print(registry.fetch(name))
 except Unavailable as error:
     print(error)
 """
@@ -342,7 +342,7 @@ unix = pytest.mark.skipif(sys.platform == "win32", reason="Unix signals and limi
 def python(*arguments: str) -> "Iterator[subprocess.Popen[str]]":
     with subprocess.Popen(
         [sys.executable, *arguments],
-        cwd=assets.PACKAGE.parent,
+        cwd=cache.PACKAGE.parent,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -424,7 +424,7 @@ def test_ctrl_c_ends_fetch_while_nobody_answers(
     with python("-m", "bertsquad", "fetch", "dev-v1.1.json") as process:
         assert server.wait_for(1)
         process.send_signal(signal.SIGINT)
-        out, err = process.communicate(timeout=transfer.ANSWER_S / 2)  # it doesn't wait for them
+        out, err = process.communicate(timeout=download.ANSWER_S / 2)  # it doesn't wait for them
     assert (process.returncode, out) == (130, "")
     assert "Traceback" not in err
     assert not data.exists()

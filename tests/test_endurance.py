@@ -12,7 +12,7 @@ import pytest
 import tiny
 from test_worker import Child, pid_of, start
 
-from bertsquad.loadgen import MODES, SCENARIOS
+from bertsquad.scenarios import MODES, SCENARIOS
 
 pytestmark = [
     pytest.mark.slow,

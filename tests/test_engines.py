@@ -21,16 +21,16 @@ import tiny
 from numpy.typing import NDArray
 from shared_data import STANDINS, needs_standins
 
-from bertsquad import engines, gpu, machine, sessions
-from bertsquad.batching import BATCH_TOKENS
 from bertsquad.devices import DEVICES, Device
-from bertsquad.engines import Engine
 from bertsquad.errors import SuiteError, Unavailable
-from bertsquad.features import MAX_TOKENS
-from bertsquad.parallelism import Parallelism
-from bertsquad.prepare import Prepared, prepare
-from bertsquad.sessions import why_not_really
-from bertsquad.signature import inspect
+from bertsquad.machine import hardware
+from bertsquad.models.preparation import Prepared, prepare
+from bertsquad.models.signature import inspect
+from bertsquad.runtime import engine, nvidia, proofs, sessions
+from bertsquad.runtime.engine import Engine, batch_tokens
+from bertsquad.runtime.parallelism import BATCH_TOKENS, Parallelism
+from bertsquad.runtime.proofs import why_not_really
+from bertsquad.squad.features import MAX_TOKENS
 
 CPU, OPENVINO, CUDA = DEVICES["cpu"], DEVICES["openvino"], DEVICES["cuda"]
 ONE = Parallelism(1, 1)
@@ -56,7 +56,7 @@ def temporary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]
     assert list(folder.iterdir()) == []
 
 
-def engine(
+def make_engine(
     path: Path, device: Device = CPU, precision: str = "fp32", parallelism: Parallelism = ONE
 ) -> Engine:
     open_model = partial(sessions.open_on_cpu, threads=1)
@@ -78,7 +78,7 @@ def is_a_sentence(text: str) -> bool:
 
 @pytest.mark.parametrize("dtype", ["int64", "int32"])
 def test_logits_are_start_and_end_of_every_position(tmp_path: Path, dtype: str) -> None:
-    made = engine(tiny.model(tmp_path / "a.onnx", dtype=dtype))
+    made = make_engine(tiny.model(tmp_path / "a.onnx", dtype=dtype))
     given = arrays(3, 40)
     found = made.logits(*given)
     assert found.dtype == np.float32
@@ -88,27 +88,27 @@ def test_logits_are_start_and_end_of_every_position(tmp_path: Path, dtype: str) 
 
 def test_start_and_end_keep_their_places_whatever_the_order_of_outputs(tmp_path: Path) -> None:
     given = arrays(1, 20)
-    usual = engine(tiny.model(tmp_path / "a.onnx"))
-    swapped = engine(tiny.model(tmp_path / "b.onnx", outputs=("end_logits", "start_logits")))
+    usual = make_engine(tiny.model(tmp_path / "a.onnx"))
+    swapped = make_engine(tiny.model(tmp_path / "b.onnx", outputs=("end_logits", "start_logits")))
     assert (swapped.logits(*given) == usual.logits(*given)[..., ::-1]).all()
 
 
 def test_a_model_without_segments_is_fed_two_inputs(tmp_path: Path) -> None:
-    made = engine(tiny.model(tmp_path / "a.onnx", inputs=("input_ids", "attention_mask")))
+    made = make_engine(tiny.model(tmp_path / "a.onnx", inputs=("input_ids", "attention_mask")))
     ids, mask, segments = arrays(2, 30)
     assert made.logits(ids, mask, segments) == pytest.approx(tiny.logits(ids, mask, None), abs=1e-4)
 
 
 def test_fixed_sizes_are_told(tmp_path: Path) -> None:
-    opened = engine(tiny.model(tmp_path / "a.onnx", length=384))
+    opened = make_engine(tiny.model(tmp_path / "a.onnx", length=384))
     assert (opened.fixed_batch, opened.fixed_length) == (None, None)
     assert opened.logits(*arrays(2, 33)) == pytest.approx(tiny.logits(*arrays(2, 33)), abs=1e-4)
-    padded = engine(tiny.model(tmp_path / "b.onnx", batch=1, length=384, hardwired=True))
+    padded = make_engine(tiny.model(tmp_path / "b.onnx", batch=1, length=384, hardwired=True))
     assert (padded.fixed_batch, padded.fixed_length) == (1, 384)
 
 
 def test_the_cpu_provider_is_proven_by_the_graph(tmp_path: Path) -> None:
-    made = engine(tiny.model(tmp_path / "a.onnx"))
+    made = make_engine(tiny.model(tmp_path / "a.onnx"))
     assert made.provider == "CPUExecutionProvider"
     assert made.proof == "1 of 1 matrix products on CPUExecutionProvider, calculated in fp32"
 
@@ -136,8 +136,8 @@ def test_instances_of_one_thread_share_a_session_and_others_have_one_each(
             made.append(session)
         return session
 
-    monkeypatch.setattr(engines, "make_session", counted)
-    several = engine(path, parallelism=Parallelism(instances, threads))
+    monkeypatch.setattr(engine, "make_session", counted)
+    several = make_engine(path, parallelism=Parallelism(instances, threads))
     assert several.instances == instances
     assert len(made) == (1 if threads == 1 else instances)
     assert {one.get_session_options().intra_op_num_threads for one in made} == {threads}
@@ -151,7 +151,7 @@ def test_instances_of_one_thread_share_a_session_and_others_have_one_each(
 def test_instances_that_answer_at_once_answer_what_one_alone_does(
     tmp_path: Path, precision: str, threads: int
 ) -> None:
-    made = engine(
+    made = make_engine(
         tiny.model(tmp_path / "a.onnx", wide=True), CPU, precision, Parallelism(2, threads)
     )
     batches = [arrays(size, 30 + 10 * size) for size in (1, 2, 3)]
@@ -196,9 +196,9 @@ def test_the_other_threads_of_an_instance_are_pinned_to_its_cpus(tmp_path: Path)
         pytest.skip("needs two CPUs")
     first, second = cpus[:2]
     path = tiny.model(tmp_path / "a.onnx")
-    engine(path)  # what is done once a process may start threads too
+    make_engine(path)  # what is done once a process may start threads too
     before = threads_of_this_process()
-    made = engine(path, CPU, "fp32", Parallelism(2, 2, ((first, second), (second, first))))
+    made = make_engine(path, CPU, "fp32", Parallelism(2, 2, ((first, second), (second, first))))
     # Of an instance's CPUs the first is its caller's own, which it goes to by itself.
     expected = [(first,), (second,)]
     assert places_since(before, expected) == expected
@@ -213,9 +213,9 @@ def test_the_other_threads_of_an_instance_are_pinned_to_its_cpus(tmp_path: Path)
 def test_pinned_instances_of_one_thread_need_no_thread_of_their_own(tmp_path: Path) -> None:
     cpu = min(os.sched_getaffinity(0))
     path = tiny.model(tmp_path / "a.onnx")
-    engine(path)
+    make_engine(path)
     before = threads_of_this_process()
-    made = engine(path, CPU, "fp32", Parallelism(2, 1, ((cpu,), (cpu,))))
+    made = make_engine(path, CPU, "fp32", Parallelism(2, 1, ((cpu,), (cpu,))))
     assert places_since(before, []) == []
     given = arrays(2, 40)
     assert made.logits(*given, instance=1) == pytest.approx(tiny.logits(*given), abs=1e-4)
@@ -227,21 +227,21 @@ def test_a_gpu_session_that_silently_became_a_cpu_session_is_refused(
 ) -> None:
     if why_not_really(name) is None:
         pytest.skip(f"{name} really works on this machine")
-    monkeypatch.setattr(engines, "why_not", lambda device: None)
+    monkeypatch.setattr(engine, "why_not", lambda device: None)
     with pytest.raises(Unavailable) as caught:
-        engine(tiny.model(tmp_path / "a.onnx"), DEVICES[name])
+        make_engine(tiny.model(tmp_path / "a.onnx"), DEVICES[name])
     message = str(caught.value)
     assert is_a_sentence(message)
     assert f"{name}: {DEVICES[name].provider} doesn't run the model here" in message
     assert "1 on CPUExecutionProvider" in message
-    assert gpu.why_not() in message
+    assert nvidia.why_not() in message
     assert caught.value.subject == "device"
 
 
 def test_a_device_that_is_not_here_is_refused_before_the_model_is_loaded(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(engines, "why_not", lambda device: "it was taken away")
+    monkeypatch.setattr(engine, "why_not", lambda device: "it was taken away")
     signature = inspect(tiny.model(tmp_path / "a.onnx"))
     prepared = Prepared(tmp_path / "nowhere.onnx", signature, "as it is")
     with pytest.raises(Unavailable, match="cuda: it was taken away"):
@@ -251,22 +251,22 @@ def test_a_device_that_is_not_here_is_refused_before_the_model_is_loaded(
 def test_two_runtimes_in_one_environment_are_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("bertsquad.devices.installed", lambda name: "1.0")
+    monkeypatch.setattr("bertsquad.runtime.availability.installed", lambda name: "1.0")
     with pytest.raises(Unavailable, match="onnxruntime and onnxruntime-gpu are both installed"):
-        engine(tiny.model(tmp_path / "a.onnx"))
+        make_engine(tiny.model(tmp_path / "a.onnx"))
 
 
 def test_fp32_on_the_cpu_is_proven_exact() -> None:
-    sessions.prove_precision(CPU, "fp32")
+    proofs.prove_precision(CPU, "fp32")
 
 
 @pytest.mark.parametrize("precision", ["bf16", "fp16"])
 def test_what_the_cpu_would_calculate_in_fp32_is_refused(tmp_path: Path, precision: str) -> None:
     expected = f"cpu was asked for {precision} but calculates in fp32"
     with pytest.raises(Unavailable, match=expected) as caught:
-        engine(tiny.model(tmp_path / "a.onnx"), CPU, precision)
+        make_engine(tiny.model(tmp_path / "a.onnx"), CPU, precision)
     assert is_a_sentence(str(caught.value))
-    assert not sessions.can_calculate(CPU, precision)
+    assert not proofs.can_calculate(CPU, precision)
 
 
 @pytest.mark.parametrize("precision", OPENVINO.precisions)
@@ -276,11 +276,11 @@ def test_openvino_is_proven_or_refused_in_a_sentence(tmp_path: Path, precision: 
     if reason is not None:
         assert is_a_sentence(reason)
         with pytest.raises(Unavailable) as caught:
-            engine(path, OPENVINO, precision)
+            make_engine(path, OPENVINO, precision)
         assert str(caught.value) == f"openvino: {reason}"
         return
     try:
-        made = engine(path, OPENVINO, precision, Parallelism(2, 1))
+        made = make_engine(path, OPENVINO, precision, Parallelism(2, 1))
     except Unavailable as error:
         assert precision == "bf16", f"fp32 is always to be had, but: {error}"
         assert "openvino was asked for bf16 but calculates in fp32" in str(error)
@@ -306,11 +306,11 @@ def test_every_device_works_or_says_why_not_without_repeating_its_name(name: str
 
 
 def test_the_precisions_of_the_cpu_are_all_to_be_had() -> None:
-    assert sessions.precisions_here("cpu") == ["fp32", "int8"]
+    assert proofs.precisions_here("cpu") == ["fp32", "int8"]
 
 
 def test_a_float_model_is_really_calculated_in_int8(tmp_path: Path, temporary: Path) -> None:
-    made = engine(tiny.model(tmp_path / "a.onnx", wide=True), CPU, "int8")
+    made = make_engine(tiny.model(tmp_path / "a.onnx", wide=True), CPU, "int8")
     proof = "2 of 2 matrix products on CPUExecutionProvider, 1 of 2 calculated in int8"
     assert made.proof == proof
     given = arrays(2, 40)
@@ -323,7 +323,7 @@ def test_a_float_model_is_really_calculated_in_int8(tmp_path: Path, temporary: P
 def test_int8_is_proven_for_every_session(
     tmp_path: Path, temporary: Path, parallelism: Parallelism
 ) -> None:
-    made = engine(tiny.model(tmp_path / "a.onnx", wide=True), CPU, "int8", parallelism)
+    made = make_engine(tiny.model(tmp_path / "a.onnx", wide=True), CPU, "int8", parallelism)
     assert made.proof.endswith(", 1 of 2 calculated in int8")
     for instance in range(2):  # none records what it runs any more
         made.logits(*arrays(2, 40), instance=instance)
@@ -339,14 +339,14 @@ def test_int8_is_proven_at_the_sizes_that_the_model_has(
     tmp_path: Path, variant: dict[str, Any], sizes: tuple[int, int], dtype: str
 ) -> None:
     path = tiny.model(tmp_path / "a.onnx", wide=True, dtype=dtype, **variant)
-    made = engine(path, CPU, "int8")
+    made = make_engine(path, CPU, "int8")
     assert made.proof.endswith("1 of 2 calculated in int8")
     expected = tiny.logits(*arrays(*sizes), hardwired="hardwired" in variant)
     assert made.logits(*arrays(*sizes)) == pytest.approx(expected, abs=0.6)
 
 
 def test_a_quantised_model_runs_in_int8(tmp_path: Path) -> None:
-    made = engine(tiny.model(tmp_path / "a.onnx", quantised=True), CPU, "int8")
+    made = make_engine(tiny.model(tmp_path / "a.onnx", quantised=True), CPU, "int8")
     proof = "1 of 1 matrix products on CPUExecutionProvider, 1 of 1 calculated in int8"
     assert made.proof == proof
     given = arrays(2, 40)
@@ -368,7 +368,7 @@ def test_a_quantised_model_that_is_calculated_in_float_all_the_same_is_refused(
     onnx.save(model, str(path))
     assert inspect(path).quantised == 1
     with pytest.raises(Unavailable, match="cpu was asked for int8 but calculates every") as caught:
-        engine(path, CPU, "int8")
+        make_engine(path, CPU, "int8")
     assert is_a_sentence(str(caught.value))
 
 
@@ -378,16 +378,16 @@ def test_int8_answers_the_same_with_and_without_vnni(
 ) -> None:
     path = tiny.model(tmp_path / "a.onnx", wide=True)
     given = arrays(2, 40)
-    usual = engine(path, CPU, "int8").logits(*given)
-    monkeypatch.setattr(machine, "has_vnni", lambda: vnni)
-    made = engine(path, CPU, "int8")
+    usual = make_engine(path, CPU, "int8").logits(*given)
+    monkeypatch.setattr(hardware, "has_vnni", lambda: vnni)
+    made = make_engine(path, CPU, "int8")
     assert made.proof.endswith("1 of 2 calculated in int8")
     assert made.logits(*given) == pytest.approx(usual, abs=1e-3)
 
 
 @needs_standins
 def test_the_fake_quantised_stand_in_runs_in_int8() -> None:
-    made = engine(STANDINS / "bert_tiny_fakequant384.onnx", CPU, "int8")
+    made = make_engine(STANDINS / "bert_tiny_fakequant384.onnx", CPU, "int8")
     assert made.fixed_length is None
     assert made.logits(*arrays(2, 50)).shape == (2, 50, 2)
     # All 17 are quantised in the model; ONNX Runtime fuses only some, and the proof says how many.
@@ -399,7 +399,7 @@ def test_the_fake_quantised_stand_in_runs_in_int8() -> None:
 
 def test_a_model_without_matrix_products_is_no_bert(tmp_path: Path) -> None:
     with pytest.raises(SuiteError, match="holds no matrix product"):
-        engine(tiny.model(tmp_path / "a.onnx", product=False))
+        make_engine(tiny.model(tmp_path / "a.onnx", product=False))
 
 
 @pytest.mark.parametrize(
@@ -410,7 +410,7 @@ def test_a_file_that_is_no_model_is_named(tmp_path: Path, content: bytes, compla
     path = tmp_path / "a.onnx"
     path.write_bytes(content)
     with pytest.raises(SuiteError, match=complaint) as caught:
-        engine(path)
+        make_engine(path)
     assert str(path) in str(caught.value)
 
 
@@ -420,12 +420,12 @@ def test_a_model_that_the_runtime_cannot_load_is_named(tmp_path: Path) -> None:
     next(node for node in proto.graph.node if node.op_type == "Div").op_type = "Divide"
     onnx.save(proto, str(path))
     with pytest.raises(SuiteError, match=r"cpu can't load .*a\.onnx.*Divide") as caught:
-        engine(path)
+        make_engine(path)
     assert is_a_sentence(str(caught.value))
 
 
 def test_a_model_that_fails_at_run_time_raises_instead_of_answering(tmp_path: Path) -> None:
-    made = engine(tiny.model(tmp_path / "a.onnx", raises_on=tiny.POISON))
+    made = make_engine(tiny.model(tmp_path / "a.onnx", raises_on=tiny.POISON))
     ids, mask, segments = arrays(1, 30)
     assert not (ids == tiny.POISON).any()
     assert made.logits(ids, mask, segments).shape == (1, 30, 2)
@@ -439,7 +439,7 @@ def test_the_proof_counts_only_the_device_that_was_asked_for(tmp_path: Path) -> 
     session = sessions.make_session(path, CPU, "fp32", ONE)
     elsewhere = replace(CPU, name="other", provider="OtherExecutionProvider")
     with pytest.raises(Unavailable, match="of 1 matrix products, 1 on CPUExecutionProvider"):
-        sessions.prove_provider(session, elsewhere)
+        proofs.prove_provider(session, elsewhere)
 
 
 def test_a_model_opened_for_proofs_gives_its_outputs_in_order(tmp_path: Path) -> None:
@@ -451,7 +451,7 @@ def test_a_model_opened_for_proofs_gives_its_outputs_in_order(tmp_path: Path) ->
 
 @posix
 @pytest.mark.parametrize(
-    ("free", "tokens"), [("81000", gpu.MOST_TOKENS), ("", MAX_TOKENS), ("[N/A]", MAX_TOKENS)]
+    ("free", "tokens"), [("81000", nvidia.MOST_TOKENS), ("", MAX_TOKENS), ("[N/A]", MAX_TOKENS)]
 )
 def test_a_gpus_batches_follow_from_the_memory_that_its_driver_says_is_free(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, free: str, tokens: int
@@ -460,5 +460,5 @@ def test_a_gpus_batches_follow_from_the_memory_that_its_driver_says_is_free(
     tool.write_text(f"#!/bin/sh\necho '{free}'\n", encoding="utf-8")
     tool.chmod(0o755)
     monkeypatch.setenv("PATH", str(tmp_path))
-    assert engines.batch_tokens(CUDA) == tokens
-    assert engines.batch_tokens(CPU) == engines.batch_tokens(OPENVINO) == BATCH_TOKENS
+    assert batch_tokens(CUDA) == tokens
+    assert batch_tokens(CPU) == batch_tokens(OPENVINO) == BATCH_TOKENS

@@ -4,12 +4,12 @@ from dataclasses import replace
 
 import pytest
 
-from bertsquad import machine
-from bertsquad.cases import Case
-from bertsquad.estimates import estimate_s
-from bertsquad.loadgen import SCENARIOS
-from bertsquad.models import MODELS
-from bertsquad.options import Options
+from bertsquad.machine import hardware
+from bertsquad.models.zoo import MODELS
+from bertsquad.scenarios import SCENARIOS
+from bertsquad.suite.cases import Case
+from bertsquad.suite.header import estimate_s
+from bertsquad.suite.options import Options
 
 CASE = Case(MODELS["minilm"], "squad", "offline", "cpu", "fp32")
 LARGE = replace(CASE, model=MODELS["bert_large"])
@@ -19,7 +19,7 @@ MINUTE, HOUR = 60.0, 3600.0
 
 @pytest.fixture(autouse=True)
 def two_cores(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(machine, "cores", lambda: 2)
+    monkeypatch.setattr(hardware, "cores", lambda: 2)
 
 
 def test_accuracy_takes_longer_with_more_samples_and_with_a_larger_model() -> None:
@@ -34,7 +34,7 @@ def test_accuracy_takes_less_on_more_cores_and_on_a_gpu(monkeypatch: pytest.Monk
     options = Options(dataset_size="all")
     two_cores = estimate_s(LARGE, "accuracy", options)
     assert estimate_s(replace(LARGE, device="cuda"), "accuracy", options) < two_cores / 10
-    monkeypatch.setattr(machine, "cores", lambda: 32)
+    monkeypatch.setattr(hardware, "cores", lambda: 32)
     assert estimate_s(LARGE, "accuracy", options) < two_cores / 8
 
 

@@ -26,10 +26,10 @@ from shared_data import (
     vocabulary,
 )
 
-from bertsquad import datasets, features
-from bertsquad.features import Features
-from bertsquad.squad import Dataset, Question
-from bertsquad.tokenization import context_words
+from bertsquad.squad import datasets, features
+from bertsquad.squad.features import Features
+from bertsquad.squad.questions import Dataset, Question
+from bertsquad.squad.tokenization import context_words
 
 CLS, SEP = 101, 102
 

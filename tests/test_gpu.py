@@ -11,9 +11,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bertsquad import assets, gpu
-from bertsquad.features import MAX_TOKENS
-from bertsquad.signature import Signature
+from bertsquad.assets import cache
+from bertsquad.models.signature import Signature
+from bertsquad.runtime import nvidia
+from bertsquad.squad.features import MAX_TOKENS
 
 GIB = 2**30
 HINT = "can't be loaded: pip install -e '.[cuda]' brings it"
@@ -28,9 +29,9 @@ posix = pytest.mark.skipif(os.name != "posix", reason="needs a shell")
 @pytest.fixture(autouse=True)
 def fresh(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setenv("BERTSQUAD_CACHE", str(tmp_path / "cache"))
-    gpu.load_libraries.cache_clear()
+    nvidia.load_libraries.cache_clear()
     yield
-    gpu.load_libraries.cache_clear()
+    nvidia.load_libraries.cache_clear()
 
 
 @pytest.fixture
@@ -67,37 +68,39 @@ def ranges(options: dict[str, str]) -> dict[str, list[tuple[int, int]]]:
         (None, MAX_TOKENS),
         (0, MAX_TOKENS),
         (GIB // 20, MAX_TOKENS),
-        (1 * GIB, GIB // 2 // gpu.BYTES_PER_TOKEN),
-        (4 * GIB, 2 * GIB // gpu.BYTES_PER_TOKEN),
-        (80 * GIB, gpu.MOST_TOKENS),
-        (10**15, gpu.MOST_TOKENS),
+        (1 * GIB, GIB // 2 // nvidia.BYTES_PER_TOKEN),
+        (4 * GIB, 2 * GIB // nvidia.BYTES_PER_TOKEN),
+        (80 * GIB, nvidia.MOST_TOKENS),
+        (10**15, nvidia.MOST_TOKENS),
     ],
 )
 def test_a_batch_has_as_many_tokens_as_half_the_memory_holds(free: int | None, tokens: int) -> None:
-    assert gpu.batch_tokens(free) == tokens
+    assert nvidia.batch_tokens(free) == tokens
 
 
 @given(st.integers(0, 2**40), st.integers(0, 2**40))
 def test_more_memory_never_means_smaller_batches(one: int, other: int) -> None:
     small, large = sorted((one, other))
-    assert MAX_TOKENS <= gpu.batch_tokens(small) <= gpu.batch_tokens(large) <= gpu.MOST_TOKENS
+    assert (
+        MAX_TOKENS <= nvidia.batch_tokens(small) <= nvidia.batch_tokens(large) <= nvidia.MOST_TOKENS
+    )
 
 
 @pytest.mark.parametrize("given_signature", [None, signature()], ids=["unknown", "known"])
 def test_cuda_calculates_fp32_as_fp32_whatever_the_model(given_signature: Signature | None) -> None:
-    assert gpu.provider_options("cuda", given_signature, 24_576) == {"use_tf32": "0"}
+    assert nvidia.provider_options("cuda", given_signature, 24_576) == {"use_tf32": "0"}
 
 
 def test_tensorrt_keeps_what_it_builds_in_the_cache() -> None:
-    options = gpu.provider_options("tensorrt", None, 0)
-    folder = str(assets.cache_folder() / "tensorrt")
+    options = nvidia.provider_options("tensorrt", None, 0)
+    folder = str(cache.cache_folder() / "tensorrt")
     assert options == {
         "trt_engine_cache_enable": "1",
         "trt_engine_cache_path": folder,
         "trt_timing_cache_enable": "1",
         "trt_timing_cache_path": folder,
     }
-    known = gpu.provider_options("tensorrt", signature(), 24_576)
+    known = nvidia.provider_options("tensorrt", signature(), 24_576)
     assert options.items() <= known.items()
     assert all(isinstance(value, str) for value in known.values())
 
@@ -118,21 +121,21 @@ def test_tensorrt_keeps_what_it_builds_in_the_cache() -> None:
 def test_tensorrt_builds_for_the_shapes_that_batches_have(
     inputs: int, batch: int | None, length: int | None, tokens: int, expected: list[tuple[int, int]]
 ) -> None:
-    options = gpu.provider_options("tensorrt", signature(inputs, batch, length), tokens)
+    options = nvidia.provider_options("tensorrt", signature(inputs, batch, length), tokens)
     names = ["input_ids", "input_mask", "segment_ids"][:inputs]
     assert ranges(options) == dict.fromkeys(names, expected)
 
 
 @given(
-    tokens=st.integers(MAX_TOKENS, 2 * gpu.MOST_TOKENS),
-    rows=st.integers(1, gpu.TENSORRT_SAMPLES),
+    tokens=st.integers(MAX_TOKENS, 2 * nvidia.MOST_TOKENS),
+    rows=st.integers(1, nvidia.TENSORRT_SAMPLES),
     columns=st.integers(1, MAX_TOKENS),
 )
 def test_no_batch_that_may_be_made_is_outside_of_tensorrts_shapes(
     tokens: int, rows: int, columns: int
 ) -> None:
     rows = max(1, min(rows, tokens // columns))
-    found = ranges(gpu.provider_options("tensorrt", signature(), tokens))
+    found = ranges(nvidia.provider_options("tensorrt", signature(), tokens))
     smallest, usual, largest = found["input_ids"]
     for axis, size in enumerate((rows, columns)):
         assert smallest[axis] <= size <= largest[axis]
@@ -146,15 +149,15 @@ def test_no_batch_that_may_be_made_is_outside_of_tensorrts_shapes(
 def test_a_driver_that_is_new_enough_or_unknown_is_no_reason(
     built: str, offered: str | None
 ) -> None:
-    assert gpu.why_mismatch(built, offered) is None
+    assert nvidia.why_mismatch(built, offered) is None
 
 
 def test_a_driver_that_is_too_old_is_named_with_both_versions() -> None:
-    assert gpu.why_mismatch("13.0", "12.8") == (
+    assert nvidia.why_mismatch("13.0", "12.8") == (
         "onnxruntime-gpu is built for CUDA 13.0, but the driver offers CUDA 12.8: update the "
         "NVIDIA driver"
     )
-    assert gpu.why_mismatch("12.8", "9.2") is not None
+    assert nvidia.why_mismatch("12.8", "9.2") is not None
 
 
 # What `onnxruntime.preload_dlls` of ONNX Runtime 1.31 prints, on Linux and on Windows.
@@ -199,7 +202,7 @@ def test_a_driver_that_is_too_old_is_named_with_both_versions() -> None:
     ids=["absent", "broken", "folder", "windows", "broken on windows", "redistributable"],
 )
 def test_the_first_library_that_cannot_be_loaded_is_named(printed: str, library: str) -> None:
-    assert gpu.missing_library(printed) == f"{library} {HINT}"
+    assert nvidia.missing_library(printed) == f"{library} {HINT}"
 
 
 @pytest.mark.parametrize(
@@ -215,11 +218,11 @@ def test_the_first_library_that_cannot_be_loaded_is_named(printed: str, library:
     ids=["nothing", "torch", "version", "redistributable"],
 )
 def test_what_names_no_library_is_no_missing_library(printed: str) -> None:
-    assert gpu.missing_library(printed) is None
+    assert nvidia.missing_library(printed) is None
 
 
 def test_loading_the_libraries_prints_nothing(capfd: pytest.CaptureFixture[str]) -> None:
-    found = gpu.load_libraries()
+    found = nvidia.load_libraries()
     assert capfd.readouterr() == ("", "")
     assert found is None or re.fullmatch(rf"[\w.-]+ {re.escape(HINT)}", found)
     onnxruntime.preload_dlls()
@@ -230,9 +233,9 @@ def test_loading_the_libraries_prints_nothing(capfd: pytest.CaptureFixture[str])
 def test_libraries_are_loaded_once(monkeypatch: pytest.MonkeyPatch) -> None:
     printed = iter([f"Failed to load libcublas.so.13: {ABSENT}"])
     monkeypatch.setattr(onnxruntime, "preload_dlls", lambda: sys.stdout.write(next(printed)))
-    first = gpu.load_libraries()
+    first = nvidia.load_libraries()
     assert first == f"libcublas.so.13 {HINT}"
-    assert gpu.load_libraries() == first
+    assert nvidia.load_libraries() == first
 
 
 @posix
@@ -242,7 +245,7 @@ def test_an_old_driver_is_the_likeliest_reason(
     offer(driver, "12.8")
     built = "onnxruntime.capi.build_and_package_info.cuda_version"
     monkeypatch.setattr(built, "13.0", raising=False)
-    assert gpu.why_not() == gpu.why_mismatch("13.0", "12.8")
+    assert nvidia.why_not() == nvidia.why_mismatch("13.0", "12.8")
 
 
 @posix
@@ -250,7 +253,7 @@ def test_then_a_library_that_is_missing(driver: Path, monkeypatch: pytest.Monkey
     offer(driver, "99.0")
     failed = f"Failed to load libcublas.so.13: {ABSENT}"
     monkeypatch.setattr(onnxruntime, "preload_dlls", lambda: sys.stdout.write(failed))
-    assert gpu.why_not() == f"libcublas.so.13 {HINT}"
+    assert nvidia.why_not() == f"libcublas.so.13 {HINT}"
 
 
 def test_and_otherwise_what_to_install_is_said(
@@ -260,4 +263,4 @@ def test_and_otherwise_what_to_install_is_said(
     monkeypatch.setattr(built, "13.0", raising=False)
     monkeypatch.setattr(onnxruntime, "preload_dlls", lambda: None)
     expected = "are CUDA 13.0 and cuDNN installed? pip install -e '.[cuda]' brings them"
-    assert gpu.why_not() == expected
+    assert nvidia.why_not() == expected

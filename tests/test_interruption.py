@@ -21,12 +21,17 @@ from loopback import LoopbackServer
 from onnx import TensorProto, helper, numpy_helper
 from test_worker import Child, is_gone, start
 
-from bertsquad import assets, features, results, timeline
+from bertsquad.assets import registry
 from bertsquad.errors import SuiteError
-from bertsquad.features import Features
-from bertsquad.interruption import INTERRUPTED, TERMINATED, Terminated, terminable
-from bertsquad.loadgen import SCENARIOS, Request
-from bertsquad.worker import Event, Setup, Worker, WorkerDied
+from bertsquad.loadgen import timeline
+from bertsquad.loadgen.request import Request
+from bertsquad.results.result import RESULT, load
+from bertsquad.scenarios import SCENARIOS
+from bertsquad.squad import features
+from bertsquad.squad.features import Features
+from bertsquad.termination import INTERRUPTED, TERMINATED, Terminated, terminable
+from bertsquad.worker.handle import Worker, WorkerDied
+from bertsquad.worker.protocol import Event, Setup
 
 resource = pytest.importorskip("resource", reason="Windows has no such signals and limits")
 
@@ -39,8 +44,9 @@ LIMIT_S = 4.0
 #: the child when that comes to a phase.
 OBSERVER = """
 import json, os
-from bertsquad import datasets, features
-from bertsquad.worker import Worker
+from bertsquad.squad import features
+from bertsquad.suite import harness
+from bertsquad.worker.handle import Worker
 
 kills, killed = json.loads(os.environ.get("KILLS", "[]")), set()
 
@@ -68,7 +74,7 @@ def ask(self, message, timeout_s, on_event, ask=Worker._ask):
     return ask(self, message, timeout_s, on_each)
 
 features.build = noted(features.build, "featurising")
-datasets.score = noted(datasets.score, "scoring")
+harness.score_log = noted(harness.score_log, "scoring")
 Worker._ask = ask
 note("pytest")
 """
@@ -221,10 +227,10 @@ def check_files(session: Session, home: Path, done: bool) -> None:
     hidden = [path for path in session.folder.rglob(".*") if path.is_file()]
     assert list(session.folder.rglob("worker-*.log")) == []  # which are kept with last words
     assert hidden + [path for path in (home / "cache").rglob(".*") if path.is_file()] == []
-    written = list(session.folder.rglob(results.RESULT))
+    written = list(session.folder.rglob(RESULT))
     assert len(written) == int(done)
     for path in written:
-        assert results.load(path.parent).mode == "accuracy"
+        assert load(path.parent).mode == "accuracy"
     assert not (home / "data").exists()
 
 
@@ -316,12 +322,10 @@ def test_what_was_measured_until_then_is_all_there(
         [done, "accuracy"],
         [done, "performance"],
     ]
-    saved = {
-        m: results.load(tmp_path / "results" / f"{m}-{done}") for m in ("accuracy", "performance")
-    }
+    saved = {m: load(tmp_path / "results" / f"{m}-{done}") for m in ("accuracy", "performance")}
     folder = tmp_path / "results" / f"performance-{broken}"
     assert len(timeline.load(folder).latencies_ns) > 0
-    assert not (folder / results.RESULT).exists()
+    assert not (folder / RESULT).exists()
     (stored,) = (tmp_path / "storage").rglob("0001_*.json")
     for file in (tmp_path / "benchmarks.json", stored):
         document = json.loads(file.read_bytes())
@@ -457,7 +461,7 @@ def children_of(pid: int) -> list[int]:
 def is_ours(pid: int) -> bool:
     """Whether a process is the suite's child, and not one that asks for the machine's name."""
     with contextlib.suppress(OSError):
-        return b"bertsquad.child" in Path(f"/proc/{pid}/cmdline").read_bytes()
+        return b"bertsquad.worker" in Path(f"/proc/{pid}/cmdline").read_bytes()
     return False
 
 
@@ -493,7 +497,7 @@ def test_fetch_ends_at_sigterm(begin: Begin, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("how", COMMANDS)
 def test_a_submission_ends_without_a_tree(begin: Begin, tmp_path: Path, how: str) -> None:
-    result = tmp_path / "results" / "performance-case" / results.RESULT
+    result = tmp_path / "results" / "performance-case" / RESULT
     result.parent.mkdir(parents=True)
     os.mkfifo(result)
     session = begin("bertsquad", "submission", "results", "--tree", "made/tree")
@@ -550,7 +554,7 @@ def test_whenever_a_child_is_killed_its_case_fails_alone(begin: Begin, home: Pat
         assert "\n" not in message
     children = [pid for phase, pid in session.noted if phase == "a child"]
     assert len(set(children)) == len(kills) + 1
-    assert len(list(session.folder.rglob(results.RESULT))) == 2
+    assert len(list(session.folder.rglob(RESULT))) == 2
 
 
 def test_a_child_that_is_killed_before_it_can_speak_fails_its_case(
@@ -750,7 +754,7 @@ def test_a_child_that_may_have_no_more_memory_ends_in_a_sentence(
 
     built = tiny.build_features(tmp_path)
     features.save(built, tmp_path / "tiny.npz")
-    minilm = assets.path_of("pocket/minilm-squad.onnx")
+    minilm = registry.path_of("pocket/minilm-squad.onnx")
     setup = Setup(str(minilm), "minilm", str(tmp_path / "tiny.npz"), "cpu", "fp32", 1)
     with pytest.raises(SuiteError) as caught:
         worker = Worker(setup, tmp_path / "worker.log", 60, limit)

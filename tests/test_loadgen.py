@@ -9,9 +9,11 @@ from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
-from bertsquad import loadgen
 from bertsquad.errors import SuiteError
-from bertsquad.loadgen import MODES, RULES, SCENARIOS, Request, Targets
+from bertsquad.loadgen import run, user_conf
+from bertsquad.loadgen.request import Request, Targets, given_targets, server_bound_ms
+from bertsquad.rules import QUICK_QUERIES, RULES
+from bertsquad.scenarios import MODES, SCENARIOS
 
 # mlperf.conf, as LoadGen 6.0.17 has it compiled in.
 SEEDS = {
@@ -46,13 +48,13 @@ def test_every_run_has_mlperf_seeds_bounds_and_the_lengths_of_its_rules(
 ) -> None:
     targets = OWN_TARGETS[scenario] if mode == "performance" else None
     for again in range(3):
-        made = loadgen.settings(request(scenario, mode, rules=rules, samples=494), targets)
+        made = run.settings_for(request(scenario, mode, rules=rules, samples=494), targets)
         assert {name: getattr(made, name) for name in SEEDS} == SEEDS, f"run {again}"
         assert made.scenario == getattr(lg.TestScenario, SCENARIOS[scenario].loadgen_name)
         accuracy = mode == "accuracy"
         assert made.mode == (lg.TestMode.AccuracyOnly if accuracy else lg.TestMode.PerformanceOnly)
         assert made.min_duration_ms == (600_000 if rules == "mlperf" else 3_000)
-        queries = MLPERF_QUERIES if rules == "mlperf" else loadgen.QUICK_QUERIES
+        queries = MLPERF_QUERIES if rules == "mlperf" else QUICK_QUERIES
         assert made.min_query_count == queries[scenario]
         assert (made.max_duration_ms, made.max_query_count) == (0, 0)
         assert made.performance_sample_count_override == 494
@@ -79,14 +81,14 @@ def test_what_a_run_is_done_with_is_known_before(
     scenario: str, mode: str, rules: str, goal: tuple[int | None, float | None]
 ) -> None:
     asked = request(scenario, mode, rules=rules, samples=494)
-    assert loadgen.goal(asked, loadgen.settings(asked, None)) == goal
+    assert run.goal(asked, run.settings_for(asked, None)) == goal
 
 
 def test_settings_of_one_run_leave_no_trace_in_the_next(tmp_path: Path) -> None:
     path = conf(tmp_path, "*.*.min_duration = 1234", "bert.Server.target_latency = 20")
-    loadgen.settings(request("server", samples=9, user_conf=path, buffer_size=3), None)
+    run.settings_for(request("server", samples=9, user_conf=path, buffer_size=3), None)
     for scenario in SCENARIOS:
-        made = loadgen.settings(request(scenario, rules="mlperf", samples=9), None)
+        made = run.settings_for(request(scenario, rules="mlperf", samples=9), None)
         assert made.min_duration_ms == 600_000
         assert made.server_target_latency_ns == 130_000_000
         assert made.performance_sample_count_override == 9
@@ -111,12 +113,12 @@ def test_targets_reach_loadgen_in_its_own_units(
         "singlestream": Targets(None, 20.5, "option"),
         "multistream": Targets(None, 160.0, "option"),
     }[scenario]
-    made = loadgen.settings(request(scenario, samples=9), targets)
+    made = run.settings_for(request(scenario, samples=9), targets)
     assert getattr(made, attribute) == expected
 
 
 def test_server_does_not_wait_for_its_rate_in_accuracy_mode() -> None:
-    made = loadgen.settings(request("server", "accuracy", rules="mlperf", samples=10_833), None)
+    made = run.settings_for(request("server", "accuracy", rules="mlperf", samples=10_833), None)
     assert made.server_target_qps >= 10_000
 
 
@@ -124,7 +126,7 @@ def test_server_does_not_wait_for_its_rate_in_accuracy_mode() -> None:
 def test_the_buffer_is_never_larger_than_the_samples_that_are_run(
     buffer: int | None, expected: int
 ) -> None:
-    made = loadgen.settings(request(samples=20, buffer_size=buffer), None)
+    made = run.settings_for(request(samples=20, buffer_size=buffer), None)
     assert made.performance_sample_count_override == expected
 
 
@@ -132,9 +134,9 @@ def test_user_conf_wins_over_the_quick_defaults_and_options_over_user_conf(
     tmp_path: Path,
 ) -> None:
     path = conf(tmp_path, "*.*.min_duration = 1234", "bert.Offline.min_query_count = 77")
-    made = loadgen.settings(request(samples=9, user_conf=path), None)
+    made = run.settings_for(request(samples=9, user_conf=path), None)
     assert (made.min_duration_ms, made.min_query_count) == (1234, 77)
-    made = loadgen.settings(request(samples=9, user_conf=path, min_duration_s=0.5), None)
+    made = run.settings_for(request(samples=9, user_conf=path, min_duration_s=0.5), None)
     assert (made.min_duration_ms, made.min_query_count) == (500, 77)
     assert {name: getattr(made, name) for name in SEEDS} == SEEDS
 
@@ -143,13 +145,13 @@ def test_user_conf_lines_of_another_scenario_or_model_change_nothing(tmp_path: P
     path = conf(
         tmp_path, "bert.Server.min_duration = 1", "resnet50.*.min_duration = 2", "# a comment", ""
     )
-    made = loadgen.settings(request(samples=9, user_conf=path), None)
+    made = run.settings_for(request(samples=9, user_conf=path), None)
     assert made.min_duration_ms == 3_000
 
 
 def test_user_conf_cannot_turn_an_accuracy_run_into_another(tmp_path: Path) -> None:
     path = conf(tmp_path, "*.*.mode = 2")
-    made = loadgen.settings(request(mode="accuracy", samples=9, user_conf=path), None)
+    made = run.settings_for(request(mode="accuracy", samples=9, user_conf=path), None)
     assert made.mode == lg.TestMode.AccuracyOnly
 
 
@@ -167,19 +169,19 @@ def test_targets_come_from_the_option_then_user_conf_then_the_probe(
         return (targets.qps if rate else targets.latency_ms), targets.source
 
     given: dict[str, Any] = {option: 3.0}
-    both = loadgen.given_targets(request(scenario, samples=9, user_conf=path, **given))
+    both = given_targets(request(scenario, samples=9, user_conf=path, **given))
     assert of(both) == (3.0, "option")
-    of_conf = loadgen.given_targets(request(scenario, samples=9, user_conf=path))
+    of_conf = given_targets(request(scenario, samples=9, user_conf=path))
     assert of(of_conf) == (7.5, "user-conf")
-    assert loadgen.given_targets(request(scenario, samples=9)) is None
+    assert given_targets(request(scenario, samples=9)) is None
     other = conf(tmp_path, f"bert.{name}.min_duration = 1000", f"resnet50.{name}.{key} = 9")
-    assert loadgen.given_targets(request(scenario, samples=9, user_conf=other)) is None
+    assert given_targets(request(scenario, samples=9, user_conf=other)) is None
 
 
 def test_a_target_that_the_scenario_does_not_have_leaves_the_probe_its_work() -> None:
-    assert loadgen.given_targets(request("offline", samples=9, target_latency_ms=5.0)) is None
-    assert loadgen.given_targets(request("singlestream", samples=9, target_qps=5.0)) is None
-    assert loadgen.given_targets(request("server", samples=9, target_latency_ms=5.0)) is None
+    assert given_targets(request("offline", samples=9, target_latency_ms=5.0)) is None
+    assert given_targets(request("singlestream", samples=9, target_qps=5.0)) is None
+    assert given_targets(request("server", samples=9, target_latency_ms=5.0)) is None
 
 
 @pytest.mark.parametrize(
@@ -200,15 +202,15 @@ def test_the_line_that_loadgen_itself_would_follow_is_followed(
     own.FromConfig(path, "bert", "Server", 2)
     assert own.server_target_qps == expected
     asked = Request("server", "performance", "quick", "", 9, user_conf=path)
-    assert loadgen.given_targets(asked) == Targets(expected, 130.0, "user-conf")
+    assert given_targets(asked) == Targets(expected, 130.0, "user-conf")
 
 
 def test_the_server_bound_is_mlperfs_unless_the_user_gave_one(tmp_path: Path) -> None:
     path = conf(tmp_path, "bert.Server.target_latency = 50")
-    assert loadgen.server_bound_ms(request("server", samples=9)) == 130.0
-    assert loadgen.server_bound_ms(request("server", samples=9, user_conf=path)) == 50.0
+    assert server_bound_ms(request("server", samples=9)) == 130.0
+    assert server_bound_ms(request("server", samples=9, user_conf=path)) == 50.0
     asked = request("server", samples=9, user_conf=path, target_latency_ms=20.0)
-    assert loadgen.server_bound_ms(asked) == 20.0
+    assert server_bound_ms(asked) == 20.0
 
 
 def test_user_conf_is_read_past_comments_blanks_and_other_models(tmp_path: Path) -> None:
@@ -221,7 +223,7 @@ def test_user_conf_is_read_past_comments_blanks_and_other_models(tmp_path: Path)
         "bert.*.min_duration = 60000",
         "resnet50.Offline.target_qps = 99",
     )
-    assert loadgen.read_user_conf(Path(path)) == {
+    assert user_conf.read_user_conf(Path(path)) == {
         ("bert", "Offline", "target_qps"): 12.5,
         ("*", "Server", "target_latency"): 100,
         ("bert", "*", "min_duration"): 60000,
@@ -244,7 +246,7 @@ def test_user_conf_is_read_past_comments_blanks_and_other_models(tmp_path: Path)
 def test_a_line_that_loadgen_would_not_understand_is_named(tmp_path: Path, line: str) -> None:
     path = conf(tmp_path, "# first", "*.*.min_duration = 1000", line)
     with pytest.raises(SuiteError) as caught:
-        loadgen.read_user_conf(Path(path))
+        user_conf.read_user_conf(Path(path))
     message = str(caught.value)
     assert f"{path}, line 3: " in message
     assert repr(line.strip()) in message
@@ -264,7 +266,7 @@ def test_a_line_that_loadgen_would_not_understand_is_named(tmp_path: Path, line:
 def test_a_value_that_is_no_number_loadgen_reads_is_named(tmp_path: Path, line: str) -> None:
     path = conf(tmp_path, line)
     with pytest.raises(SuiteError, match="line 1"):
-        loadgen.read_user_conf(Path(path))
+        user_conf.read_user_conf(Path(path))
 
 
 @pytest.mark.parametrize("equals", ["=", " =", "= "])
@@ -273,23 +275,23 @@ def test_a_line_without_blanks_which_loadgen_would_pass_over_is_refused(
 ) -> None:
     path = conf(tmp_path, f"bert.Offline.min_query_count{equals}77")
     with pytest.raises(SuiteError, match="line 1"):
-        loadgen.read_user_conf(Path(path))
+        user_conf.read_user_conf(Path(path))
 
 
 def test_a_key_that_loadgen_does_not_know_is_named(tmp_path: Path) -> None:
     path = conf(tmp_path, "bert.Offline.target_qp = 5")
     with pytest.raises(SuiteError, match="line 1: LoadGen knows no key 'target_qp'"):
-        loadgen.read_user_conf(Path(path))
+        user_conf.read_user_conf(Path(path))
 
 
 def test_a_user_conf_that_cannot_be_read_is_named(tmp_path: Path) -> None:
     with pytest.raises(SuiteError, match=r"nowhere\.conf can't be read"):
-        loadgen.read_user_conf(tmp_path / "nowhere.conf")
+        user_conf.read_user_conf(tmp_path / "nowhere.conf")
     with pytest.raises(SuiteError, match="can't be read"):
-        loadgen.read_user_conf(tmp_path)
+        user_conf.read_user_conf(tmp_path)
     (tmp_path / "binary.conf").write_bytes(b"\xff\xfe\x00")
     with pytest.raises(SuiteError, match=r"binary\.conf can't be read"):
-        loadgen.read_user_conf(tmp_path / "binary.conf")
+        user_conf.read_user_conf(tmp_path / "binary.conf")
 
 
 @given(text=st.text(max_size=80))
@@ -300,6 +302,6 @@ def test_any_text_is_read_as_a_user_conf_or_refused_in_a_sentence(
     path = tmp_path_factory.getbasetemp() / "any.conf"
     path.write_text(text, encoding="utf-8", errors="replace")
     try:
-        loadgen.read_user_conf(path)
+        user_conf.read_user_conf(path)
     except SuiteError as error:
         assert "any.conf" in str(error)

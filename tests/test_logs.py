@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from bertsquad import logs
 from bertsquad.errors import SuiteError
-from bertsquad.loadgen import SCENARIOS
-from bertsquad.logs import Run
+from bertsquad.loadgen import logs
+from bertsquad.loadgen.logs import Run
+from bertsquad.scenarios import SCENARIOS
 
 # A detail log, written as LoadGen writes it.
 

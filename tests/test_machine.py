@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from bertsquad import machine
+from bertsquad.machine import hardware, provenance
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -18,7 +18,7 @@ posix = pytest.mark.skipif(os.name != "posix", reason="needs a shell")
 
 @pytest.fixture(autouse=True)
 def fresh() -> Iterator[None]:
-    cached = (machine.gpu_names, machine.git_revision)
+    cached = (hardware.gpu_names, provenance.git_revision)
     for function in cached:
         function.cache_clear()
     yield
@@ -42,18 +42,18 @@ def driver_tool(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[st
 @posix
 def test_gpus_are_those_that_the_driver_lists(driver_tool: Callable[[str], None]) -> None:
     driver_tool("echo 'NVIDIA H100 80GB HBM3'; echo ' Tesla T4 '; echo")
-    assert machine.gpu_names() == ("NVIDIA H100 80GB HBM3", "Tesla T4")
+    assert hardware.gpu_names() == ("NVIDIA H100 80GB HBM3", "Tesla T4")
 
 
 @posix
 def test_a_driver_that_fails_lists_no_gpu(driver_tool: Callable[[str], None]) -> None:
     driver_tool("echo 'NVIDIA-SMI has failed'; exit 9")
-    assert machine.gpu_names() == ()
+    assert hardware.gpu_names() == ()
 
 
 @posix
 def test_without_a_driver_there_is_no_gpu(driver_tool: Callable[[str], None]) -> None:
-    assert machine.gpu_names() == ()
+    assert hardware.gpu_names() == ()
 
 
 linux = pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="needs Linux")
@@ -63,7 +63,7 @@ linux = pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="needs L
 def test_a_process_kept_to_one_cpu_has_one_core() -> None:
     code = (
         "import os; os.sched_setaffinity(0, {max(os.sched_getaffinity(0))});"
-        "from bertsquad import machine; print(machine.cores(), *machine.core_cpus())"
+        "from bertsquad.machine import hardware; print(hardware.cores(), *hardware.core_cpus())"
     )
     found = subprocess.run(
         [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
@@ -73,12 +73,12 @@ def test_a_process_kept_to_one_cpu_has_one_core() -> None:
 
 @linux
 def test_cores_of_this_machine_are_among_those_that_this_process_may_use() -> None:
-    cpus = machine.core_cpus()
+    cpus = hardware.core_cpus()
     assert list(cpus) == sorted(set(cpus))
     assert set(cpus) <= os.sched_getaffinity(0)
-    assert 1 <= machine.cores() <= len(cpus)
-    assert machine.owned_cpus() in ((), cpus)
-    limit = machine.quota()
+    assert 1 <= hardware.cores() <= len(cpus)
+    assert hardware.owned_cpus() in ((), cpus)
+    limit = hardware.quota()
     assert limit is None or limit > 0
 
 
@@ -114,10 +114,10 @@ def test_of_hyper_threads_the_lowest_stands_for_the_core(
 ) -> None:
     siblings(tmp_path, (0, 4), (1, 5), (2, 6), (3, 7))
     affinity({0, 1, 2, 3, 4, 5, 6, 7})
-    assert machine.core_cpus(tmp_path) == (0, 1, 2, 3)
-    assert machine.cores(tmp_path) == 4
+    assert hardware.core_cpus(tmp_path) == (0, 1, 2, 3)
+    assert hardware.cores(tmp_path) == 4
     affinity({7, 6, 5, 2})
-    assert machine.core_cpus(tmp_path) == (2, 5, 7)
+    assert hardware.core_cpus(tmp_path) == (2, 5, 7)
 
 
 def test_hyper_threads_may_be_numbered_side_by_side(
@@ -125,15 +125,15 @@ def test_hyper_threads_may_be_numbered_side_by_side(
 ) -> None:
     siblings(tmp_path, (0, 1), (2, 3), (10, 11))
     affinity({1, 2, 3, 10, 11})
-    assert machine.core_cpus(tmp_path) == (1, 2, 10)
+    assert hardware.core_cpus(tmp_path) == (1, 2, 10)
 
 
 def test_without_a_topology_each_cpu_of_the_mask_is_a_core(
     tmp_path: Path, affinity: Callable[[set[int]], None]
 ) -> None:
     affinity({3, 1})
-    assert machine.core_cpus(tmp_path) == (1, 3)
-    assert machine.owned_cpus(tmp_path) == (1, 3)
+    assert hardware.core_cpus(tmp_path) == (1, 3)
+    assert hardware.owned_cpus(tmp_path) == (1, 3)
 
 
 def test_without_an_affinity_every_cpu_counts(
@@ -141,9 +141,9 @@ def test_without_an_affinity_every_cpu_counts(
 ) -> None:
     monkeypatch.delattr(os, "sched_getaffinity", raising=False)
     monkeypatch.setattr(os, "cpu_count", lambda: 3)
-    assert machine.core_cpus(tmp_path) == (0, 1, 2)
+    assert hardware.core_cpus(tmp_path) == (0, 1, 2)
     monkeypatch.setattr(os, "cpu_count", lambda: None)
-    assert machine.core_cpus(tmp_path) == (0,)
+    assert hardware.core_cpus(tmp_path) == (0,)
 
 
 V2 = "sys/fs/cgroup"
@@ -206,11 +206,11 @@ def test_the_smallest_quota_of_the_control_groups_counts(
     tmp_path: Path, membership: str, files: dict[str, str], cpus: float | None
 ) -> None:
     groups(tmp_path, membership, files)
-    assert machine.quota(tmp_path) == cpus
+    assert hardware.quota(tmp_path) == cpus
 
 
 def test_without_control_groups_there_is_no_quota(tmp_path: Path) -> None:
-    assert machine.quota(tmp_path) is None
+    assert hardware.quota(tmp_path) is None
 
 
 @pytest.mark.parametrize(
@@ -230,8 +230,8 @@ def test_a_quota_below_the_cores_limits_them_and_forbids_pinning(
     siblings(tmp_path, (0, 4), (1, 5), (2, 6), (3, 7))
     affinity(set(range(8)))
     groups(tmp_path, "0::/", {f"{V2}/cpu.max": limit})
-    assert machine.cores(tmp_path) == cores
-    assert machine.owned_cpus(tmp_path) == ((0, 1, 2, 3) if whole else ())
+    assert hardware.cores(tmp_path) == cores
+    assert hardware.owned_cpus(tmp_path) == ((0, 1, 2, 3) if whole else ())
 
 
 def test_a_part_of_the_only_core_is_one_core_but_not_a_whole_one(
@@ -239,12 +239,12 @@ def test_a_part_of_the_only_core_is_one_core_but_not_a_whole_one(
 ) -> None:
     affinity({0})
     groups(tmp_path, "0::/", {f"{V2}/cpu.max": "50000 100000"})
-    assert machine.cores(tmp_path) == 1
-    assert machine.owned_cpus(tmp_path) == ()
+    assert hardware.cores(tmp_path) == 1
+    assert hardware.owned_cpus(tmp_path) == ()
 
 
 def test_versions_are_of_what_is_installed() -> None:
-    versions = machine.versions()
+    versions = provenance.versions()
     assert versions["python"] == ".".join(map(str, sys.version_info[:3]))
     assert versions["pytest"] == pytest.__version__
     assert versions["mlcommons-loadgen"] == version("mlcommons-loadgen")
@@ -270,7 +270,7 @@ def test_a_clone_is_known_by_its_commit(clone: Path) -> None:
     head = subprocess.run(
         ["git", "-C", str(clone), "rev-parse", "HEAD"], capture_output=True, text=True, check=True
     )
-    revision = machine.git_revision(clone)
+    revision = provenance.git_revision(clone)
     assert revision is not None
     assert len(revision) >= 12
     assert head.stdout.startswith(revision)
@@ -278,9 +278,9 @@ def test_a_clone_is_known_by_its_commit(clone: Path) -> None:
 
 def test_a_changed_clone_is_called_dirty(clone: Path) -> None:
     (clone / "file").write_text("two\n")
-    assert str(machine.git_revision(clone)).endswith("-dirty")
+    assert str(provenance.git_revision(clone)).endswith("-dirty")
 
 
 def test_a_folder_within_somebody_elses_clone_has_no_revision(clone: Path) -> None:
     (clone / "installed").mkdir()
-    assert machine.git_revision(clone / "installed") is None
+    assert provenance.git_revision(clone / "installed") is None

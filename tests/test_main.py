@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 from loopback import UNPRIVILEGED, LoopbackServer, entry, forbid, isolate, register
 
-from bertsquad import __version__, assets
+from bertsquad import __version__
 from bertsquad.__main__ import main
+from bertsquad.assets import cache, registry
 from bertsquad.devices import DEVICES
 
 MODEL = "model.onnx"
@@ -31,7 +32,7 @@ def server() -> Iterator[LoopbackServer]:
 def data(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, server: LoopbackServer) -> Path:
     """The data folder, empty; the downloaded files come from `server`, the bundled are real."""
     isolate(monkeypatch, tmp_path, server)
-    bundled = [known for known in assets.registry().values() if known.bundled]
+    bundled = [known for known in registry.registry().values() if known.bundled]
     downloaded = [
         entry(name, body, server.serve(f"/{name}", body)) for name, body in BODIES.items()
     ]
@@ -52,7 +53,7 @@ def files_under(folder: Path) -> set[str]:
 def start(*arguments: str, prefix: tuple[str, ...] = ()) -> "subprocess.Popen[str]":
     return subprocess.Popen(
         [sys.executable, *prefix, "-m", "bertsquad", *arguments],
-        cwd=assets.PACKAGE.parent,
+        cwd=cache.PACKAGE.parent,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -85,7 +86,7 @@ def test_fetch_gets_what_is_named_and_says_where_it_is(
 ) -> None:
     assert main(["fetch", *names]) == 0
     out, err = capsys.readouterr()
-    assert out.splitlines() == [f"{name}: {assets.path_of(name)}" for name in files]
+    assert out.splitlines() == [f"{name}: {registry.path_of(name)}" for name in files]
     assert err == ""
 
 
@@ -172,9 +173,9 @@ def test_doctor_says_what_is_here_and_what_this_machine_can_run(
     lines = out.splitlines()
     assert lines[0] == f"bertsquad {__version__}"
     assert f"data:     {data}" in lines
-    assert f"cache:    {assets.cache_folder()}" in lines
+    assert f"cache:    {cache.cache_folder()}" in lines
     assert f"  {MODEL}: not here (fetch gets it)" in lines
-    assert f"  {MINILM}: ok ({assets.PACKAGE / MINILM})" in lines
+    assert f"  {MINILM}: ok ({cache.PACKAGE / MINILM})" in lines
     assert any(
         line.startswith(f"  {DATASET}: {data / DATASET} is not the file it should be")
         for line in lines
@@ -238,7 +239,7 @@ def test_clean_with_downloads_removes_the_registered_files_and_no_others(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     package = tmp_path / "package"  # not the real one, which a fault would empty
-    monkeypatch.setattr(assets, "PACKAGE", package)
+    monkeypatch.setattr(registry, "PACKAGE", package)
     register(
         monkeypatch,
         entry(MODEL, BODIES[MODEL], server.url(f"/{MODEL}")),
@@ -270,13 +271,13 @@ def test_clean_keeps_the_downloads_where_both_folders_are_the_users_cache(
     monkeypatch.delenv("BERTSQUAD_CACHE")
     for name in ("HOME", "XDG_CACHE_HOME", "LOCALAPPDATA"):
         monkeypatch.setenv(name, str(tmp_path / "home"))
-    if tmp_path not in assets.cache_folder().parents:
+    if tmp_path not in cache.cache_folder().parents:
         pytest.skip("the per-user cache folder can't be moved on this system")
     main(["fetch", "squad"])
-    features = place(assets.cache_folder() / "features" / "squad.npz")
+    features = place(cache.cache_folder() / "features" / "squad.npz")
     assert main(["clean"]) == 0
     assert not features.exists()
-    assert assets.path_of(DATASET).is_file()
+    assert registry.path_of(DATASET).is_file()
 
 
 def test_clean_with_nothing_to_remove_is_no_error(tmp_path: Path) -> None:
@@ -291,7 +292,7 @@ def test_clean_copes_with_a_derived_folder_that_is_a_link_to_another_disk(tmp_pa
     (tmp_path / "cache" / "derived").symlink_to(tmp_path / "disk")
     assert main(["clean"]) == 0
     assert files_under(tmp_path / "disk") == set()
-    with assets.lock("features"):
+    with cache.lock("features"):
         assert (tmp_path / "disk" / "locks").is_dir()
 
 

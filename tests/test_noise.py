@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from bertsquad import noise
-from bertsquad.noise import Reading
+from bertsquad.machine import noise
+from bertsquad.machine.noise import Reading
 
 QUIET = Reading(at_s=100.0, busy_s=1000.0, stolen_s=10.0, own_s=50.0, heat=3, held_back_s=1.0)
 #: Ten seconds later, of two processors, one used by this process.

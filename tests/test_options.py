@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from bertsquad import options
 from bertsquad.errors import SuiteError
-from bertsquad.models import MODELS
-from bertsquad.options import OPTIONS, Options, build
+from bertsquad.models.zoo import MODELS
+from bertsquad.suite import options
+from bertsquad.suite.options import OPTIONS, Options, build
 
 README = Path(__file__).resolve().parents[1] / "README.md"
 

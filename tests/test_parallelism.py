@@ -6,8 +6,8 @@ from hypothesis import strategies as st
 
 from bertsquad.devices import DEVICES
 from bertsquad.errors import SuiteError
-from bertsquad.loadgen import SCENARIOS
-from bertsquad.parallelism import Parallelism, check, plan
+from bertsquad.runtime.parallelism import Parallelism, check, plan
+from bertsquad.scenarios import SCENARIOS
 
 CPU_DEVICES, GPU_DEVICES = ("cpu", "openvino"), ("cuda", "tensorrt")
 

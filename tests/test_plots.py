@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from made import timeline
 
-from bertsquad import plots, svg
+from bertsquad.report import plots, svg
 
 SVG = "{http://www.w3.org/2000/svg}"
 DIGEST = timeline().digest()

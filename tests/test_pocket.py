@@ -21,9 +21,9 @@ from shared_data import (
     vocabulary,
 )
 
-from bertsquad import assets
-from bertsquad.answers import MAX_ANSWER_TOKENS
-from bertsquad.features import MAX_TOKENS
+from bertsquad.assets import registry
+from bertsquad.squad.answers import MAX_ANSWER_TOKENS
+from bertsquad.squad.features import MAX_TOKENS
 
 Run = tuple[str, ...]
 
@@ -165,7 +165,9 @@ def test_questions_are_questions() -> None:
 
 
 def test_bundled_files_have_the_checksums_of_the_registry() -> None:
-    bundled = {entry.name: entry.checksum for entry in assets.registry().values() if entry.bundled}
+    bundled = {
+        entry.name: entry.checksum for entry in registry.registry().values() if entry.bundled
+    }
     data = [path for path in POCKET.iterdir() if path.is_file() and path.suffix != ".md"]
     assert set(bundled) == {f"pocket/{path.name}" for path in data}
     for name, checksum in bundled.items():

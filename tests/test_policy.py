@@ -15,11 +15,16 @@ from xml.etree import ElementTree
 import pytest
 import tiny
 
-from bertsquad import assets, cases, machine, models, parallelism, timeline
-from bertsquad.batching import BATCH_TOKENS
-from bertsquad.cases import Case
-from bertsquad.devices import DEVICES, why_not
-from bertsquad.options import OPTIONS, Options
+from bertsquad.assets import registry
+from bertsquad.devices import DEVICES
+from bertsquad.loadgen import timeline
+from bertsquad.machine import hardware
+from bertsquad.models import zoo
+from bertsquad.runtime import parallelism
+from bertsquad.runtime.availability import why_not
+from bertsquad.runtime.parallelism import BATCH_TOKENS
+from bertsquad.suite.cases import Case, division
+from bertsquad.suite.options import OPTIONS, Options
 
 BENCHMARKS = Path(__file__).resolve().parents[1] / "benchmarks"
 
@@ -220,8 +225,8 @@ def test_cases_of_a_session_that_divide_the_cores_alike_follow_each_other(
     divisions = []
     for name in collected[""]:
         model, dataset, scenario, device, precision = name.partition("[")[2].rstrip("]").split("-")
-        case = Case(models.MODELS[model], dataset, scenario, device, precision)
-        divisions.append((case.session, cases.division(case, Options(), machine.cores())))
+        case = Case(zoo.MODELS[model], dataset, scenario, device, precision)
+        divisions.append((case.session, division(case, Options(), hardware.cores())))
     assert len(list(groupby(divisions))) == len(set(divisions))
 
 
@@ -246,7 +251,7 @@ def test_collecting_imports_no_runtime_and_says_what_is_under_test(folder: Path)
     session = run_pytest(here, "-p", "spy", "--collect-only", "--device=cpu", "--model=minilm")
     assert session.code == 0
     modules = json.loads((here / "modules.json").read_bytes())
-    assert "bertsquad.cases" in modules
+    assert "bertsquad.suite.cases" in modules
     assert {name.partition(".")[0] for name in modules}.isdisjoint(
         {"onnxruntime", "mlperf_loadgen"}
     )
@@ -353,7 +358,7 @@ def test_help_shows_every_option_in_one_group_and_the_markers_are_registered(fol
 
 def way_out(name: str) -> tuple[str, ...]:
     """What must be said of a file that can't be had."""
-    return name, *assets.registry()[name].urls, f"bertsquad fetch {name}", "BERTSQUAD_DATA"
+    return name, *registry.registry()[name].urls, f"bertsquad fetch {name}", "BERTSQUAD_DATA"
 
 
 @pytest.fixture(scope="module")
@@ -611,12 +616,12 @@ def test_a_missed_target_fails_with_all_that_explains_it(failing: Session) -> No
 @pytest.mark.parametrize("scenario", SCENARIOS)
 def test_how_the_machine_was_divided_is_recorded(failing: Session, scenario: str) -> None:
     found = failing.result(name_of("accuracy", scenario))["provenance"]
-    shape = parallelism.plan(scenario, "cpu", machine.cores(), owned=machine.owned_cpus())
+    shape = parallelism.plan(scenario, "cpu", hardware.cores(), owned=hardware.owned_cpus())
     assert (found["instances"], found["threads"]) == (shape.instances, shape.threads)
     assert found["pinned_cpus"] == [list(cpus) for cpus in shape.pins]
     assert found["batch_tokens"] == BATCH_TOKENS
     assert found["batches"] > 0
-    assert found["cpu_quota"] == machine.quota()
+    assert found["cpu_quota"] == hardware.quota()
 
 
 def test_f1_is_the_same_however_the_machine_is_divided(failing: Session, folder: Path) -> None:

@@ -18,12 +18,13 @@ import tiny
 from numpy.typing import NDArray
 from shared_data import POCKET, STANDINS, needs_standins, pocket_features
 
-from bertsquad import prepare as preparation
 from bertsquad.errors import SuiteError, Unavailable
-from bertsquad.prepare import Calibration, Prepared, prepare
-from bertsquad.progress import SILENT, Show, Step
-from bertsquad.sessions import open_on_cpu
-from bertsquad.signature import Feed, Opener, inspect
+from bertsquad.models import preparation
+from bertsquad.models.calibration import Calibration
+from bertsquad.models.preparation import Prepared, prepare
+from bertsquad.models.signature import Feed, Opener, inspect
+from bertsquad.progress import Show, Step, unseen
+from bertsquad.runtime.sessions import open_on_cpu
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -65,7 +66,7 @@ def ready(
     *,
     key: str = "key",
     device: str = "cpu",
-    show: Show = SILENT.show,
+    show: Show = unseen,
 ) -> Prepared:
     if calibration is None:
         calibration = tiny.calibration if precision == "int8" else uncalibrated

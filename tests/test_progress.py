@@ -16,9 +16,10 @@ import tiny
 from loopback import LoopbackServer, entry, isolate, register
 from test_policy import ARGUMENTS, CHEAP, environment, run_pytest
 
-from bertsquad import progress
+from bertsquad import console
 from bertsquad.__main__ import main
-from bertsquad.progress import Meter, Progress, Step, style
+from bertsquad.console import Meter, Progress, style
+from bertsquad.progress import Step
 
 termios = pytest.importorskip("termios", reason="Windows has no such terminals")
 pyte = pytest.importorskip("pyte", reason="pyte, a terminal emulator of the dev extra, is not here")
@@ -132,7 +133,7 @@ def test_a_narrow_bar_keeps_its_figures_and_leaves_the_case_to_pytests_line() ->
 @pytest.fixture
 def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("REDRAW_S", "FIRST_LINE_S", "LINE_S"):
-        monkeypatch.setattr(progress, name, 0.0)
+        monkeypatch.setattr(console, name, 0.0)
 
 
 @pytest.mark.usefixtures("at_once")
@@ -370,8 +371,8 @@ def test_a_download_that_fails_leaves_its_reason_alone_on_the_screen(
 
 #: A plugin that has everything shown at once.
 AT_ONCE = """
-from bertsquad import child, progress
-progress.REDRAW_S = progress.FIRST_LINE_S = progress.LINE_S = 0.0
+from bertsquad import console
+console.REDRAW_S = console.FIRST_LINE_S = console.LINE_S = 0.0
 """
 
 

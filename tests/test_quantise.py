@@ -16,13 +16,13 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 from shared_data import POCKET, STANDINS, needs_standins, pocket_features
 
-from bertsquad import quantise, scales
 from bertsquad.errors import SuiteError
+from bertsquad.models import calibration, quantisation, scales
+from bertsquad.models.quantisation import Report
+from bertsquad.models.scales import CLIPPINGS, SMOOTHINGS, Activation
+from bertsquad.models.signature import Feed, inspect
 from bertsquad.progress import Step
-from bertsquad.quantise import Report
-from bertsquad.scales import Activation
-from bertsquad.sessions import open_on_cpu
-from bertsquad.signature import Feed, inspect
+from bertsquad.runtime.sessions import open_on_cpu
 
 WIDTH, INNER = 64, 128
 INTEGER = ("MatMulIntegerToFloat", "QLinearMatMul")
@@ -132,7 +132,7 @@ def run(
     path: Path, out: Path, feeds: Sequence[Feed] | None = None, symmetric: bool = False
 ) -> Report:
     """Quantise, and see that the result is a sound graph, sorted, with every name made once."""
-    report = quantise.quantise(path, out, feeds or windows(), open_model, symmetric)
+    report = quantisation.quantise(path, out, feeds or windows(), open_model, symmetric)
     onnx.checker.check_model(onnx.load(str(out)))
     return report
 
@@ -222,9 +222,9 @@ def test_weights_have_a_scale_for_every_column_and_no_zero_points(tmp_path: Path
     run(one_product(tmp_path / "float.onnx", matrix), out, [feed])
     constants = constants_of(out)
     (weight,) = (n for n in of_type(out, "DequantizeLinear") if n.attribute)
-    codes, scales, zeros = (constants[name] for name in weight.input)
+    codes, scale, zeros = (constants[name] for name in weight.input)
     assert codes.dtype == np.int8
-    assert (codes.shape, scales.shape) == ((16, 40), (40,))
+    assert (codes.shape, scale.shape) == ((16, 40), (40,))
     assert np.abs(codes.astype(int)).max(0).tolist() == [127] * 7 + [0] + [127] * 32
     assert zeros.dtype == np.int8
     assert not zeros.any()
@@ -287,11 +287,11 @@ def test_calibration_sees_every_token_and_samples_evenly(tmp_path: Path) -> None
     counted = np.arange(1200 * 3, dtype=np.float32).reshape(1200, 3)
     cuts = ((0, 300, 2), (300, 310, 1), (310, 1200, 5))
     feeds = [{"x": counted[low:high].reshape(batch, -1, 3)} for low, high, batch in cuts]
-    (seen,) = quantise.calibrate(path, tmp_path, feeds, open_model).values()
+    (seen,) = calibration.calibrate(path, tmp_path, feeds, open_model).values()
     assert isinstance(seen, Activation)
     assert seen.lowest.tolist() == [0, 1, 2]
     assert seen.highest.tolist() == [3597, 3598, 3599]
-    assert quantise.ROWS - 5 <= len(seen.rows) <= quantise.ROWS
+    assert calibration.ROWS - 5 <= len(seen.rows) <= calibration.ROWS
     steps = np.diff(seen.rows[:, 0]) / 3
     assert set(steps) <= {1, 2, 3, 4}
     assert (seen.rows - seen.rows[:, :1] == [0, 1, 2]).all()
@@ -301,8 +301,8 @@ def test_a_batch_of_windows_calibrates_like_its_windows(tmp_path: Path) -> None:
     path = encoder(tmp_path / "float.onnx")
     (window,) = windows(1)
     both = {name: np.concatenate((array, array)) for name, array in window.items()}
-    apart = quantise.calibrate(path, tmp_path, [window, window], open_model)
-    together = quantise.calibrate(path, tmp_path, [both], open_model)
+    apart = calibration.calibrate(path, tmp_path, [window, window], open_model)
+    together = calibration.calibrate(path, tmp_path, [both], open_model)
     assert list(apart) == list(together)
     for name, one in apart.items():
         assert one.rows == pytest.approx(together[name].rows, abs=1e-3)
@@ -325,7 +325,7 @@ def test_a_tensor_with_fewer_rows_than_tokens_is_calibrated_too(tmp_path: Path) 
     y = helper.make_tensor_value_info("y", TensorProto.FLOAT, ["batch", 32])
     path = save(tmp_path / "a.onnx", nodes, [ids], [y], constants)
     feeds = [{"ids": rng.integers(0, 97, (2, 30))} for _ in range(5)]
-    (seen,) = quantise.calibrate(path, tmp_path, feeds, open_model).values()
+    (seen,) = calibration.calibrate(path, tmp_path, feeds, open_model).values()
     assert len(seen.rows) == 10
     run(path, tmp_path / "b.onnx", feeds)
     assert correlation(path, tmp_path / "b.onnx", feeds) > 0.999
@@ -414,15 +414,15 @@ def test_the_report_can_be_written_as_json(tmp_path: Path) -> None:
     found = json.loads(json.dumps(asdict(report)))
     assert sum(choice["products"] for choice in found["choices"]) == found["quantised"]
     for choice in found["choices"]:
-        assert choice["smoothing"] in scales.SMOOTHINGS
-        assert choice["clipping"] in scales.CLIPPINGS
+        assert choice["smoothing"] in SMOOTHINGS
+        assert choice["clipping"] in CLIPPINGS
         assert 0 < choice["error"] < 0.01
 
 
 def test_progress_is_told(tmp_path: Path) -> None:
     told: list[Step] = []
     path = encoder(tmp_path / "a.onnx")
-    quantise.quantise(path, tmp_path / "b.onnx", windows(2), open_model, True, told.append)
+    quantisation.quantise(path, tmp_path / "b.onnx", windows(2), open_model, True, told.append)
     assert told == [
         *(Step("calibrating", done, 2, "windows") for done in range(2)),
         *(Step("quantising", done, 4, "tensors") for done in range(4)),
@@ -454,7 +454,7 @@ def test_nothing_is_left_of_a_failure(tmp_path: Path, when: str) -> None:
             raise MemoryError
 
     with pytest.raises(MemoryError):
-        quantise.quantise(path, out, windows(), opener, False, tell)
+        quantisation.quantise(path, out, windows(), opener, False, tell)
     assert [file.read_bytes() for file in out.parent.iterdir()] == [b"an older one"]
 
 
@@ -480,7 +480,7 @@ def unquantisable(tmp_path: Path) -> Iterator[tuple[Path, Sequence[Feed], str]]:
 def test_what_cannot_be_quantised_is_said_in_a_sentence(tmp_path: Path) -> None:
     for path, feeds, words in unquantisable(tmp_path):
         with pytest.raises(SuiteError, match=words) as caught:
-            quantise.quantise(path, tmp_path / "out" / "x.onnx", feeds, open_model, False)
+            quantisation.quantise(path, tmp_path / "out" / "x.onnx", feeds, open_model, False)
         assert is_a_sentence(caught.value)
         assert list((tmp_path / "out").glob("*")) == []
 

@@ -16,12 +16,12 @@ import pytest
 import tiny
 from numpy.typing import NDArray
 
-from bertsquad import random_bert
-from bertsquad.models import MODELS, locate
-from bertsquad.prepare import Prepared, prepare
-from bertsquad.random_bert import BERT_LARGE, Architecture
-from bertsquad.sessions import open_on_cpu
-from bertsquad.signature import Feed, inspect
+from bertsquad.models import random_bert
+from bertsquad.models.preparation import Prepared, prepare
+from bertsquad.models.random_bert import BERT_LARGE, Architecture
+from bertsquad.models.signature import Feed, inspect
+from bertsquad.models.zoo import MODELS, locate
+from bertsquad.runtime.sessions import open_on_cpu
 
 # Its vocabulary holds the ids of the proof in bertsquad.prepare.
 SMALL = Architecture(layers=2, hidden=32, heads=4, intermediate=48, vocabulary=20_000)

@@ -15,9 +15,9 @@ from test_policy import BENCHMARKS, Session, name_of
 from test_results import OFFICIAL
 from test_under_pytest import command, outcomes, run, start
 
-from bertsquad import harness, results
-from bertsquad.results import RESULT
-from bertsquad.timeline import TIMELINE
+from bertsquad.loadgen.timeline import TIMELINE
+from bertsquad.results.result import FAILED, NO_TARGET, PASSED, RESULT, SKIPPED, lists
+from bertsquad.suite import judge
 
 #: BERT's vocabulary has "the" at this place; no window of SQuAD is without it.
 THE = 1996
@@ -78,7 +78,7 @@ def test_what_some_cases_fail_in_takes_nothing_from_the_others(mixed: Session) -
         name.replace("tiny", "broken") for name in RUN
     }
     for name in RUN:
-        assert mixed.result(name)["verdict"] in (results.PASSED, results.NO_TARGET)
+        assert mixed.result(name)["verdict"] in (PASSED, NO_TARGET)
 
 
 def test_the_table_has_a_row_for_every_case(mixed: Session) -> None:
@@ -102,7 +102,7 @@ def test_json_and_storage_hold_every_case_results_and_failures(mixed: Session) -
             for name in RUN
         }
         for entry in failures.values():
-            assert entry["verdict"] == results.FAILED
+            assert entry["verdict"] == FAILED
             assert entry["reason"].startswith(f"{entry['case']}: ")
             assert "INVALID_ARGUMENT" in entry["reason"] or "Gather" in entry["reason"]
             assert "Traceback" not in entry["reason"]
@@ -134,13 +134,13 @@ def test_workers_carry_f1_and_failures_into_junit_and_json(folder: Path) -> None
     result, properties = session.result(name), session.cases[name].properties
     assert float(properties["f1"]) == result["f1"] > 0
     assert float(properties["f1_target"]) == result["f1_target"] == pytest.approx(0.99)
-    assert properties["verdict"] == results.PASSED
+    assert properties["verdict"] == PASSED
     assert session.benchmarks["accuracy"] == [result]
     assert [entry["case"] for entry in session.benchmarks["failures"]] == [
         "broken-pocket-offline-cpu-fp32"
     ]
     skipped = {(entry["mode"], entry["verdict"]) for entry in session.benchmarks["skipped"]}
-    assert skipped == {(mode, results.SKIPPED) for mode in ("performance", "compliance")}
+    assert skipped == {(mode, SKIPPED) for mode in ("performance", "compliance")}
 
 
 def test_a_result_says_what_loadgen_was_told(mixed: Session) -> None:
@@ -237,12 +237,12 @@ def test_a_result_that_cannot_be_written_fails_and_keeps_its_figures(tmp_path: P
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (100, before[1]))
     try:
-        harness._save(result, None)
+        judge.save(result, None)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
     assert list(tmp_path.iterdir()) == []
-    assert results.lists([result.as_dict()])["failures"] == [result.as_dict()]
-    assert (result.verdict, result.mlperf_valid, result.qps) == (results.FAILED, False, 12.0)
+    assert lists([result.as_dict()])["failures"] == [result.as_dict()]
+    assert (result.verdict, result.mlperf_valid, result.qps) == (FAILED, False, 12.0)
     for part in (f"{tmp_path / RESULT} could not be written (", "--output", "all is well"):
         assert part in result.reason
 

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from test_results import OFFICIAL
 
-from bertsquad.replay import query_seconds
+from bertsquad.suite.replay import query_seconds
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -22,7 +22,7 @@ LATENCIES = [1e-5 * (1 + (7919 * index) % 1013) / 3 for index in range(20_000)]
 TEST = """
 import json, pathlib
 import pytest
-from bertsquad.replay import replay, replay_timer
+from bertsquad.suite.replay import replay, replay_timer
 
 SECONDS = json.loads(pathlib.Path("seconds.json").read_text())
 
@@ -40,7 +40,7 @@ def session(
     (folder / "test_it.py").write_text(TEST, encoding="utf-8")
     (folder / "seconds.json").write_text(json.dumps(seconds), encoding="utf-8")
     environment = {name: text for name, text in os.environ.items() if name[:7] != "PYTEST_"}
-    plugins = "-p no:cacheprovider -p no:hypothesispytest -p bertsquad.recording"
+    plugins = "-p no:cacheprovider -p no:hypothesispytest -p bertsquad.suite.recording"
     command = f"-m pytest -q {plugins} --rootdir . test_it.py".split()
     done = subprocess.run(
         [sys.executable, *command, "--benchmark-json", "out.json", *arguments],

@@ -20,12 +20,14 @@ from made import accuracy, benchmark_json, compliance, performance, provenance, 
 from test_policy import CHEAP, JSON, Session, run_child, run_pytest
 from tiny import model
 
-from bertsquad import archive, logs, report
 from bertsquad.__main__ import main
 from bertsquad.errors import SuiteError
-from bertsquad.loadgen import SCENARIOS
-from bertsquad.results import FAILED, NO_TARGET, RESULT, SKIPPED, Result
-from bertsquad.timeline import TIMELINE
+from bertsquad.loadgen import logs
+from bertsquad.loadgen.timeline import TIMELINE
+from bertsquad.report.page import lines, render, write
+from bertsquad.results import archive
+from bertsquad.results.result import FAILED, NO_TARGET, RESULT, SKIPPED, Result
+from bertsquad.scenarios import SCENARIOS
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "tools"))
@@ -78,7 +80,7 @@ def rows(element: Any) -> list[list[str]]:
 
 
 def page_of(*results: Result, **more: Any) -> Any:
-    return parsed(report.render(archive.Archive(list(results), **more)))
+    return parsed(render(archive.Archive(list(results), **more)))
 
 
 def command(folder: Path, *arguments: str) -> Session:
@@ -324,11 +326,11 @@ def test_a_case_that_failed_without_a_result_is_failed_whatever_it_reached_befor
     run = performance("server")
     lost = archive.Missing(run.case, "performance", FAILED, "it took too long", "out.json", NOW)
     read = archive.Archive([run], [lost])
-    page = parsed(report.render(read))
+    page = parsed(render(read))
     (verdicts,) = by_class(page, "verdicts")
     assert rows(verdicts)[1:] == [[run.case, "✕ failed no result"]]
     assert "its figures are of the run before" in text_of(article(page, run.case))
-    row, why = [one for one in report.lines(read) if one.startswith(run.case)]
+    row, why = [one for one in lines(read) if one.startswith(run.case)]
     assert row.endswith("failed")
     assert why == f"{run.case}, performance: it took too long"
 
@@ -351,8 +353,8 @@ def test_what_to_do_is_told_and_what_was_not_run_makes_no_case() -> None:
 def test_what_was_left_out_is_told() -> None:
     said = "left out: old/result.json is empty"
     read = archive.Archive([accuracy()], left_out=["old/result.json is empty: run the case again"])
-    assert said in text_of(parsed(report.render(read)))
-    assert any(line.startswith(said) for line in report.lines(read))
+    assert said in text_of(parsed(render(read)))
+    assert any(line.startswith(said) for line in lines(read))
 
 
 @pytest.mark.parametrize(
@@ -401,7 +403,7 @@ def test_nothing_that_a_file_says_becomes_markup(tmp_path: Path) -> None:
     )
     read = archive.read([file])
     read.left_out.append(NASTY)
-    page = parsed(report.render(read))
+    page = parsed(render(read))
     assert not [one for one in page.iter() if str(one.tag).endswith(("}script", "}img"))]
     assert text_of(article(page, NASTY)).count("<script>alert(1)</script>") > 5
 
@@ -409,9 +411,9 @@ def test_nothing_that_a_file_says_becomes_markup(tmp_path: Path) -> None:
 def test_text_that_no_page_can_hold_is_cleaned(tmp_path: Path) -> None:
     run = performance(case="a\ud800b\x00c\x1b[31md\ufffe", reason="line\none")
     page = tmp_path / "page.html"
-    report.write(archive.read([run_folder(tmp_path / "x", replace(run, case="x"))]), page)
+    write(archive.read([run_folder(tmp_path / "x", replace(run, case="x"))]), page)
     (tmp_path / "odd.json").write_text(json.dumps(run.as_dict()), "utf-8")
-    report.write(archive.read([tmp_path / "odd.json"]), page)
+    write(archive.read([tmp_path / "odd.json"]), page)
     assert "a?bc[31md" in page.read_text("utf-8")
 
 
@@ -432,8 +434,8 @@ def test_what_the_archive_lets_through_has_a_page(folder: Path, data: st.DataObj
         read = archive.read([file])
     except SuiteError:
         return
-    parsed(report.render(read))
-    report.lines(read)
+    parsed(render(read))
+    lines(read)
 
 
 def test_many_nights_of_many_cases_stay_one_small_page(tmp_path: Path) -> None:
@@ -442,7 +444,7 @@ def test_many_nights_of_many_cases_stay_one_small_page(tmp_path: Path) -> None:
             make(name, day) for name in ("offline", "server") for make in (accuracy, performance)
         ]
         benchmark_json(tmp_path / f"{day}.json", *runs)
-    assert report.write(archive.read([tmp_path]), tmp_path / "page.html") < 2_000_000
+    assert write(archive.read([tmp_path]), tmp_path / "page.html") < 2_000_000
 
 
 # Where the page is written, and what goes wrong.
@@ -567,7 +569,7 @@ def wide(folder: Path) -> Path:
     read = archive.Archive(
         runs, [archive.Missing("m" * 200, "accuracy", FAILED, "n" * 99, "o", NOW)]
     )
-    report.write(read, folder / "wide.html")
+    write(read, folder / "wide.html")
     return folder / "wide.html"
 
 

@@ -10,19 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bertsquad import options
 from bertsquad.errors import SuiteError
-from bertsquad.judgement import (
-    judge_f1,
-    judge_performance,
-    objections,
-    student_t_cdf,
-    student_t_quantile,
-    upper_bound,
-)
-from bertsquad.logs import Run
-from bertsquad.options import OPTIONS
-from bertsquad.results import (
+from bertsquad.loadgen.logs import Run
+from bertsquad.results.accuracy import judge_f1
+from bertsquad.results.result import (
     FAILED,
     NO_TARGET,
     PASSED,
@@ -32,7 +23,11 @@ from bertsquad.results import (
     load,
     repeat_command,
 )
+from bertsquad.results.statistics import student_t_cdf, student_t_quantile, upper_bound
+from bertsquad.results.validity import judge_performance, objections
 from bertsquad.rules import SEEDS
+from bertsquad.suite import options
+from bertsquad.suite.options import OPTIONS
 
 WHAT = "minilm on pocket, cpu, fp32"
 

@@ -15,7 +15,8 @@ from onnx import helper
 from shared_data import POCKET, STANDINS, needs_standins
 
 from bertsquad.errors import SuiteError
-from bertsquad.signature import PRODUCTS, examine, inspect, load_graph
+from bertsquad.models.products import PRODUCTS
+from bertsquad.models.signature import examine, inspect, load_graph
 
 
 def test_the_signature_tells_roles_types_and_sizes(tmp_path: Path) -> None:

@@ -8,10 +8,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from shared_data import POCKET_FILE, dev_set, needs_dev_set, pocket_features
 
-from bertsquad import squad
-from bertsquad.datasets import DATASETS
 from bertsquad.errors import SuiteError
-from bertsquad.squad import Question
+from bertsquad.squad.datasets import DATASETS
+from bertsquad.squad.questions import Question, load
+from bertsquad.squad.score import exact_match, f1, normalise, score
 
 
 @pytest.mark.parametrize(
@@ -34,7 +34,7 @@ from bertsquad.squad import Question
     ],
 )
 def test_normalising_drops_case_punctuation_and_articles(answer: str, expected: str) -> None:
-    assert squad.normalise(answer) == expected
+    assert normalise(answer) == expected
 
 
 @pytest.mark.parametrize(
@@ -50,7 +50,7 @@ def test_normalising_drops_case_punctuation_and_articles(answer: str, expected: 
 def test_exact_match_compares_what_normalising_leaves(
     prediction: str, truth: str, expected: bool
 ) -> None:
-    assert squad.exact_match(prediction, truth) is expected
+    assert exact_match(prediction, truth) is expected
 
 
 @pytest.mark.parametrize(
@@ -72,7 +72,7 @@ def test_exact_match_compares_what_normalising_leaves(
 def test_f1_is_the_harmonic_mean_over_shared_words(
     prediction: str, truth: str, expected: float
 ) -> None:
-    assert squad.f1(prediction, truth) == pytest.approx(expected, abs=1e-15)
+    assert f1(prediction, truth) == pytest.approx(expected, abs=1e-15)
 
 
 def question(name: str, *answers: str) -> Question:
@@ -85,32 +85,32 @@ def test_each_question_scores_by_its_best_answer() -> None:
         question("b", "cat", "cat sat down"),  # 0 and 0
         question("c", "one two three", "one two"),  # 0.5 and 2/3
     ]
-    score = squad.score({"a": "Red", "b": "dog", "c": "one"}, questions)
-    assert score.total == 3
-    assert score.exact_match == pytest.approx(100 / 3)
-    assert score.f1_by_question == pytest.approx((1, 0, 2 / 3))
-    assert score.f1 == pytest.approx(100 * (1 + 0 + 2 / 3) / 3)
+    scored = score({"a": "Red", "b": "dog", "c": "one"}, questions)
+    assert scored.total == 3
+    assert scored.exact_match == pytest.approx(100 / 3)
+    assert scored.f1_by_question == pytest.approx((1, 0, 2 / 3))
+    assert scored.f1 == pytest.approx(100 * (1 + 0 + 2 / 3) / 3)
 
 
 def test_only_the_questions_given_are_scored() -> None:
     questions = [question("a", "red"), question("b", "blue")]
-    score = squad.score({"a": "red", "b": "green", "c": "unasked"}, questions[:1])
-    assert (score.exact_match, score.f1, score.total) == (100.0, 100.0, 1)
+    scored = score({"a": "red", "b": "green", "c": "unasked"}, questions[:1])
+    assert (scored.exact_match, scored.f1, scored.total) == (100.0, 100.0, 1)
 
 
 def test_no_question_at_all_has_no_score() -> None:
-    score = squad.score({}, [])
-    assert math.isnan(score.f1)
-    assert math.isnan(score.exact_match)
-    assert score.total == 0
+    scored = score({}, [])
+    assert math.isnan(scored.f1)
+    assert math.isnan(scored.exact_match)
+    assert scored.total == 0
 
 
 @needs_dev_set
 def test_the_dev_set_s_own_answers_score_100() -> None:
     questions = dev_set().questions
-    score = squad.score({q.id: q.answers[-1] for q in questions}, questions)
-    assert (score.exact_match, score.total) == (100.0, 10_570)
-    assert score.f1 > 99.9  # an answer of articles alone has F1 0
+    scored = score({q.id: q.answers[-1] for q in questions}, questions)
+    assert (scored.exact_match, scored.total) == (100.0, 10_570)
+    assert scored.f1 > 99.9  # an answer of articles alone has F1 0
 
 
 @needs_dev_set
@@ -123,7 +123,7 @@ def test_the_dev_set_has_2067_contexts_and_keeps_file_order() -> None:
 
 def test_the_bundled_set_is_as_large_as_its_table_says() -> None:
     entry = DATASETS["pocket"]
-    questions = len(squad.load(POCKET_FILE).questions)
+    questions = len(load(POCKET_FILE).questions)
     assert entry.samples == len(pocket_features())
     assert f"{questions} questions" in entry.description
     assert entry.quick_samples is None
@@ -191,7 +191,7 @@ def write(file: Path, content: object) -> Path:
 
 
 def test_contexts_and_questions_are_read_in_file_order(file: Path) -> None:
-    data = squad.load(write(file, document()))
+    data = load(write(file, document()))
     assert data.contexts == (
         CONTEXT,
         "No one asks about this.",
@@ -205,18 +205,18 @@ def test_contexts_and_questions_are_read_in_file_order(file: Path) -> None:
 
 
 def test_a_file_that_is_not_ascii_reads_the_same(file: Path) -> None:
-    escaped = squad.load(write(file, document()))
+    escaped = load(write(file, document()))
     file.write_text(json.dumps(document(), ensure_ascii=False), encoding="utf-8")
-    assert squad.load(file) == escaped
+    assert load(file) == escaped
     file.write_text(json.dumps(document(), ensure_ascii=False), encoding="utf-8-sig")
-    assert squad.load(file) == escaped
+    assert load(file) == escaped
 
 
 def refusal(file: Path) -> str:
     """The one sentence with which the file is refused; it names the file."""
     before = file.read_bytes() if file.is_file() else None
     with pytest.raises(SuiteError) as caught:
-        squad.load(file)
+        load(file)
     message = str(caught.value)
     assert str(file) in message
     assert "\n" not in message
@@ -372,7 +372,7 @@ def test_a_file_without_questions_is_refused(file: Path, content: object) -> Non
 def test_one_question_is_a_data_set(file: Path) -> None:
     content = document()
     del content["data"][0]
-    data = squad.load(write(file, content))
+    data = load(write(file, content))
     assert (data.contexts, data.questions) == (
         ("Noon.",),
         (Question("three", "When?", 0, ("Noon",)),),
@@ -383,7 +383,7 @@ def test_one_question_is_a_data_set(file: Path) -> None:
 def test_a_blank_question_is_read_as_it_is(file: Path, blank: str) -> None:
     content = document()
     first_qa(content)["question"] = blank
-    assert squad.load(write(file, content)).questions[0].text == blank
+    assert load(write(file, content)).questions[0].text == blank
 
 
 @pytest.mark.parametrize(
@@ -447,7 +447,7 @@ def test_a_file_with_anything_anywhere_is_read_or_refused_in_a_sentence(
     file = tmp_path_factory.getbasetemp() / "anything.json"
     write(file, content if key != "whole" else value)
     try:
-        read = squad.load(file)
+        read = load(file)
     except SuiteError as error:
         assert str(file) in str(error)
         assert "\n" not in str(error)

@@ -10,14 +10,20 @@ from typing import Any
 import pytest
 import tiny
 
-from bertsquad import assets, judgement, logs, models, submission
-from bertsquad.cases import Case
+from bertsquad.assets import registry
+from bertsquad.assets.cache import PACKAGE
 from bertsquad.errors import SuiteError
-from bertsquad.evidence import Refused, find_evidence, refusals
-from bertsquad.harness import Harness
-from bertsquad.options import Options
+from bertsquad.loadgen import logs
+from bertsquad.models import zoo
+from bertsquad.results import validity
 from bertsquad.rules import CATEGORIES, SEEDS, TEST01, Category
-from bertsquad.system import read_answers
+from bertsquad.submission import tree
+from bertsquad.submission.evidence import Refused, find_evidence, refusals
+from bertsquad.submission.system import read_answers
+from bertsquad.submission.tree import SHORTENED, submit
+from bertsquad.suite.cases import Case
+from bertsquad.suite.harness import Harness
+from bertsquad.suite.options import Options
 
 SCENARIOS = ("offline", "singlestream")
 MODES = ("accuracy", "performance", "compliance")
@@ -46,7 +52,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """
     output = tmp_path_factory.mktemp("runs") / "results"
     file = tiny.model(output.parent / "tiny.onnx")
-    model = replace(models.MODELS["minilm"], file=None, path=file, reference_f1={})
+    model = replace(zoo.MODELS["minilm"], file=None, path=file, reference_f1={})
     harness = Harness(Options(dataset_size=20, min_duration_s=0.2, output=output))
     try:
         for scenario in SCENARIOS:
@@ -100,21 +106,24 @@ def change(runs: Path, mode: str, scenario: str, **changes: Any) -> Path:
 
 def reasons(runs: Path, answers: Path, tree: Path, shortened: bool = False) -> tuple[str, ...]:
     with pytest.raises(Refused) as refused:
-        submission.submit([runs], answers, tree, shortened=shortened)
+        submit([runs], answers, tree, shortened=shortened)
     assert not tree.exists()
     return refused.value.reasons
 
 
 def test_shortened_runs_make_a_marked_open_tree(runs: Path, answers: Path, tmp_path: Path) -> None:
     tree = tmp_path / "tree"
-    made = submission.submit([runs], answers, tree, shortened=True)
+    made = submit([runs], answers, tree, shortened=True)
     home = tree / "open" / "Acme"
     assert home / "results" / "two_cores" / "bert-99" in made
-    marks = [tree / submission.SHORTENED, *tree.rglob("results/**/README.md")]
+    marks = [tree / SHORTENED, *tree.rglob("results/**/README.md")]
     assert len(marks) == 1 + 2 * len(made)
     for mark in (*marks, home / "systems" / "two_cores.json"):
         assert "none of it may be submitted" in mark.read_text()
-    assert (home / "src" / "bertsquad" / "loadgen.py").is_file()
+    package = home / "src" / "bertsquad"
+    code = {path.relative_to(PACKAGE) for path in PACKAGE.rglob("*.py")}
+    assert {path.relative_to(package) for path in package.rglob("*.py")} == code
+    assert (package / "report" / "page.html").is_file()
     for name in ("SingleStream", "Offline"):
         scenario = home / "results" / "two_cores" / "bert-99" / name
         files = sorted(str(p.relative_to(scenario)) for p in scenario.rglob("*") if p.is_file())
@@ -135,7 +144,7 @@ def test_shortened_runs_make_a_marked_open_tree(runs: Path, answers: Path, tmp_p
 def test_accuracy_is_the_official_line_the_hash_of_the_whole_log_and_a_cut_log(
     runs: Path, answers: Path, tmp_path: Path
 ) -> None:
-    submission.submit([runs], answers, tmp_path / "tree", shortened=True)
+    submit([runs], answers, tmp_path / "tree", shortened=True)
     made = tmp_path / "tree/open/Acme/results/two_cores/bert-99/Offline/accuracy"
     log = folder(runs, "accuracy", "offline") / logs.ACCURACY
     result = json.loads((log.parent / "result.json").read_text())
@@ -154,7 +163,7 @@ def test_accuracy_is_the_official_line_the_hash_of_the_whole_log_and_a_cut_log(
 def test_the_system_description_has_every_key_and_measurements_no_empty_one(
     runs: Path, answers: Path, tmp_path: Path
 ) -> None:
-    submission.submit([runs], answers, tmp_path / "tree", shortened=True)
+    submit([runs], answers, tmp_path / "tree", shortened=True)
     home = tmp_path / "tree/open/Acme"
     system = json.loads((home / "systems/two_cores.json").read_text())
     assert len(system) == 35
@@ -192,18 +201,18 @@ def test_closed_wants_mlperfs_models(runs: Path, tmp_path: Path) -> None:
 @pytest.fixture
 def closed(runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """The answers for the closed division, where the model of the runs is MLPerf's own."""
-    monkeypatch.setattr(judgement, "CLOSED_MODELS", ("minilm",))
-    name = str(models.MODELS["minilm"].file)
-    own = assets.Entry(name, provenance(runs, "accuracy", "offline")["model_checksum"], ())
-    monkeypatch.setattr(judgement, "registry", lambda: {name: own})
+    monkeypatch.setattr(validity, "CLOSED_MODELS", ("minilm",))
+    name = str(zoo.MODELS["minilm"].file)
+    own = registry.Entry(name, provenance(runs, "accuracy", "offline")["model_checksum"], ())
+    monkeypatch.setattr(validity, "registry", lambda: {name: own})
     easy = (Category("bert-99", 1.0), Category("bert-99.9", 100.0))
-    monkeypatch.setattr(judgement, "CATEGORIES", easy)
-    monkeypatch.setattr(submission, "CATEGORIES", easy)
+    monkeypatch.setattr(validity, "CATEGORIES", easy)
+    monkeypatch.setattr(tree, "CATEGORIES", easy)
     yield filled_answers(tmp_path / "closed.toml", division="closed")
 
 
 def test_a_closed_tree_carries_test01(runs: Path, closed: Path, tmp_path: Path) -> None:
-    submission.submit([runs], closed, tmp_path / "tree", shortened=True)
+    submit([runs], closed, tmp_path / "tree", shortened=True)
     audit = tmp_path / "tree/closed/Acme/results/two_cores/bert-99/Offline/TEST01"
     for name in ("verify_accuracy.txt", "verify_performance.txt"):
         assert "TEST PASS" in (audit / name).read_text().splitlines()
@@ -244,7 +253,7 @@ def test_an_edited_truncated_or_missing_log_is_named(
         else:
             log.write_text(content)
         with pytest.raises(SuiteError, match=re.escape(str(log))):
-            submission.submit([runs], answers, tmp_path / "tree", shortened=True)
+            submit([runs], answers, tmp_path / "tree", shortened=True)
     assert not (tmp_path / "tree").exists()
 
 
@@ -252,7 +261,7 @@ def test_another_runs_log_is_refused(runs: Path, answers: Path, tmp_path: Path) 
     own = folder(runs, "accuracy", "offline") / logs.ACCURACY
     shutil.copy(folder(runs, "accuracy", "singlestream") / logs.ACCURACY, own)
     with pytest.raises(SuiteError, match="mixed up"):
-        submission.submit([runs], answers, tmp_path / "tree", shortened=True)
+        submit([runs], answers, tmp_path / "tree", shortened=True)
 
 
 def test_runs_of_different_models_are_refused(runs: Path, answers: Path, tmp_path: Path) -> None:
@@ -267,7 +276,7 @@ def test_each_scenario_may_divide_the_cores_in_its_own_way(
     for mode in MODES:
         change(runs, mode, "offline", instances=64, threads=1)
         change(runs, mode, "singlestream", instances=1, threads=64)
-    assert submission.submit([runs], answers, tmp_path / "tree", shortened=True)
+    assert submit([runs], answers, tmp_path / "tree", shortened=True)
 
 
 @pytest.mark.parametrize("key", ["instances", "threads"])
@@ -327,12 +336,12 @@ def test_the_same_case_twice_is_not_chosen_from(runs: Path, answers: Path, tmp_p
     twice = tmp_path / "again"
     shutil.copytree(folder(runs, "accuracy", "offline"), twice)
     with pytest.raises(SuiteError, match="are the same case"):
-        submission.submit([runs, twice], answers, tmp_path / "tree", shortened=True)
+        submit([runs, twice], answers, tmp_path / "tree", shortened=True)
 
 
 def test_a_session_that_is_not_there_is_named(runs: Path, answers: Path, tmp_path: Path) -> None:
     with pytest.raises(SuiteError, match="minilm-pocket-cpu-fp32"):
-        submission.submit([runs], answers, tmp_path / "tree", session="bert_large-squad-cuda-fp32")
+        submit([runs], answers, tmp_path / "tree", session="bert_large-squad-cuda-fp32")
 
 
 def test_targets_are_those_of_the_rules() -> None:

@@ -9,11 +9,12 @@ from typing import Any
 import made
 import pytest
 
-from bertsquad.cases import collect
-from bertsquad.models import MODELS
-from bertsquad.options import Options
-from bertsquad.results import FAILED, NO_TARGET, SKIPPED, UNDECIDED, Result
-from bertsquad.summary import COLUMNS, header, lines, remarks, table, workload
+from bertsquad.models.zoo import MODELS
+from bertsquad.results.result import FAILED, NO_TARGET, SKIPPED, UNDECIDED, Result
+from bertsquad.results.table import COLUMNS, lines, remarks, table
+from bertsquad.suite.cases import collect
+from bertsquad.suite.header import header, workload
+from bertsquad.suite.options import Options
 
 ACCURACY = made.accuracy(
     reason="F1 83.527 reaches the target",

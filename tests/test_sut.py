@@ -16,12 +16,15 @@ import pytest
 import tiny
 from numpy.typing import NDArray
 
-from bertsquad import features, loadgen, logs
-from bertsquad.batching import Cost
-from bertsquad.loadgen import SCENARIOS, Request
-from bertsquad.parallelism import Parallelism
-from bertsquad.prepare import Prepared
-from bertsquad.signature import inspect
+from bertsquad.loadgen import logs
+from bertsquad.loadgen.batching import Cost
+from bertsquad.loadgen.request import Request
+from bertsquad.loadgen.run import settings_for
+from bertsquad.models.preparation import Prepared
+from bertsquad.models.signature import inspect
+from bertsquad.runtime.parallelism import Parallelism
+from bertsquad.scenarios import SCENARIOS
+from bertsquad.squad import features
 
 #: Costs under which a query is best answered sample by sample, and all at once.
 NO_BASE, NO_TOKENS = Cost(0.0, 1e-6), Cost(1.0, 0.0)
@@ -94,8 +97,8 @@ def run(
     import mlperf_loadgen as lg
 
     from bertsquad.devices import DEVICES
-    from bertsquad.engines import Engine
-    from bertsquad.sut import OfflineSut, ServerSut, StreamSut
+    from bertsquad.loadgen.sut import OfflineSut, ServerSut, StreamSut
+    from bertsquad.runtime.engine import Engine
 
     file = tiny.model(folder / "tiny.onnx", **model)
     prepared = Prepared(file, inspect(file), "as it is")
@@ -132,7 +135,7 @@ def run(
     output.outdir = str(folder)
     log.log_output, log.enable_trace = output, False
     qsl = lg.ConstructQSL(len(built), len(built), lambda _: None, lambda _: None)
-    settings = loadgen.settings(request, None)
+    settings = settings_for(request, None)
     lg.StartTestWithLogSettings(sut.handle, qsl, settings, log, str(folder / "audit.config"))
     lg.DestroyQSL(qsl)
     sut.close()

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bertsquad.errors import SuiteError
-from bertsquad.timeline import PERCENTILES, TIMELINE, Timeline, load, rank
+from bertsquad.loadgen.timeline import PERCENTILES, TIMELINE, Timeline, load, rank
 
 MS = 1_000_000
 

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from shared_data import vocabulary
 
-from bertsquad.tokenization import Vocabulary, basic_tokens, context_words
+from bertsquad.squad.tokenization import Vocabulary, basic_tokens, context_words
 
 IDEOGRAPH_BLOCKS = [
     range(0x3400, 0x4DC0),

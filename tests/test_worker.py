@@ -20,18 +20,22 @@ import pytest
 import tiny
 from numpy.typing import NDArray
 
-from bertsquad import features, logs, machine, timeline, worker
-from bertsquad.batching import BATCH_TOKENS
 from bertsquad.errors import BoundUnattainable, SuiteError, Unavailable
-from bertsquad.features import Features
-from bertsquad.loadgen import MODES, SCENARIOS, Request
+from bertsquad.loadgen import logs, timeline
+from bertsquad.loadgen.request import Request
+from bertsquad.machine import hardware
 from bertsquad.progress import Step
-from bertsquad.worker import Event, Setup, Worker, WorkerDied, try_devices
+from bertsquad.runtime.parallelism import BATCH_TOKENS
+from bertsquad.scenarios import MODES, SCENARIOS
+from bertsquad.squad.features import Features, save
+from bertsquad.worker import handle
+from bertsquad.worker.handle import Worker, WorkerDied, try_devices
+from bertsquad.worker.protocol import Event, Setup
 
 ROOT = Path(__file__).resolve().parent.parent
 
 #: One CPU that this process may use, to pin a thread to; none where a system can't.
-CPUS = tuple((cpu,) for cpu in machine.owned_cpus()[:1] if hasattr(os, "sched_setaffinity"))
+CPUS = tuple((cpu,) for cpu in hardware.owned_cpus()[:1] if hasattr(os, "sched_setaffinity"))
 
 #: A window that neither the warm-up nor the probe touches, so that LoadGen is the first to ask
 #: for it; the tests see that by the "failing" event, which only a run sends.
@@ -74,7 +78,7 @@ Begin = Callable[..., Child]
 def start(folder: Path, file: Path | None = None, questions: int = 29, **others: Any) -> Child:
     built = tiny.build_features(folder, questions, others.pop("poisoned", None))
     path = folder / "tiny.npz"
-    features.save(built, path)
+    save(built, path)
     file = file or tiny.model(folder / "tiny.onnx")
     setup: dict[str, Any] = {
         "model": str(file),
@@ -146,7 +150,7 @@ def pid_of(made: Worker) -> int:
 
 def test_the_parent_holds_neither_the_runtime_nor_loadgen() -> None:
     code = (
-        "import sys, bertsquad.worker, bertsquad.harness\n"
+        "import sys, bertsquad.worker.handle, bertsquad.suite.harness\n"
         "found = {'onnxruntime', 'mlperf_loadgen'} & set(sys.modules)\n"
         "sys.exit(', '.join(sorted(found)) or None)"
     )
@@ -558,7 +562,7 @@ def test_a_model_that_raises_fails_its_case_alone_with_the_original_error(
 def test_a_failed_run_that_goes_on_is_stopped_with_the_original_error(
     folder: Path, begin: Begin, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(worker, "GRACE_S", 0.1)
+    monkeypatch.setattr(handle, "GRACE_S", 0.1)
     model = tiny.model(folder / "poisoned.onnx", raises_on=tiny.POISON)
     made = begin(file=model, questions=61, poisoned=UNTOUCHED)
     # Left alone it would end by itself, and the child would live.
@@ -753,8 +757,9 @@ def test_closing_ends_the_child_and_may_be_repeated(begin: Begin) -> None:
 PARENT = """
 import json, sys
 from pathlib import Path
-from bertsquad.loadgen import Request
-from bertsquad.worker import Setup, Worker
+from bertsquad.loadgen.request import Request
+from bertsquad.worker.handle import Worker
+from bertsquad.worker.protocol import Setup
 
 worker = Worker(Setup(**json.loads(sys.argv[1])), Path(sys.argv[2]))
 print(worker._process.pid, flush=True)
@@ -768,7 +773,7 @@ sys.stdin.read()
 @pytest.mark.parametrize("busy", [False, True], ids=["idle", "in-a-run"])
 def test_a_child_ends_when_its_parent_is_killed(folder: Path, busy: bool) -> None:
     built = tiny.build_features(folder)
-    features.save(built, folder / "tiny.npz")
+    save(built, folder / "tiny.npz")
     model = tiny.model(folder / "tiny.onnx")
     setup = Setup(str(model), "key", str(folder / "tiny.npz"), "cpu", "fp32", 1)
     arguments = [json.dumps(dataclasses.asdict(setup)), str(folder / "worker.log")]

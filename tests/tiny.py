@@ -12,10 +12,11 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
-from bertsquad import features, squad
-from bertsquad.features import Features
-from bertsquad.prepare import Calibration
-from bertsquad.tokenization import Vocabulary
+from bertsquad.models.calibration import Calibration
+from bertsquad.squad import features
+from bertsquad.squad.features import Features
+from bertsquad.squad.questions import load
+from bertsquad.squad.tokenization import Vocabulary
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 STANDINS = SHARED / "standins"
@@ -218,7 +219,7 @@ def build_features(folder: Path, questions: int = 29, poisoned: int | None = Non
     document = {"version": "1.1", "data": [{"title": "tiny", "paragraphs": paragraphs}]}
     dataset.write_text(json.dumps(document), encoding="utf-8")
     vocabulary.write_text("\n".join(VOCABULARY) + "\n", encoding="utf-8")
-    return features.build(squad.load(dataset), Vocabulary(vocabulary))
+    return features.build(load(dataset), Vocabulary(vocabulary))
 
 
 def answers(built: Features, hardwired: bool = False, segments: bool = True) -> list[Any]:

@@ -35,27 +35,24 @@ import onnx.helper
 import onnx.numpy_helper
 from numpy.typing import NDArray
 
-from bertsquad import (
-    batching,
-    datasets,
-    features,
-    loadgen,
-    logs,
-    machine,
-    models,
-    quantise,
-)
-from bertsquad.datasets import DATASETS, Data
 from bertsquad.devices import DEVICES, PRECISIONS, Device
-from bertsquad.engines import Engine, batch_tokens
 from bertsquad.errors import SuiteError
-from bertsquad.features import MAX_TOKENS, Features
 from bertsquad.files import write_whole
-from bertsquad.loadgen import Request, Targets
-from bertsquad.parallelism import Parallelism, plan
-from bertsquad.prepare import Calibration, Prepared, calibrate_with, prepare
-from bertsquad.sessions import make_session, open_on_cpu
-from bertsquad.sut import OfflineSut, StreamSut, Sut, infer, side_by_side
+from bertsquad.loadgen import batching, logs
+from bertsquad.loadgen.request import Request, Targets
+from bertsquad.loadgen.run import settings_for
+from bertsquad.loadgen.sut import OfflineSut, StreamSut, Sut
+from bertsquad.machine import hardware, provenance
+from bertsquad.models import products, zoo
+from bertsquad.models.calibration import Calibration, calibrate_with
+from bertsquad.models.preparation import Prepared, prepare
+from bertsquad.runtime.engine import Engine, batch_tokens
+from bertsquad.runtime.inference import infer, side_by_side
+from bertsquad.runtime.parallelism import Parallelism, plan
+from bertsquad.runtime.sessions import make_session, open_on_cpu
+from bertsquad.squad import datasets, features
+from bertsquad.squad.datasets import DATASETS, Data
+from bertsquad.squad.features import MAX_TOKENS, Features
 
 #: A measurement of the matrix-product ceiling lasts this long, for each shape and round.
 CEILING_S = 0.4
@@ -81,7 +78,7 @@ class Work:
 def count_work(path: Path) -> Work:
     """The products of the float model at `path`."""
     model = onnx.load(str(path))
-    found = quantise.products(model)
+    found = products.products(model)
     if not found:
         raise SuiteError(f"{path} holds no float products with constant matrices to count")
     total = sum(node.op_type == "MatMul" for node in model.graph.node)
@@ -146,7 +143,7 @@ def run_loadgen(sut: Sut, scenario: str, count: int, queries: int) -> logs.Run:
     with tempfile.TemporaryDirectory() as folder:
         request = Request(scenario, "performance", "quick", folder, count)
         targets = Targets(1.0, None, "") if scenario == "offline" else Targets(None, 1000.0, "")
-        settings = loadgen.settings(request, targets)
+        settings = settings_for(request, targets)
         settings.min_duration_ms = 0
         settings.min_query_count = settings.max_query_count = queries
         output = lg.LogOutputSettings()
@@ -313,7 +310,7 @@ def make_engine(
         return calibrate_with(features.load(file), windows, note)
 
     device = DEVICES[given.device]
-    cores = machine.cores()
+    cores = hardware.cores()
     prepared = prepare(
         path,
         key,
@@ -324,21 +321,21 @@ def make_engine(
         partial(tell, precision),
     )
     shape = plan(
-        "offline", given.device, cores, given.instances, given.threads, machine.owned_cpus()
+        "offline", given.device, cores, given.instances, given.threads, hardware.owned_cpus()
     )
     return Engine(prepared, device, precision, shape, given.batch_tokens or batch_tokens(device))
 
 
 def measure(given: argparse.Namespace) -> dict[str, Any]:
     """Everything that was asked for, as JSON can hold it."""
-    model = models.find(given.model)
+    model = zoo.find(given.model)
     data = datasets.load(given.dataset)
-    path, key = models.locate(model)
+    path, key = zoo.locate(model)
     samples = stratified(data.features.lengths, given.samples)
     few = stratified(data.features.lengths, given.naive_samples)
     chosen, naive_chosen = select(data.features, samples), select(data.features, few)
     work = count_work(path)
-    cores = machine.cores()
+    cores = hardware.cores()
     rows = []
     for precision in given.precision or DEVICES[given.device].precisions:
         engine = make_engine(given, data, path, key, precision)
@@ -379,8 +376,8 @@ def measure(given: argparse.Namespace) -> dict[str, Any]:
         "model": model.name,
         "dataset": given.dataset,
         "device": given.device,
-        "machine": f"{machine.cpu_name()}, {cores} cores",
-        "versions": machine.versions(),
+        "machine": f"{hardware.cpu_name()}, {cores} cores",
+        "versions": provenance.versions(),
         "samples": len(samples),
         "mean_tokens": float(lengths.mean()),
         "gflop_per_sample": per_sample / 1e9,
@@ -449,7 +446,7 @@ def table(found: dict[str, Any]) -> str:
 def main() -> int:
     """Parse the command line, measure, print and write."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--model", default="minilm", help=f"{', '.join(models.MODELS)} or a path")
+    parser.add_argument("--model", default="minilm", help=f"{', '.join(zoo.MODELS)} or a path")
     parser.add_argument("--dataset", default="squad", choices=list(DATASETS))
     parser.add_argument("--device", default="cpu", choices=list(DEVICES))
     parser.add_argument("--precision", action="append", choices=PRECISIONS, help="repeatable")

@@ -14,7 +14,8 @@ import sys
 from collections import Counter
 from pathlib import Path
 
-from bertsquad import squad
+from bertsquad.squad import questions
+from bertsquad.squad.score import score
 
 _STOP = frozenset(
     """a an the of in on at to for from by with and or but as is was were are be been it its that
@@ -49,7 +50,7 @@ def longest_foreign_run(sentence: str, known: set[str]) -> str:
 
 def main(path: Path) -> None:
     """Print the figures for one file."""
-    dataset = squad.load(path)
+    dataset = questions.load(path)
     hits, predictions, shares = 0, {}, []
     for question in dataset.questions:
         candidates = sentences(dataset.contexts[question.context])
@@ -62,11 +63,11 @@ def main(path: Path) -> None:
         holding = [s for s in candidates if question.answers[0] in s]
         if known and holding:
             shares.append(max(len(known & content_words(s)) / len(known) for s in holding))
-    score = squad.score(predictions, dataset.questions)
-    print(f"questions                                {score.total}")
-    print(f"sentence of most overlap holds an answer {100 * hits / score.total:.1f} %")
-    print(f"exact match of the overlap baseline      {score.exact_match:.1f} %")
-    print(f"F1 of the overlap baseline               {score.f1:.1f} %")
+    scored = score(predictions, dataset.questions)
+    print(f"questions                                {scored.total}")
+    print(f"sentence of most overlap holds an answer {100 * hits / scored.total:.1f} %")
+    print(f"exact match of the overlap baseline      {scored.exact_match:.1f} %")
+    print(f"F1 of the overlap baseline               {scored.f1:.1f} %")
     print(f"question's words in the answer's sentence {100 * sum(shares) / len(shares):.1f} %")
 
 

@@ -20,12 +20,14 @@ from pathlib import Path
 from typing import Any
 from xml.sax.saxutils import escape
 
-from bertsquad import archive, exhibits, plots, report
-from bertsquad.archive import Archive
 from bertsquad.errors import SuiteError
 from bertsquad.files import write_whole
-from bertsquad.results import Result
-from bertsquad.svg import ALONE
+from bertsquad.report import exhibits, plots
+from bertsquad.report.page import lines, write
+from bertsquad.report.svg import ALONE
+from bertsquad.results import archive
+from bertsquad.results.archive import Archive
+from bertsquad.results.result import Result
 
 ROOT = Path(__file__).resolve().parents[1]
 PICTURES = ROOT / "docs" / "pictures"
@@ -72,11 +74,11 @@ def draw(read: Archive, folder: Path) -> None:
     # The browser first: it is what may be missing.
     with tempfile.TemporaryDirectory() as place:
         page = Path(place) / "report.html"
-        report.write(read, page)
+        write(read, page)
         shot = screenshot(page)
     pictures: dict[str, bytes] = {
         "report.png": shot,
-        "table.svg": terminal(report.lines(read)).encode(),
+        "table.svg": terminal(lines(read)).encode(),
         "percentiles.svg": percentiles(read).encode(),
     }
     for name, content in pictures.items():

@@ -1,0 +1,1 @@
+"""Files, downloaded and derived, each verified before it is used."""

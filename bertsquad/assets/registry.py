@@ -1,0 +1,208 @@
+"""Files that are bundled or downloaded, each verified against `data_registry.txt`.
+
+Two folders, both the per-user cache folder unless said otherwise: `BERTSQUAD_DATA` holds what was
+downloaded and may be read-only, `BERTSQUAD_CACHE` holds what was derived from it.
+`BERTSQUAD_MIRROR`, a base URL, is asked for a file before its own addresses are.
+"""
+
+import os
+import stat
+import time
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+import pooch
+
+from bertsquad.assets.cache import PACKAGE, cache_folder, data_folder, lock
+from bertsquad.errors import SuiteError, Unavailable
+from bertsquad.progress import Show, unseen
+
+#: Other addresses of the same bytes, tried in this order after the registry's own.
+MIRRORS = {
+    "model.onnx": ("https://armi.in/files/model.onnx",),
+    "bert_large_v1_1_fake_quant.onnx": (
+        "https://mlperf-public.s3.us-west-2.amazonaws.com/bert_large_v1_1_fake_quant.onnx",
+        "https://armi.in/files/bert_large_v1_1_fake_quant.onnx",
+    ),
+    "dev-v1.1.json": (
+        "https://raw.githubusercontent.com/rajpurkar/SQuAD-explorer/master/dataset/dev-v1.1.json",
+    ),
+}
+
+#: Sizes, for messages; the checksum is what counts.
+SIZES = {
+    "model.onnx": "1.34 GB",
+    "bert_large_v1_1_fake_quant.onnx": "1.34 GB",
+    "dev-v1.1.json": "4.9 MB",
+    "bert_calibration_features.txt": "495 bytes",
+}
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A line of the registry: a file's name, `algorithm:checksum` and addresses, best first."""
+
+    name: str
+    checksum: str
+    urls: tuple[str, ...]
+
+    @property
+    def algorithm(self) -> str:
+        """The checksum's algorithm, as pooch and hashlib name it."""
+        return self.checksum.rpartition(":")[0] or "sha256"
+
+    @property
+    def digest(self) -> str:
+        """The checksum without its algorithm."""
+        return self.checksum.rpartition(":")[2]
+
+    @property
+    def bundled(self) -> bool:
+        """Whether the file comes with the package instead of being downloaded."""
+        return self.name.startswith("pocket/")
+
+
+def registry_file() -> Path:
+    """`data_registry.txt`: beside the package in a checkout, inside it where it was installed."""
+    beside = PACKAGE.parent / "data_registry.txt"
+    return beside if beside.is_file() else PACKAGE / "data_registry.txt"
+
+
+@cache
+def registry() -> dict[str, Entry]:
+    """Every file that the suite knows, by name."""
+    catalogue = pooch.create(path=PACKAGE, base_url="", registry=None)
+    catalogue.load_registry(registry_file())
+    return {
+        name: Entry(
+            name,
+            checksum,
+            tuple(filter(None, (catalogue.urls.get(name),))) + MIRRORS.get(name, ()),
+        )
+        for name, checksum in catalogue.registry.items()
+    }
+
+
+def path_of(name: str) -> Path:
+    """Where the file is, or would be."""
+    return (PACKAGE if registry()[name].bundled else data_folder()) / name
+
+
+def is_here(path: Path) -> bool:
+    """Whether there is such a file; SuiteError where something else has its name, or may have."""
+    try:
+        mode = path.stat().st_mode
+    except (FileNotFoundError, NotADirectoryError):
+        if path.is_symlink():
+            raise SuiteError(
+                f"{path} is a link to a file that isn't there: mend the link or remove it"
+            ) from None
+        return False
+    except OSError as error:
+        raise SuiteError(f"{path} can't be read: {error.strerror}") from error
+    if not stat.S_ISREG(mode):
+        raise SuiteError(f"{path} is not a file: move it away to have the file fetched")
+    return True
+
+
+def _verify(entry: Entry, path: Path) -> None:
+    try:
+        found = pooch.file_hash(str(path), alg=entry.algorithm)
+    except OSError as error:
+        raise SuiteError(f"{path} can't be read: {error.strerror}") from error
+    if found != entry.digest:
+        cure = "reinstall the package" if entry.bundled else "move it away to have it fetched again"
+        raise SuiteError(
+            f"{path} is not the file it should be: expected {entry.algorithm} {entry.digest}, "
+            f"found {found}; {cure}"
+        )
+
+
+_failed: dict[tuple[Path, str], str] = {}
+
+
+@cache
+def _verified(entry: Entry, path: Path) -> Path:
+    _verify(entry, path)
+    return path
+
+
+def fetch(name: str, subject: str = "model", show: Show = unseen) -> Path:
+    """The verified file `name`, downloaded if need be, by one process at a time.
+
+    Raises Unavailable (of `subject`) if it is neither here nor to be had, SuiteError if the file
+    that is here has another checksum: such a file is left as it is. A failure is remembered for
+    the rest of the session; what came of the file is kept beside it, and gone on with in the next.
+    """
+    entry, path = registry()[name], path_of(name)
+    if is_here(path):
+        return _verified(entry, path)
+    if entry.bundled:
+        raise SuiteError(f"{path} is missing: reinstall the package")
+    if (path, name) in _failed:
+        raise Unavailable(_failed[path, name], subject)
+    with lock(name):
+        if not is_here(path):
+            reason = _recall_failure(name) or _download(entry, path, show)
+            if reason is not None:
+                _failed[path, name] = reason
+                _remember_failure(name, reason)
+                raise Unavailable(reason, subject)
+    return _verified(entry, path)
+
+
+def _download(entry: Entry, path: Path, show: Show) -> str | None:
+    """Fetch `entry` from the first address that has it; else the sentence that says why not."""
+    # Brings an HTTP library along, which most runs don't need.
+    from bertsquad.assets.download import Unwritable, download, part_of
+
+    mirror = os.environ.get("BERTSQUAD_MIRROR")
+    urls = (*((f"{mirror.rstrip('/')}/{entry.name}",) if mirror else ()), *entry.urls)
+    size = SIZES.get(entry.name)
+    missing = f"{entry.name}{f' ({size})' if size else ''} is not in {path.parent}"
+    try:
+        if path.parent.is_dir() and not os.access(path.parent, os.W_OK):
+            raise Unwritable(f"{path.parent} can't be written")
+        reasons = download(urls, path, entry.algorithm, entry.digest, show)
+    except Unwritable as error:
+        return (
+            f"{missing} and can't be put there, since {error}: put the file there yourself, or "
+            "point BERTSQUAD_DATA at a folder that can hold it"
+        )
+    if not reasons:
+        return None
+    kept = "; what has come is kept for the next attempt" if part_of(path).is_file() else ""
+    return (
+        f"{missing} and could not be downloaded ({'; '.join(reasons)}{kept}): on a machine with "
+        f"a network run `python -m bertsquad fetch {entry.name}`, or put the file there yourself, "
+        "then point BERTSQUAD_DATA at its folder"
+    )
+
+
+#: Seconds after which the note of a failure belongs to a session that is over.
+_STALE_S = 86_400
+
+
+def _failure_note(name: str) -> Path | None:
+    """Where parallel workers of one session tell each other that a file can't be had."""
+    session = os.environ.get("PYTEST_XDIST_TESTRUNUID")
+    folder = cache_folder() / "locks"
+    return folder / f"{name.replace('/', '_')}.failed-{session}" if session else None
+
+
+def _recall_failure(name: str) -> str | None:
+    note = _failure_note(name)
+    return note.read_text(encoding="utf-8") if note is not None and note.is_file() else None
+
+
+def _remember_failure(name: str, reason: str) -> None:
+    note = _failure_note(name)
+    if note is not None:
+        for other in note.parent.glob(f"{name.replace('/', '_')}.failed-*"):
+            with suppress(FileNotFoundError):
+                if time.time() - other.stat().st_mtime > _STALE_S:
+                    other.unlink()
+        with suppress(OSError):  # a full disk: the other workers try for themselves
+            note.write_text(reason, encoding="utf-8")

@@ -1,0 +1,287 @@
+"""None"""
+
+import contextlib
+import os
+import sys
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from typing import Any, Literal, Self, TextIO
+
+from bertsquad.progress import Step
+
+#: Seconds between two drawings of a bar.
+REDRAW_S = 0.1
+#: Seconds that a step goes on before it is worth a line, and between its further lines.
+FIRST_LINE_S, LINE_S = 10.0, 30.0
+#: Columns that a bar and its figures want beside them.
+FIGURES_COLUMNS = 64
+#: Seconds over which the current rate is taken.
+RATE_S = 30.0
+
+Style = Literal["bar", "lines", "off"]
+
+#: Lets through to the terminal what is written within, past pytest's capturing.
+Visible = Callable[[], AbstractContextManager[Any]]
+
+
+def style(quiet: bool = False, worker: str = "") -> Style:
+    """How to show progress on standard error: of a session that is `quiet`, in xdist's `worker`.
+
+    A bar needs a terminal that can move its cursor, of which it is the only one.
+    """
+    if quiet or sys.stderr is None:
+        return "off"
+    moves = sys.stderr.isatty() and os.environ.get("TERM", "dumb") != "dumb"
+    return "bar" if moves and not worker and "CI" not in os.environ else "lines"
+
+
+class Progress:
+    """Shows on standard error how far the step is that goes on now.
+
+    It is a context: nothing is left on the screen when that ends, whatever happened.
+    """
+
+    def __init__(
+        self,
+        style: Style = "off",
+        visible: Visible = contextlib.nullcontext,
+        prefix: str = "",
+        shares_line: bool = False,
+    ) -> None:
+        """`prefix` begins every line.
+
+        With `shares_line` the cursor may stand within a line of somebody else's, such as pytest's:
+        that is left as it is, and a bar is drawn below it.
+        """
+        self._style = style
+        self._visible = visible
+        self._prefix = prefix
+        self._shares_line = shares_line
+        self._pauses_s = (FIRST_LINE_S, LINE_S) if style == "lines" else (0.0, REDRAW_S)
+        self._meter: Meter | None = None
+        self._due = 0.0
+        self._drawn = False  # a bar that is to be cleared, or a line of the step
+        self._has_line = False  # lines of our own are the last that was written
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.end()
+
+    def show(self, step: Step) -> None:
+        """Tell how far a step is; it ends when another is shown."""
+        if self._style == "off":
+            return
+        now = time.monotonic()
+        if self._meter is None or self._meter.step.name != step.name:
+            self._end_step()
+            self._meter = Meter(step, now)
+            self._due = now + self._pauses_s[0]
+        self._meter.update(step, now)
+        if now < self._due:
+            return
+        self._due = now + self._pauses_s[1]
+        if self._style == "bar":
+            self._draw(self._meter)
+        else:
+            self._line(self._meter.line(now))
+        self._drawn = True
+
+    def say(self, text: str) -> None:
+        """Tell the user something at once, in every style."""
+        if self._style == "bar" and self._drawn:
+            self._draw(None)
+        with self._terminal() as terminal:
+            terminal.write(f"\n{self._prefix}{text}\n")
+
+    def end(self) -> None:
+        """Take the bar away; tell how far a step came of which lines have told."""
+        self._end_step()
+        if self._style == "bar" and self._drawn:
+            self._draw(None)
+        self._drawn = self._has_line = False
+
+    def _end_step(self) -> None:
+        meter, self._meter = self._meter, None
+        if self._style == "lines" and self._drawn and meter is not None:
+            self._drawn = False
+            self._line(meter.ending(time.monotonic()))
+
+    def _line(self, text: str) -> None:
+        # Among several workers the line before may be anybody's.
+        opening = "\n" if self._shares_line and (self._prefix or not self._has_line) else ""
+        self._has_line = True
+        with self._terminal() as terminal:
+            terminal.write(f"{opening}{self._prefix}{text}\n")
+
+    def _draw(self, meter: "Meter | None") -> None:
+        """Replace the bar (None: by nothing), leaving the cursor where it is."""
+        with self._terminal() as terminal:
+            text = ""
+            if meter is not None:
+                columns = os.get_terminal_size(terminal.fileno()).columns or 80
+                utf = terminal.encoding.lower().startswith("utf")
+                # One column stays free, since a full line would move on to the next.
+                text = meter.bar(time.monotonic(), columns - 1, utf)
+            if self._shares_line:
+                # Down and up, which makes room below a screen's last line; then keep the place,
+                # draw below it and go back there.
+                terminal.write(f"\x1bD\x1bM\x1b7\x1bD\r{text}\x1b[K\x1b8")
+            else:
+                terminal.write(f"\r{text}\x1b[K\r")
+
+    @contextlib.contextmanager
+    def _terminal(self) -> Iterator[TextIO]:
+        """Standard error, past what captures it; that it is gone is no reason to end a run."""
+        with contextlib.suppress(OSError, ValueError), self._visible():
+            yield sys.stderr
+            sys.stderr.flush()
+
+
+#: For those who want nothing shown but warnings.
+SILENT = Progress()
+
+
+def of_session(visible: Visible, quiet: bool, worker: str) -> Progress:
+    """The progress of a pytest session; `worker` is its name where xdist runs several at once."""
+    with visible():
+        how = style(quiet, worker)
+    return Progress(how, visible, f"[{worker}] " if worker else "", shares_line=True)
+
+
+class Meter:
+    """How far a step is, and how fast it goes on."""
+
+    def __init__(self, step: Step, now: float) -> None:
+        self.step = step
+        self._began = now
+        self._points: deque[tuple[float, int]] = deque()  # when how many were done
+
+    def update(self, step: Step, now: float) -> None:
+        """Take the step as it is now."""
+        self.step = step
+        if step.done is None or (self._points and self._points[-1][1] == step.done):
+            return
+        self._points.append((now, step.done))
+        while len(self._points) > 2 and self._points[1][0] < now - RATE_S:
+            self._points.popleft()
+
+    def line(self, now: float) -> str:
+        """All that is known, for a log."""
+        share = self._share(now)
+        percent = "" if share is None else f" ({share * 100:.0f} %)"
+        far = " and ".join(filter(None, [self._count(), self._time(now)]))
+        return _listed(self.step.name, f"{far}{percent}", self._speed(now))
+
+    def ending(self, now: float) -> str:
+        """How far it came, for a log."""
+        return _listed(self.step.name, self._count(), f"ended after {_words(now - self._began)}")
+
+    def bar(self, now: float, columns: int, utf: bool) -> str:
+        """A bar of so many columns.
+
+        Where they don't suffice for the step's whole name, what comes after its colon must do; in
+        fewer still, its figures.
+        """
+        from tqdm import tqdm
+        from tqdm.utils import disp_len, disp_trim
+
+        figures = _listed(self._count(), self._time(now), self._speed(now))
+        share, name = self._share(now), self.step.name
+        if disp_len(name) + FIGURES_COLUMNS > columns:
+            name = name.rpartition(": ")[2]
+        if share is None or disp_len(f"{name}: 100%|{' ' * 5}| {figures}") > columns:
+            return str(disp_trim(_listed(name, figures), columns))
+        return str(
+            tqdm.format_meter(
+                n=share,
+                total=1,
+                elapsed=now - self._began,
+                ncols=columns,
+                prefix=name,
+                ascii=not utf,
+                bar_format="{desc}: {percentage:3.0f}%|{bar}| {figures}",
+                figures=figures,
+            )
+        )
+
+    def _count(self) -> str:
+        """The units done, and those expected as long as they decide when the step ends."""
+        step = self.step
+        if step.done is None:
+            return ""
+        if step.expected is None or (step.duration_s and step.done >= step.expected):
+            return _amount(step.done, step.unit)
+        done, expected = (_amount(number, step.unit) for number in (step.done, step.expected))
+        least = "at least " if step.duration_s else ""
+        return f"{done.removesuffix(f' {step.unit}')} of {least}{expected}"
+
+    def _time(self, now: float) -> str:
+        """The time gone, where that is all there is to tell or decides when the step ends."""
+        gone_s, duration_s = now - self._began, self.step.duration_s
+        if duration_s is not None:
+            return f"{min(gone_s, duration_s):.0f} of {duration_s:.0f} s"
+        return _words(gone_s) if self.step.done is None and gone_s >= 1 else ""
+
+    def _speed(self, now: float) -> str:
+        """The current rate, and how long it will take at that."""
+        rate, left_s = self._rate(), self._left_s(now)
+        unit = self.step.unit if self.step.unit == "B" else ""
+        return _listed(
+            f"{_amount(rate, unit)}/s" if rate else "",
+            f"{_words(left_s)} left" if left_s else "",
+        )
+
+    def _rate(self) -> float | None:
+        """Units a second; None before there is one."""
+        if len(self._points) < 2:
+            return None
+        (began, first), (ended, last) = self._points[0], self._points[-1]
+        return (last - first) / (ended - began) if ended > began and last > first else None
+
+    def _share(self, now: float) -> float | None:
+        """How much of it is done, from 0 to 1; None where that can't be known."""
+        parts = (
+            (self.step.done, self.step.expected),
+            (now - self._began, self.step.duration_s),
+        )
+        shares = [part / whole for part, whole in parts if part is not None and whole]
+        return min([1.0, *shares]) if shares else None
+
+    def _left_s(self, now: float) -> float | None:
+        """Seconds until the end, None where they can't be known."""
+        step, rate = self.step, self._rate()
+        left: list[float] = []
+        if step.expected is not None and step.done is not None:
+            if step.done < step.expected and not rate:
+                return None
+            left.append((step.expected - step.done) / (rate or 1))
+        if step.duration_s is not None:
+            left.append(self._began + step.duration_s - now)
+        return max([0.0, *left]) if left else None
+
+
+def _listed(*parts: str) -> str:
+    return ", ".join(filter(None, parts))
+
+
+def _amount(number: float, unit: str) -> str:
+    """So many units, as three digits where it is no whole number; of bytes always."""
+    scale = ""
+    if unit == "B":
+        for scale in ("", "k", "M", "G"):
+            if number < 999.5 or scale == "G":
+                break
+            number /= 1000
+    whole = isinstance(number, int) or number >= 100
+    return f"{f'{number:,.0f}' if whole else f'{number:.3g}'} {scale}{unit}".rstrip()
+
+
+def _words(seconds: float) -> str:
+    """A duration, which needn't be exact."""
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"

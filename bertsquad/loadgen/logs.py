@@ -1,0 +1,181 @@
+"""LoadGen's logs: what they say that a run did.
+
+LoadGen has no getter for results, so the detail log's `:::MLLOG` lines are the source.
+"""
+
+import hashlib
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bertsquad.errors import SuiteError
+from bertsquad.scenarios import Scenario
+
+DETAIL = "mlperf_log_detail.txt"
+SUMMARY = "mlperf_log_summary.txt"
+ACCURACY = "mlperf_log_accuracy.json"
+
+
+@dataclass(frozen=True)
+class Cause:
+    """Why LoadGen calls a run INVALID; `found` and `needed` count queries, where LoadGen does.
+
+    `kind` is `latency_bound`, `min_duration`, `min_queries`, `early_stopping`, the key of the
+    user.conf that ended the run early (`max_duration`, `max_query_count`, `max_async_queries`), or
+    `error` for anything else.
+    """
+
+    kind: str
+    reason: str
+    found: int | None = None
+    needed: int | None = None
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run folder's detail log: the last value of every key, and LoadGen's own complaints."""
+
+    folder: Path
+    values: Mapping[str, Any]
+    errors: tuple[str, ...]
+
+    @property
+    def valid(self) -> bool:
+        """Whether LoadGen itself calls the run VALID."""
+        return self.values.get("result_validity") == "VALID" and not self.errors
+
+    @property
+    def invalid_reasons(self) -> list[str]:
+        """Why the run is not valid, from every place where LoadGen says so."""
+        return [cause.reason for cause in self.invalid_causes]
+
+    @property
+    def invalid_causes(self) -> list[Cause]:
+        """Why the run is not valid, for programs.
+
+        LoadGen's recommendations count only where it gives nothing else: for a run that was ended
+        early they name options that don't help.
+        """
+        if self.valid:
+            return []
+        values, count = self.values, self.values.get("result_query_count")
+        causes = [Cause(kind, reason) for key, kind, reason in _NOT_MET if values.get(key) is False]
+        if values.get("early_stopping_met") is False:
+            said = " ".join(str(values.get("early_stopping_result", "")).replace("*", "").split())
+            wanted = re.search(r"at least (\d+)( more)? queries", said)
+            needed = None
+            if wanted is not None:
+                needed = int(wanted[1]) + ((count or 0) if wanted[2] else 0)
+                said = f"{count} queries were processed, {needed} or more are needed"
+            causes.append(Cause("early_stopping", f"early stopping: {said}", count, needed))
+        for error in self.errors:
+            kinds = (kind for words, kind in _ENDINGS.items() if words in error)
+            causes.append(Cause(next(kinds, "error"), error))
+        recommendation = str(values.get("result_invalid_reason", "")).strip()
+        if recommendation and not causes:
+            causes.append(Cause("error", recommendation))
+        return causes
+
+    def latency_ms(self, percentile: float) -> float | None:
+        """LoadGen's latency of a query (Offline, Server: a sample) at a percentile that it logs.
+
+        In ms. MultiStream's log has the latencies of its samples too, which judge nothing.
+        """
+        for what in ("percentile_per_query_latency", "percentile_latency"):
+            value = self.values.get(f"result_{percentile:.2f}_{what}_ns")
+            if value is not None:
+                return float(value) / 1e6
+        return None
+
+    def metric(self, scenario: Scenario) -> float | None:
+        """The official figure: samples/s for Offline and Server, milliseconds for the others.
+
+        None where early stopping gave no estimate.
+        """
+        value = self.values.get(scenario.metric)
+        if value is None:
+            return None
+        if scenario.has_rate:
+            return float(value)
+        return value / 1e6 or None
+
+
+_NOT_MET = (
+    ("result_perf_constraints_met", "latency_bound", "the latency bound was not kept"),
+    ("result_min_duration_met", "min_duration", "the run was shorter than the minimum duration"),
+    ("result_min_queries_met", "min_queries", "the run had fewer queries than the minimum"),
+)
+#: What LoadGen's errors say of a run that it ended early, and the kind of cause that this is.
+_ENDINGS = {
+    "Ran out of generated queries": "min_duration",
+    "Max test duration reached": "max_duration",
+    "Max query count reached": "max_query_count",
+    "Too many outstanding queries": "max_async_queries",
+}
+
+
+def read_run(folder: Path) -> Run:
+    """Parse the detail log in `folder`; SuiteError if it is missing or was cut short."""
+    path = folder / DETAIL
+    values: dict[str, Any] = {}
+    errors = []
+    try:
+        with path.open(encoding="utf-8", errors="replace") as file:
+            for line in file:
+                prefix, _, body = line.partition(":::MLLOG ")
+                if prefix or not body:
+                    continue
+                record = json.loads(body, strict=False)
+                values[record["key"]] = record["value"]
+                if record["metadata"]["is_error"]:
+                    errors.append(f"LoadGen: {str(record['value']).strip()}")
+    except OSError as error:
+        raise SuiteError(f"{path} can't be read: {error.strerror}") from error
+    except (ValueError, KeyError, TypeError) as error:
+        raise SuiteError(f"{path} is not a whole LoadGen detail log: {error}") from error
+    accuracy = values.get("effective_test_mode") == "AccuracyOnly"
+    if ("power_end" if accuracy else "num_errors") not in values:
+        raise SuiteError(f"{path} was cut short: the run didn't end")
+    return Run(folder, values, tuple(errors))
+
+
+def read_accuracy_log(folder: Path) -> dict[int, NDArray[np.float32]]:
+    """The logits by sample, float32 [length, 2] (start, end), of an accuracy run.
+
+    LoadGen may issue a sample twice (MultiStream fills its last query); the last response counts,
+    as in MLPerf's script.
+    """
+    return dict(read_responses(folder))
+
+
+def read_responses(folder: Path) -> list[tuple[int, NDArray[np.float32]]]:
+    """Every logged response in the log's order: the sample and its float32 [length, 2] logits."""
+    path = folder / ACCURACY
+    try:
+        entries = json.loads(path.read_bytes())
+        return [
+            (
+                int(entry["qsl_idx"]),
+                np.frombuffer(bytes.fromhex(entry["data"]), np.float32).reshape(-1, 2),
+            )
+            for entry in entries
+        ]
+    except OSError as error:
+        raise SuiteError(f"{path} can't be read: {error.strerror}") from error
+    except (ValueError, KeyError, TypeError) as error:
+        raise SuiteError(f"{path} is not a whole LoadGen accuracy log: {error}") from error
+
+
+def checksums(folder: Path) -> dict[str, str]:
+    """The sha256 of each of LoadGen's logs in a run folder, by file name."""
+    found = {}
+    for name in (SUMMARY, DETAIL, ACCURACY):
+        with (folder / name).open("rb") as file:
+            found[name] = hashlib.file_digest(file, "sha256").hexdigest()
+    return found

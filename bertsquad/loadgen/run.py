@@ -1,0 +1,100 @@
+"""LoadGen's settings for a run, made from what is asked for.
+
+Only the worker process calls `mlperf_loadgen`.
+"""
+
+from typing import Any
+
+import mlperf_loadgen as lg
+
+from bertsquad.errors import SuiteError
+from bertsquad.loadgen.request import Request, Targets, buffered_samples
+from bertsquad.loadgen.user_conf import BENCHMARK
+from bertsquad.rules import QUICK_DURATION_S, QUICK_QUERIES
+from bertsquad.scenarios import SCENARIOS, Scenario
+
+#: LoadGen prepares all samples of a run beforehand; so many take it some gigabytes.
+MOST_SAMPLES = 20_000_000
+#: Queries a second in Server's accuracy mode, where the rate means nothing but waiting.
+ACCURACY_SERVER_QPS = 10_000.0
+
+
+def log_settings(folder: str) -> Any:
+    """Where LoadGen writes its logs, with its trace off."""
+    output = lg.LogOutputSettings()
+    output.outdir = folder
+    output.copy_summary_to_stdout = False
+    log = lg.LogSettings()
+    log.log_output = output
+    log.enable_trace = False  # it grows with the queries
+    return log
+
+
+def settings_for(request: Request, targets: Targets | None) -> Any:
+    """LoadGen's TestSettings for a run (`targets` is None in accuracy mode, where none count)."""
+    import mlperf_loadgen as lg
+
+    scenario = SCENARIOS[request.scenario]
+    result = lg.TestSettings()
+    # Type 0 is mlperf.conf, compiled in; 2 the user's file. The default, 1, works only once.
+    result.FromConfig("", BENCHMARK, scenario.loadgen_name, 0)
+    if request.rules == "quick":
+        result.min_duration_ms = int(QUICK_DURATION_S * 1000)
+        result.min_query_count = QUICK_QUERIES[request.scenario]
+    if request.user_conf is not None:
+        result.FromConfig(request.user_conf, BENCHMARK, scenario.loadgen_name, 2)
+    result.scenario = getattr(lg.TestScenario, scenario.loadgen_name)
+    result.mode = (
+        lg.TestMode.AccuracyOnly if request.mode == "accuracy" else lg.TestMode.PerformanceOnly
+    )
+    if request.min_duration_s is not None:
+        result.min_duration_ms = int(request.min_duration_s * 1000)
+    result.performance_sample_count_override = buffered_samples(request)
+    if request.mode == "accuracy":
+        result.server_target_qps = ACCURACY_SERVER_QPS
+    elif targets is not None:
+        _check_size(scenario, targets, result.min_duration_ms / 1000)
+        _set_targets(result, request.scenario, targets)
+    return result
+
+
+def goal(request: Request, settings: Any) -> tuple[int | None, float | None]:
+    """How many samples a run answers at least, and how many seconds it lasts at least.
+
+    In Offline the samples of a performance run are LoadGen's choice: its one query tells.
+    """
+    size = SCENARIOS[request.scenario].samples_per_query
+    if request.mode == "accuracy":
+        return -(-request.samples // size) * size, None
+    if request.scenario == "offline":
+        return None, None
+    return settings.min_query_count * size, settings.min_duration_ms / 1000
+
+
+def _check_size(scenario: Scenario, targets: Targets, duration_s: float) -> None:
+    """SuiteError where the targets make more samples than LoadGen can hold."""
+    rate = targets.qps if scenario.has_rate else 1000 / (targets.latency_ms or 1000)
+    samples = (rate or 0) * duration_s * scenario.samples_per_query
+    if samples > MOST_SAMPLES:
+        given = (
+            f"--target-qps {targets.qps:g}"
+            if scenario.has_rate
+            else f"--target-latency-ms {targets.latency_ms:g}"
+        )
+        raise SuiteError(
+            f"{given} over {duration_s:g} s makes LoadGen prepare {samples:.3g} samples, and it "
+            f"can hold {MOST_SAMPLES:.0e}: give a target that the device can come near to"
+        )
+
+
+def _set_targets(result: Any, scenario: str, targets: Targets) -> None:
+    if scenario == "offline":
+        result.offline_expected_qps = targets.qps
+    elif scenario == "server":
+        result.server_target_qps = targets.qps
+        if targets.latency_ms is not None:
+            result.server_target_latency_ns = int(targets.latency_ms * 1e6)
+    elif scenario == "singlestream" and targets.latency_ms is not None:
+        result.single_stream_expected_latency_ns = int(targets.latency_ms * 1e6)
+    elif scenario == "multistream" and targets.latency_ms is not None:
+        result.multi_stream_expected_latency_ns = int(targets.latency_ms * 1e6)

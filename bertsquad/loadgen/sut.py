@@ -1,0 +1,257 @@
+"""The system under test: LoadGen issues queries here, the engine answers them.
+
+LoadGen aborts the process when a callback raises, so nothing escapes from one: the first error is
+kept, all that is outstanding or still comes is completed with empty responses, and the worker
+raises the error once the run has ended.
+"""
+
+import threading
+import time
+from array import array
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import fields
+from typing import Any
+
+import mlperf_loadgen as lg
+import numpy as np
+
+from bertsquad.loadgen import batching
+from bertsquad.loadgen.timeline import Timeline
+from bertsquad.runtime.engine import Engine
+from bertsquad.runtime.inference import effective_lengths, infer, pin, side_by_side
+from bertsquad.squad.features import Features
+
+#: A pause before each empty response after an error: LoadGen can't be stopped, and would spin.
+_PAUSE_S = 0.05
+
+Failing = Callable[[BaseException], None]
+
+
+class Sut:
+    """Answers the queries of one run by calling `answer(samples)`, in the way of its scenario.
+
+    What was answered when is in `timeline`; `answered` counts samples while it goes on, of
+    `expected` where one query holds them all.
+    """
+
+    def __init__(self, engine: Engine, features: Features, failing: Failing) -> None:
+        """`failing` is told the first error when it comes."""
+        self._engine = engine
+        self._features = features
+        self._failing = failing
+        self._lock = threading.Lock()
+        self._issued_ns: dict[int, int] = {}  # outstanding samples, by LoadGen's id
+        self._lengths = effective_lengths(engine, features)
+        self.error: BaseException | None = None
+        self.answered = 0
+        self.expected: int | None = None
+        self._times = tuple(array("q") for _ in fields(Timeline))
+        self.handle = lg.ConstructSUT(self._receive, self._flush)
+
+    def close(self) -> None:
+        """Give LoadGen's handle back."""
+        lg.DestroySUT(self.handle)
+
+    @property
+    def timeline(self) -> Timeline:
+        """What was answered until now."""
+        with self._lock:
+            return Timeline(*(np.array(column, np.int64) for column in self._times))
+
+    def answer(self, query: Sequence[Any]) -> None:
+        """Answer one query of LoadGen; overridden by scenario."""
+        raise NotImplementedError
+
+    def _flush(self) -> None:
+        """LoadGen has issued its last query; nothing is held back here, so nothing is due."""
+
+    def _receive(self, query: Sequence[Any]) -> None:
+        now = time.perf_counter_ns()
+        with self._lock:
+            self._issued_ns.update((sample.id, now) for sample in query)
+        if self.error is None:
+            try:
+                self.answer(query)
+            except BaseException as error:  # LoadGen would abort the process
+                self.fail(error)
+        else:
+            time.sleep(_PAUSE_S)
+            self._complete_empty()
+
+    def fail(self, error: BaseException) -> None:
+        """Keep the first error and leave no query without a response."""
+        with self._lock:
+            first, self.error = self.error is None, self.error or error
+        if first:
+            self._failing(error)
+        self._complete_empty()
+
+    def _complete_empty(self) -> None:
+        with self._lock:
+            ids = list(self._issued_ns)
+            self._issued_ns.clear()
+        lg.QuerySamplesComplete([lg.QuerySampleResponse(id_, 0, 0) for id_ in ids])
+
+    def run_batch(self, batch: Sequence[Any], instance: int = 0) -> None:
+        """Infer and complete LoadGen's samples `batch`, and keep what each of them took."""
+        samples = [sample.index for sample in batch]
+        started = time.perf_counter_ns()
+        logits = infer(self._engine, self._features, samples, instance)
+        # `logits` owns the buffers and outlives QuerySamplesComplete, which copies what it logs.
+        responses = [
+            lg.QuerySampleResponse(sample.id, one.__array_interface__["data"][0], one.nbytes)
+            for sample, one in zip(batch, logits, strict=True)
+        ]
+        with self._lock:
+            issued = [self._issued_ns.pop(sample.id, None) for sample in batch]
+        if None in issued:
+            return  # another instance failed, and all that was outstanding is completed
+        before = time.perf_counter_ns()
+        lg.QuerySamplesComplete(responses)
+        # LoadGen reads its clock somewhere within the call, which takes some 20 us.
+        completed = (before + time.perf_counter_ns()) // 2
+        tokens = sum(len(one) for one in logits)
+        padded = len(samples) * int(self._lengths[samples].max())
+        with self._lock:
+            issues, completions, *batches = self._times
+            issues.extend(one for one in issued if one is not None)
+            completions.extend([completed] * len(batch))
+            for column, value in zip(
+                batches, (started, completed, len(batch), tokens, padded), strict=True
+            ):
+                column.append(value)
+            self.answered += len(batch)
+
+
+class StreamSut(Sut):
+    """SingleStream and MultiStream: answer in LoadGen's own thread."""
+
+    def __init__(
+        self, engine: Engine, features: Features, failing: Failing, cost: batching.Cost | None
+    ) -> None:
+        """`cost` says how a query of several samples is best cut into batches."""
+        super().__init__(engine, features, failing)
+        self._cost = cost
+        self._unpin: Callable[[], None] | None = None
+
+    def close(self) -> None:
+        """Give LoadGen's thread back as it was, and its handle."""
+        if self._unpin is not None:
+            self._unpin()
+        super().close()
+
+    def answer(self, query: Sequence[Any]) -> None:
+        """Complete the query; its latency is that of its last sample."""
+        if self._unpin is None:
+            self._unpin = pin(self._engine.parallelism.cpus(0))
+        batches = [list(query)]
+        if len(query) > 1 and self._cost is not None:
+            lengths = [int(self._lengths[sample.index]) for sample in query]
+            batches = [
+                [query[position] for position in positions]
+                for positions in batching.soonest(lengths, self._cost, self._engine.batch_tokens)
+            ]
+        for batch in batches:
+            self.run_batch(batch)
+        with self._lock:  # LoadGen's query is its samples' time
+            for column in self._times[:2]:
+                del column[-len(query) : -1]
+
+
+class OfflineSut(Sut):
+    """Offline: sort the one query by length, cut it into batches and share them out."""
+
+    def answer(self, query: Sequence[Any]) -> None:
+        """Answer the longest samples first."""
+        self.expected = len(query)
+        engine = self._engine
+        lengths = self._lengths[[sample.index for sample in query]]
+        batches = iter(
+            batching.by_length(lengths, engine.batch_tokens, engine.most_samples, engine.instances)
+        )
+
+        def work(instance: int) -> None:
+            while self.error is None:
+                with self._lock:
+                    positions = next(batches, None)
+                if positions is None:
+                    return
+                try:
+                    self.run_batch([query[position] for position in positions], instance)
+                except BaseException as error:  # at once, so that the others stop
+                    self.fail(error)
+
+        side_by_side(engine, work)
+
+
+class ServerSut(Sut):
+    """Server: each instance's thread takes from what waits, as `batching.next_batch` decides."""
+
+    def __init__(
+        self,
+        engine: Engine,
+        features: Features,
+        failing: Failing,
+        cost: batching.Cost,
+        bound_s: float,
+    ) -> None:
+        """`cost` and the latency bound `bound_s` are what the batcher plans with."""
+        super().__init__(engine, features, failing)
+        self._cost = cost
+        self._bound_s = bound_s
+        self._waiting: deque[tuple[Any, float]] = deque()
+        self._arrived = threading.Condition()
+        self._closed = False
+        self._thread = threading.Thread(
+            target=side_by_side, args=(engine, self._serve), name="server", daemon=True
+        )
+        self._thread.start()
+
+    def close(self) -> None:
+        """Stop the thread, then give LoadGen's handle back."""
+        with self._arrived:
+            self._closed = True
+            self._arrived.notify_all()
+        self._thread.join()
+        super().close()
+
+    def answer(self, query: Sequence[Any]) -> None:
+        """Leave the samples to the thread."""
+        deadline = time.monotonic() + self._bound_s
+        with self._arrived:
+            self._waiting.extend((sample, deadline) for sample in query)
+            self._arrived.notify()
+
+    def _serve(self, instance: int) -> None:
+        while True:
+            with self._arrived:
+                self._arrived.wait_for(lambda: self._waiting or self._closed)
+                if self._closed:
+                    return
+                batch = self._take()
+            try:
+                self.run_batch(batch, instance)
+            except BaseException as error:  # the thread must live to complete the rest
+                with self._arrived:
+                    self._waiting.clear()
+                self.fail(error)
+
+    def _take(self) -> list[Any]:
+        """Remove the next batch from what waits."""
+        count = min(len(self._waiting), batching.LOOKAHEAD)
+        oldest = [self._waiting[i] for i in range(count)]
+        positions = batching.next_batch(
+            [int(self._lengths[sample.index]) for sample, _ in oldest],
+            [deadline for _, deadline in oldest],
+            time.monotonic(),
+            self._cost,
+            self._engine.batch_tokens,
+        )
+        taken = set(positions)
+        for _ in oldest:
+            self._waiting.popleft()
+        self._waiting.extendleft(
+            reversed([entry for i, entry in enumerate(oldest) if i not in taken])
+        )
+        return [oldest[position][0] for position in positions]

@@ -1,0 +1,62 @@
+"""LoadGen's `user.conf`: the lines of it that mean BERT."""
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+
+from bertsquad.errors import SuiteError
+from bertsquad.scenarios import SCENARIOS
+
+#: LoadGen's name of the benchmark. Any other silently loses BERT's constants.
+BENCHMARK = "bert"
+
+
+# LoadGen reads three words a line: without the blanks it would pass over the line in silence.
+_CONF_LINE = re.compile(
+    r"(?P<model>[\w*-]+)\.(?P<scenario>[A-Za-z*]+)\.(?P<key>\w+)\s+=\s+(?P<value>\S+)"
+)
+#: The keys that LoadGen reads from a user.conf for BERT's scenarios.
+_CONF_KEYS = frozenset(
+    """mode target_qps target_latency target_latency_percentile min_duration max_duration
+    min_query_count max_query_count samples_per_query coalesce_queries max_async_queries
+    qsl_rng_seed sample_index_rng_seed schedule_rng_seed performance_sample_count_override
+    performance_issue_unique performance_issue_same performance_issue_same_index
+    accuracy_log_rng_seed accuracy_log_probability accuracy_log_sampling_target print_timestamps
+    sample_concatenate_permutation""".split()
+)
+#: The keys of a user.conf that take a fraction; LoadGen reads all others as whole numbers.
+_FRACTIONS = ("target_qps", "target_latency", "target_latency_percentile")
+
+#: A user.conf's lines that mean BERT: (model, scenario, key), each of the first two maybe `*`.
+UserConf = Mapping[tuple[str, str, str], float]
+
+
+def read_user_conf(path: Path) -> UserConf:
+    """Read a LoadGen user.conf; SuiteError names the line that LoadGen would stumble over."""
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise SuiteError(f"{path} can't be read as a user.conf: {error}") from error
+    settings = {}
+    scenarios = {scenario.loadgen_name for scenario in SCENARIOS.values()} | {"*"}
+    for number, line in enumerate(lines, start=1):
+        text = line.partition("#")[0].strip()
+        if not text:
+            continue
+        match = _CONF_LINE.fullmatch(text)
+        if match is not None and match["key"] not in _CONF_KEYS:
+            raise SuiteError(f"{path}, line {number}: LoadGen knows no key {match['key']!r}")
+        if match is None or match["scenario"] not in scenarios:
+            raise SuiteError(
+                f"{path}, line {number}: expected model.Scenario.key = value, blanks around the "
+                f"equals sign included, found {text!r}"
+            )
+        fraction = match["key"] in _FRACTIONS
+        number_form = r"\d+(\.\d+)?" if fraction else r"\d+"
+        value = match["value"]
+        if not re.fullmatch(number_form, value, re.ASCII) or (fraction and float(value) == 0):
+            expected = "a number above 0" if fraction else "a whole number"
+            raise SuiteError(f"{path}, line {number}: expected {expected}, found {text!r}")
+        if match["model"] in (BENCHMARK, "*"):
+            settings[match["model"], match["scenario"], match["key"]] = float(value)
+    return settings

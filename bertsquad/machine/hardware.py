@@ -1,0 +1,170 @@
+"""What this machine is, found out without importing a runtime."""
+
+import os
+import platform
+import re
+import subprocess
+from functools import cache
+from pathlib import Path
+
+
+def core_cpus(root: Path = Path("/")) -> tuple[int, ...]:
+    """The logical CPUs to compute on, ascending: the lowest of each core in the affinity mask.
+
+    Two hyper-threads share one core's arithmetic, so a matrix product gains nothing from both.
+    Where the system knows no affinity these are all its logical CPUs. `root` holds /proc and /sys.
+    """
+    if not hasattr(os, "sched_getaffinity"):
+        return tuple(range(os.cpu_count() or 1))
+    lowest: dict[str, int] = {}
+    for cpu in sorted(os.sched_getaffinity(0)):
+        # Siblings have the same text here, so it names their core.
+        siblings = _read(root / f"sys/devices/system/cpu/cpu{cpu}/topology/thread_siblings_list")
+        lowest.setdefault(siblings or f"cpu {cpu}", cpu)
+    return tuple(lowest.values())
+
+
+def quota(root: Path = Path("/")) -> float | None:
+    """How many CPUs' time the control groups of this process allow it; None without a limit."""
+    limits = []
+    groups = _read(root / "proc/self/cgroup") or ""
+    for controllers, path in re.findall(r"^\d+:([^:\n]*):(.*)$", groups, re.MULTILINE):
+        if not controllers:  # version 2
+            mounts: tuple[str, ...] = ("",)
+        elif "cpu" in controllers.split(","):
+            mounts = ("cpu,cpuacct", "cpu")
+        else:
+            continue
+        for mount in mounts:
+            top = root / "sys/fs/cgroup" / mount
+            # In a container the path may be the host's, of which only the top is there.
+            group = top / path.strip("/")
+            folders = [each for each in (group, *group.parents) if each.is_relative_to(top)]
+            limits += [limit for limit in map(_limit, folders) if limit is not None]
+    return min(limits, default=None)
+
+
+def _limit(folder: Path) -> float | None:
+    """The CPUs that one control group allows, by version 2's file or version 1's two."""
+    both = _read(folder / "cpu.max")
+    if both is None:
+        both = f"{_read(folder / 'cpu.cfs_quota_us')} {_read(folder / 'cpu.cfs_period_us')}"
+    try:
+        allowed, period = map(int, both.split())
+    except ValueError:  # "max", or nothing there
+        return None
+    return allowed / period if allowed > 0 and period > 0 else None  # version 1 has -1 for "max"
+
+
+def _read(path: Path) -> str | None:
+    try:
+        return path.read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError):
+        return None
+
+
+def cores(root: Path = Path("/")) -> int:
+    """The physical cores that this process may use, by its affinity and its control groups."""
+    there = len(core_cpus(root))
+    limit = quota(root)
+    return there if limit is None else max(1, min(there, int(limit)))
+
+
+def owned_cpus(root: Path = Path("/")) -> tuple[int, ...]:
+    """The CPUs that threads may be pinned to: `core_cpus`, or none where a quota is the limit.
+
+    Who has a share of the time shares the CPUs with others, and pinned threads would collide.
+    """
+    cpus, limit = core_cpus(root), quota(root)
+    return cpus if limit is None or limit >= len(cpus) else ()
+
+
+@cache
+def cpu_name() -> str:
+    """The processor's model name."""
+    try:
+        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    except OSError:
+        pass
+    return platform.processor() or platform.machine()
+
+
+@cache
+def has_vnni() -> bool:
+    """Whether the processor adds products of bytes without overflow (VNNI or AMX), if it is x86."""
+    flags = re.search(r"^flags\s*:(.*)$", _read(Path("/proc/cpuinfo")) or "", re.MULTILINE)
+    return flags is None or bool(re.search(r"\b(avx512_vnni|avx_vnni|amx_int8)\b", flags[1]))
+
+
+@cache
+def gpu_names() -> tuple[str, ...]:
+    """The NVIDIA GPUs that the driver's own tool lists, if it is there."""
+    found = _nvidia_smi("--query-gpu=name", "--format=csv,noheader")
+    return tuple(line.strip() for line in found.splitlines() if line.strip())
+
+
+def gpu_free_bytes() -> int | None:
+    """The free memory of the first NVIDIA GPU, in bytes; None where that can't be found out."""
+    found = _nvidia_smi("--query-gpu=memory.free", "--format=csv,noheader,nounits").splitlines()
+    return int(found[0]) * 2**20 if found and found[0].strip().isdigit() else None
+
+
+def driver_cuda_version() -> str | None:
+    """The newest CUDA that the NVIDIA driver offers, as in `13.0`."""
+    found = re.search(r"CUDA Version:\s*(\d+\.\d+)", _nvidia_smi())
+    return found[1] if found else None
+
+
+def _nvidia_smi(*arguments: str) -> str:
+    """What the driver's own tool prints; nothing where it isn't there or fails."""
+    try:
+        done = subprocess.run(
+            ["nvidia-smi", *arguments], capture_output=True, text=True, timeout=10, check=True
+        )
+    except (OSError, subprocess.SubprocessError):
+        return ""
+    return done.stdout
+
+
+@cache
+def memory_bytes() -> int:
+    """The memory of this machine, in bytes; 0 where it can't be found out."""
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, ValueError, OSError):
+        return 0
+
+
+def peak_memory_bytes() -> int | None:
+    """The most memory that this process has had so far, in bytes; None where that isn't known."""
+    for line in (_read(Path("/proc/self/status")) or "").splitlines():
+        if line.startswith("VmHWM:"):
+            return int(line.split()[1]) * 1024
+    return None
+
+
+@cache
+def sockets() -> int:
+    """The number of processors, as packages."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return 1
+    return len({line for line in lines if line.startswith("physical id")}) or 1
+
+
+@cache
+def physical_cores() -> int:
+    """The physical cores of all processors, hyper-threads not counted."""
+    try:
+        text = Path("/proc/cpuinfo").read_text(encoding="utf-8")
+    except OSError:
+        return os.cpu_count() or 1
+    found = set()
+    for block in text.split("\n\n"):
+        fields = dict(re.findall(r"^([^\t:]+?)\s*:\s*(.*)$", block, re.MULTILINE))
+        if "core id" in fields:
+            found.add((fields.get("physical id"), fields["core id"]))
+    return len(found) or os.cpu_count() or 1

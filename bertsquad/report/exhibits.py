@@ -1,0 +1,267 @@
+"""What a report shows of results: plots with their numbers, and verdicts in a word."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC
+from typing import Any
+
+from bertsquad.report import plots
+from bertsquad.results.archive import Series
+from bertsquad.results.document import started
+from bertsquad.results.result import FAILED, PASSED, Result
+from bertsquad.scenarios import SCENARIOS, Scenario
+
+#: The percentiles of LoadGen's log that a result has, and where.
+LOGGED = (
+    (50.0, "latency_p50_ms"),
+    (90.0, "latency_p90_ms"),
+    (99.0, "latency_p99_ms"),
+    (99.9, "latency_p99_9_ms"),
+)
+
+#: The plots of a history: what of a result is drawn, and its unit.
+_HISTORY = (
+    ("qps", "Throughput", "samples/s"),
+    ("mlperf_metric_value", "Latency", "ms"),
+    ("f1", "F1", "F1, %"),
+)
+_STARTED = "started (UTC)"
+
+
+@dataclass(frozen=True)
+class Chip:
+    """A verdict in a word; `kind` is good, bad, warn or plain."""
+
+    word: str
+    kind: str
+
+
+@dataclass(frozen=True)
+class Table:
+    """The numbers of a plot. Cells that are numbers stand to the right."""
+
+    head: tuple[str, ...]
+    rows: list[tuple[Any, ...]]
+
+
+@dataclass(frozen=True)
+class Plot:
+    """A plot and its numbers; `note` says what a reader could take wrongly."""
+
+    title: str
+    svg: str
+    table: Table
+    note: str = ""
+
+
+def chip(result: Result) -> Chip:
+    """A result's verdict: LoadGen's own where a performance run didn't fail."""
+    if result.verdict == FAILED:
+        return Chip(FAILED, "bad")
+    if result.mode == "performance":
+        return Chip("VALID", "good") if result.loadgen_valid else Chip("INVALID", "warn")
+    return Chip(result.verdict, "good" if result.verdict == PASSED else "plain")
+
+
+def brief(result: Result) -> str:
+    """A result in a few words, for the list of verdicts."""
+    if result.mode == "accuracy":
+        size = "" if result.whole else " (subset)"
+        return "no F1" if result.f1 is None else f"F1 {result.f1:.2f}{size}"
+    if result.mode == "compliance":
+        return f"{result.compliance_responses} responses"
+    return _headline(result)
+
+
+def _headline(result: Result) -> str:
+    if result.qps is not None:
+        return f"{plots.figure_of(result.qps)} samples/s"
+    percentile = SCENARIOS[result.scenario].percentile
+    if percentile is None:
+        return "rate -"
+    value = getattr(result, f"latency_p{percentile}_ms")
+    return f"p{percentile} " + ("-" if value is None else f"{plots.figure_of(value)} ms")
+
+
+def latency(anchor: str, result: Result) -> list[Plot]:
+    """The percentile plot of a performance run; none where nothing was timed."""
+    curve = result.timeline.get("latency") or {}
+    logged = [(p, value) for p, key in LOGGED if (value := getattr(result, key)) is not None]
+    if not curve.get("percentile") or not logged:
+        return []
+    bound = result.target_latency_ms if result.scenario == "server" else None
+    own = dict(zip(curve["percentile"], curve["ms"], strict=True))
+    loadgen = dict(logged)
+    rows: list[tuple[Any, ...]] = [(p, ms, own.get(p)) for p, ms in logged]
+    if bound is not None:
+        rows.append(("bound", bound, None))
+    rows += [(p, None, ms) for p, ms in own.items() if p not in loadgen]
+    off_by = result.timeline.get("off_by_us")
+    note = "Points: LoadGen's log. Line: the suite's own clock"
+    if off_by is not None:
+        apart = f"{off_by:.0f} µs" if off_by < 1000 else f"{off_by / 1000:.1f} ms"
+        note += f", at most {apart} from LoadGen's at these points"
+    note += "."
+    if result.scenario == "offline":
+        note += " In Offline all samples are issued at once, so a latency is a place in the queue."
+    svg = plots.latency(f"{anchor}-latency", curve, logged, bound)
+    table = Table(("percentile", "LoadGen, ms", "own clock, ms"), rows)
+    return [Plot("Latency", svg, table, note)]
+
+
+def course(anchor: str, result: Result, which: str) -> list[Plot]:
+    """The throughput over a run, if its timeline was kept; `which` names the run in the title."""
+    course = result.timeline.get("course") or {}
+    rates, speeds = course.get("samples_per_s", []), course.get("tokens_per_s", [])
+    if not rates:
+        return []
+    span = course["span_s"]
+    rows = [
+        (round(span * n, 3), round(span * (n + 1), 3), rate, speed)
+        for n, (rate, speed) in enumerate(zip(rates, speeds, strict=True))
+    ]
+    svg = plots.course(f"{anchor}-course", course, result.qps)
+    table = Table(("from, s", "to, s", "samples/s", "tokens/s"), rows)
+    note = "Below: padded tokens a second while an instance calculates, the speed of the model."
+    return [Plot(f"Throughput{which}", svg, table, note)]
+
+
+def batches(anchor: str, result: Result, which: str) -> list[Plot]:
+    """The sizes of a run's batches and their padding, if its timeline was kept."""
+    sizes = result.timeline.get("batches") or []
+    if not sizes:
+        return []
+    rows = [
+        (
+            one["samples"],
+            one["count"],
+            one["tokens"],
+            one["padded_tokens"],
+            round(100 * plots.padding_share(one), 2),
+        )
+        for one in sizes
+    ]
+    note = ""
+    if result.padding_share is not None:
+        note = f"{100 * result.padding_share:.1f} % of all tokens calculated were padding."
+    table = Table(("samples", "batches", "tokens", "padded tokens", "padding, %"), rows)
+    return [Plot(f"Batches{which}", plots.batches(f"{anchor}-batches", sizes), table, note)]
+
+
+def accuracy(anchor: str, result: Result, f1: float) -> Plot:
+    """F1 against its target."""
+    rows: list[tuple[Any, ...]] = [("F1, %", f1), ("exact match, %", result.exact_match)]
+    if result.f1_interval is not None:
+        rows += [("95 % interval from", result.f1_interval[0]), ("to", result.f1_interval[1])]
+    if result.f1_target is not None:
+        rows.append(("target", result.f1_target))
+    if result.f1_upper_bound is not None:
+        rows.append(("one-sided 99.9 % bound", result.f1_upper_bound))
+    rows.append(("questions", result.question_count))
+    score = plots.Score("", f1, result.f1_interval, result.f1_target)
+    svg = plots.accuracy(f"{anchor}-f1", [score])
+    note = f"{result.question_count} questions; the bar is the 95 % confidence interval."
+    if not result.whole:
+        note += " A subset fails only where its one-sided 99.9 % bound is under the target."
+    return Plot("F1 against its target", svg, Table(("", "value"), rows), note)
+
+
+def history(name: str, series: Series) -> list[Plot]:
+    """The figures of a case run by run, of the runs that are like the newest."""
+    made = []
+    for key, title, unit in _HISTORY:
+        if key == "mlperf_metric_value" and series.newest.qps is not None:
+            continue
+        alike = [run for run in series.alike if getattr(run, key) is not None]
+        if len(alike) < 2:
+            continue
+        points = [plots.Point(_label(run), getattr(run, key)) for run in alike]
+        target = series.newest.f1_target if key == "f1" else None
+        rows = [(_when(run), _revision(run), getattr(run, key)) for run in alike]
+        svg = plots.history(f"{name}-{key}", points, unit, target)
+        made.append(Plot(f"{title}, run by run", svg, Table((_STARTED, "revision", unit), rows)))
+    return made
+
+
+def runs(series: Series) -> Table:
+    """Every run of a case in a mode, also those that can't be compared with the newest."""
+    head = (_STARTED, "revision", "result", "verdict", "rules", "samples", "CPU", "comparable")
+    rows = [
+        (
+            _when(run),
+            _revision(run),
+            brief(run),
+            chip(run).word,
+            run.rules,
+            run.sample_count,
+            str(run.provenance.get("cpu", "")),
+            "yes" if run in series.alike else "no",
+        )
+        for run in series.runs
+    ]
+    return Table(head, rows)
+
+
+def _when(run: Result) -> str:
+    return f"{started(run).astimezone(UTC):%Y-%m-%d %H:%M}"
+
+
+def _revision(run: Result) -> str:
+    return str(run.provenance.get("git_revision") or "none")
+
+
+def _label(run: Result) -> str:
+    """A run below an axis: when it was, and its short revision, starred where it was changed."""
+    revision = _revision(run)
+    short = f"{revision[:7]}{'*' * revision.endswith('-dirty')}"
+    return f"{started(run).astimezone(UTC):%m-%d %H:%M}\n{short}"
+
+
+def comparisons(series: Sequence[Series]) -> list[Plot]:
+    """The cases of each scenario side by side, and all F1."""
+    timed = [one.newest for one in series if one.mode == "performance"]
+    scored = [one.newest for one in series if one.mode == "accuracy"]
+    made = [plot for scenario in SCENARIOS.values() for plot in _speeds(timed, scenario)]
+    found = [(run, run.f1) for run in scored if run.f1 is not None]
+    if len(found) > 1:
+        scores = [plots.Score(r.case, f1, r.f1_interval, r.f1_target) for r, f1 in found]
+        rows = [(r.case, f1, *(r.f1_interval or (None, None)), r.f1_target) for r, f1 in found]
+        table = Table(("case", "F1, %", "95 % from", "to", "target"), rows)
+        made.append(Plot("F1", plots.accuracy("compare-f1", scores), table))
+    return made
+
+
+def _speeds(timed: Sequence[Result], scenario: Scenario) -> list[Plot]:
+    """The cases of one scenario, the fastest first."""
+    key, unit, order = "qps", "samples/s", "more"
+    if not scenario.has_rate:
+        key = f"latency_p{scenario.percentile}_ms"
+        unit, order = f"p{scenario.percentile}, ms", "less"
+    found = [
+        (value, run)
+        for run in timed
+        if run.scenario == scenario.name and (value := getattr(run, key)) is not None
+    ]
+    if len(found) < 2:
+        return []
+    found.sort(key=lambda pair: pair[0], reverse=scenario.has_rate)
+    bars = [plots.Bar(_less(run), value, bool(run.loadgen_valid)) for value, run in found]
+    best = found[0][0]
+    rows = [
+        (
+            _less(run),
+            value,
+            round(value / best, 4) if best else None,
+            chip(run).word,
+            run.sample_count,
+        )
+        for value, run in found
+    ]
+    svg = plots.comparison(f"compare-{scenario.name}", bars, f"{unit}; {order} is better")
+    table = Table(("case", unit, "of the best", "verdict", "samples"), rows)
+    return [Plot(scenario.loadgen_name, svg, table)]
+
+
+def _less(run: Result) -> str:
+    """A case's name without its scenario, where that stands above."""
+    return run.case.replace(f"-{run.scenario}-", "-", 1)

@@ -1,0 +1,353 @@
+"""One HTML page about finished runs: verdicts, plots with their numbers, history, environment.
+
+Needs the extra `report`. The headline figures are LoadGen's; what its log doesn't have (the
+distributions, the course of a run, the batches) comes from the SUT's own clock.
+"""
+
+import json
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC
+from pathlib import Path
+from typing import Any
+
+import jinja2
+
+from bertsquad import __version__
+from bertsquad.errors import SuiteError
+from bertsquad.files import write_whole
+from bertsquad.report import exhibits, published
+from bertsquad.report.exhibits import LOGGED, Chip, Plot, Table
+from bertsquad.report.plots import figure_of
+from bertsquad.results import table
+from bertsquad.results.advice import advise
+from bertsquad.results.archive import Archive, Missing, Series
+from bertsquad.results.document import started
+from bertsquad.results.result import FAILED, SKIPPED, Result, Row
+from bertsquad.scenarios import MODES, SCENARIOS
+
+#: By this the page is known as one of ours, so that only such a file is written over.
+GENERATOR = "bertsquad report"
+
+#: What of the provenance says on what a case ran; equal for all cases of a session.
+ENVIRONMENT = (
+    *("cpu", "sockets", "physical_cores", "cores", "cpu_quota", "memory_bytes", "gpus"),
+    *("operating_system", "versions", "suite_version", "git_revision"),
+)
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A headline figure: LoadGen's value to the last digit, and as it is shown."""
+
+    label: str
+    value: float
+    unit: str
+    note: str = ""
+
+
+@dataclass
+class CaseView:
+    """What the page says of one case, in all of its modes."""
+
+    name: str
+    anchor: str
+    chips: dict[str, Chip] = field(default_factory=dict)
+    brief: dict[str, str] = field(default_factory=dict)
+    what: str = ""
+    figures: list[Figure] = field(default_factory=list)
+    sentences: list[str] = field(default_factory=list)
+    plots: list[Plot] = field(default_factory=list)
+    details: list[tuple[str, Table]] = field(default_factory=list)
+
+
+def write(archive: Archive, path: Path) -> int:
+    """Write the page of what was read to a file, whole or not at all; its size in bytes.
+
+    SuiteError where something else stands there, or where it can't be written.
+    """
+    try:
+        _check_target(path)
+        page = render(archive).encode("utf-8")
+        write_whole(path, lambda file: file.write_bytes(page))
+    except OSError as error:
+        reason = error.strerror or error
+        raise SuiteError(f"{path} can't be written ({reason}): choose another with -o") from error
+    return len(page)
+
+
+def _check_target(path: Path) -> None:
+    if not path.exists() and not path.is_symlink():
+        return
+    way = "choose another file with -o"
+    if not path.is_file() or path.is_symlink():
+        raise SuiteError(f"{path} is not a plain file, so no report is written over it: {way}")
+    with path.open("rb") as file:
+        if GENERATOR.encode() not in file.read(1000):
+            raise SuiteError(f"{path} is there already and is no report of this suite: {way}")
+
+
+def lines(archive: Archive, width: int | None = None) -> list[str]:
+    """The terminal's table of the newest runs, and the remarks below it."""
+    rows = _rows(archive)
+    left_out = [f"left out: {sentence}" for sentence in archive.left_out]
+    failed = [
+        f"{one.case}, {one.mode}: {one.reason}" for one in archive.missing if one.verdict == FAILED
+    ]
+    shown = [row for row in rows if row["verdict"] != SKIPPED]
+    return [*table.table(shown, width), "", *failed, *table.remarks(rows), *left_out]
+
+
+def _rows(archive: Archive) -> list[Row]:
+    """The newest of each case and mode: its result, unless it failed without one since."""
+    failed = {(one.mode, one.case) for one in archive.missing if one.verdict == FAILED}
+    series = [one for one in archive.series if (one.mode, one.case) not in failed]
+    newest = [one.newest.as_dict() for one in series]
+    return [*newest, *(missing.row for missing in archive.missing)]
+
+
+def render(archive: Archive) -> str:
+    """The whole page as HTML."""
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        undefined=jinja2.StrictUndefined,
+    )
+    environment.filters |= {"figure": figure_of, "cell": _cell}
+    environment.tests["figure"] = _is_number
+    series = archive.series
+    newest = [one.newest for one in series]
+    failed = [one for one in archive.missing if one.verdict == FAILED]
+    cases = _cases(series, failed)
+    chips = [chip for case in cases for chip in case.chips.values()]
+    return environment.get_template("page.html").render(
+        generator=GENERATOR,
+        version=__version__,
+        modes=[mode for mode in MODES if any(mode in case.chips for case in cases)],
+        cases=cases,
+        verdicts=sorted(cases, key=lambda case: min(map(_gravity, case.chips.values()))[0] > 0),
+        counts=[(chip, chips.count(chip)) for chip in dict.fromkeys(sorted(chips, key=_gravity))],
+        period=_period(newest),
+        machines=list(dict.fromkeys(str(one.provenance.get("cpu", "")) for one in newest)),
+        mlperf_valid=sum(one.mlperf_valid for one in newest),
+        shown=len(newest),
+        failed=_failed(newest, failed),
+        remarks=table.remarks(_rows(archive)),
+        left_out=archive.left_out,
+        comparisons=exhibits.comparisons(series),
+        published=_published(newest),
+        environments=_environments(newest),
+        runs=sum(len(one.runs) for one in series),
+    )
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
+def _cell(value: Any) -> str:
+    """A cell of a table: numbers to ten digits, which is all that LoadGen logs."""
+    if value is None:
+        return "-"
+    return f"{value:.10g}" if isinstance(value, float) else str(value)
+
+
+def _gravity(chip: Chip) -> tuple[int, str]:
+    return ("bad", "warn", "plain", "good").index(chip.kind), chip.word
+
+
+def _period(newest: Sequence[Result]) -> str:
+    days = sorted(f"{started(one).astimezone(UTC):%Y-%m-%d}" for one in newest)
+    return " to ".join(dict.fromkeys((days[0], days[-1]))) if days else ""
+
+
+def _failed(newest: Sequence[Result], missing: Sequence[Missing]) -> dict[str, list[str]]:
+    """Why cases failed: each reason, and the cases that failed for it."""
+    failed: list[Result | Missing] = [one for one in newest if one.verdict == FAILED]
+    found: dict[str, list[str]] = {}
+    for one in failed + list(missing):
+        found.setdefault(one.reason, []).append(f"{one.case} ({one.mode})")
+    return found
+
+
+def _cases(series: Sequence[Series], missing: Sequence[Missing]) -> list[CaseView]:
+    """A view for each case, in the order of `series`; those without any result come last."""
+    views: dict[str, CaseView] = {}
+    for name in dict.fromkeys([*(one.case for one in series), *(one.case for one in missing)]):
+        word = re.sub(r"[^A-Za-z0-9]+", "-", name).strip("-")
+        views[name] = CaseView(name, f"case-{len(views) + 1}-{word[:60]}")
+    by_case: dict[str, dict[str, Series]] = {}
+    for runs in series:
+        by_case.setdefault(runs.case, {})[runs.mode] = runs
+    for name, modes in by_case.items():
+        _fill(views[name], modes)
+    for one in missing:
+        view = views[one.case]
+        before = "; its figures are of the run before" if one.mode in view.chips else ""
+        view.sentences.append(f"{one.mode}: {one.reason} ({one.source}){before}")
+        view.chips[one.mode] = Chip(FAILED, "bad")
+        view.brief[one.mode] = "no result"
+    return list(views.values())
+
+
+def _fill(view: CaseView, modes: dict[str, Series]) -> None:
+    newest = {mode: one.newest for mode, one in modes.items()}
+    any_one = next(iter(newest.values()))
+    view.what = (
+        f"{any_one.model} on {any_one.dataset}, {SCENARIOS[any_one.scenario].loadgen_name}, "
+        f"{any_one.device}, {any_one.precision}"
+    )
+    for mode, result in newest.items():
+        view.chips[mode] = exhibits.chip(result)
+        view.brief[mode] = exhibits.brief(result)
+        for advice in advise(result.as_dict()):
+            cure = f" \N{RIGHTWARDS ARROW} {advice.cure}" if advice.cure else ""
+            view.sentences.append(f"{mode}: {advice.matter}{cure}")
+    accuracy, performance, compliance = (newest.get(mode) for mode in MODES)
+    if performance is not None:
+        view.figures += _speed_figures(performance)
+        view.plots += exhibits.latency(view.anchor, performance)
+    timed = performance or accuracy or any_one
+    which = "" if timed is performance else f" of the {timed.mode} run"
+    view.plots += exhibits.course(view.anchor, timed, which)
+    view.plots += exhibits.batches(view.anchor, timed, which)
+    if accuracy is not None and accuracy.f1 is not None:
+        view.figures += _f1_figures(accuracy)
+        view.plots.append(exhibits.accuracy(view.anchor, accuracy, accuracy.f1))
+    for one in modes.values():
+        if one.mode != "compliance":  # its speed is that of the performance run
+            view.plots += exhibits.history(f"{view.anchor}-{one.mode}", one)
+        if len(one.runs) > 1:
+            view.details.append((f"All {one.mode} runs", exhibits.runs(one)))
+    if compliance is not None:
+        view.details.append(("Compliance: MLPerf's TEST01", _compliance(compliance)))
+    for mode, result in newest.items():
+        view.details.append((f"How the {mode} run was made", _made(result)))
+
+
+def _speed_figures(result: Result) -> list[Figure]:
+    """LoadGen's own figures of a performance run."""
+    found = []
+    if result.qps is not None:
+        target = "" if result.target_qps is None else figure_of(result.target_qps)
+        note = f"target {target} ({result.target_source})" if target else ""
+        found.append(Figure("throughput", result.qps, "samples/s", note))
+    elif result.mlperf_metric_value is not None:
+        note = "MLPerf's metric: early stopping's estimate"
+        found.append(Figure("latency", result.mlperf_metric_value, "ms", note))
+    for percentile, key in LOGGED if result.scenario != "offline" else ():
+        if (value := getattr(result, key)) is not None:
+            found.append(Figure(f"p{percentile:g}", value, "ms"))
+    return found
+
+
+def _f1_figures(result: Result) -> list[Figure]:
+    note = "no target" if result.f1_target is None else f"target {result.f1_target:.2f}"
+    figures = [Figure("F1", result.f1 or 0.0, "%", note)]
+    if result.exact_match is not None:
+        figures.append(Figure("exact match", result.exact_match, "%"))
+    return figures
+
+
+def _compliance(result: Result) -> Table:
+    return Table(
+        ("", "value"),
+        [
+            ("verdict", result.verdict),
+            ("reason", result.reason),
+            ("responses compared", result.compliance_responses),
+            ("largest difference", result.compliance_largest_difference),
+            ("speed against the run without audit", result.compliance_speed_ratio),
+        ],
+    )
+
+
+def _published(newest: Sequence[Result]) -> dict[str, Any]:
+    """Published figures beside those of the runs that they can stand beside, and why not others."""
+    tables = []
+    reasons: dict[str, list[str]] = {}
+    for run in newest:
+        if run.mode != "performance":
+            continue
+        if (reason := published.why_not(run)) is not None:
+            reasons.setdefault(reason, []).append(run.case)
+            continue
+        tables.append((run, _beside(run)))
+    return {"tables": tables, "reasons": list(reasons)}
+
+
+def _beside(run: Result) -> list[dict[str, Any]]:
+    unit = "samples/s" if SCENARIOS[run.scenario].has_rate else "ms"
+    own = run.mlperf_metric_value or 0.0
+    cores = run.provenance.get("physical_cores") if run.device in ("cpu", "openvino") else None
+    per_core = unit == "samples/s"
+    rows = [
+        {
+            "what": "this run",
+            "hardware": str(run.provenance.get("cpu", "")),
+            "precision": run.precision,
+            "figure": own,
+            "per_core": own / cores if per_core and _is_number(cores) and cores else None,
+            "source": None,
+            "unit": unit,
+        }
+    ]
+    for one in published.beside(run):
+        value = one.figure(run.scenario) or 0.0
+        rows.append(
+            {
+                "what": f"{one.submitter}, {one.round} {one.division}, {one.software}",
+                "hardware": one.hardware,
+                "precision": one.precision or "not stated",
+                "figure": value,
+                "per_core": value / one.cores if per_core and one.cores else None,
+                "source": one.source,
+                "unit": unit,
+            }
+        )
+    return rows
+
+
+def _environments(newest: Sequence[Result]) -> Table:
+    """What the runs ran on, a column for each environment that differs."""
+    found: dict[str, tuple[dict[str, Any], int]] = {}
+    for run in newest:
+        known = {key: run.provenance.get(key) for key in ENVIRONMENT}
+        key = json.dumps(known, sort_keys=True, default=str)
+        found[key] = (known, found.get(key, (known, 0))[1] + 1)
+    columns = [(dict(_flat(known)), count) for known, count in found.values()]
+    keys = dict.fromkeys(key for column, _ in columns for key in column)
+    head = ("", *(f"{count} run{'s' * (count > 1)}" for _, count in columns))
+    rows = [(_named(key), *(str(column.get(key, "")) for column, _ in columns)) for key in keys]
+    return Table(head, rows)
+
+
+def _named(key: str) -> str:
+    return key.removeprefix("versions.").removesuffix("_bytes").replace("_", " ")
+
+
+def _made(result: Result) -> Table:
+    """Everything that a result says of how it was made, a row a key."""
+    shown = {
+        key: value
+        for key, value in result.as_dict().items()
+        if key not in ("timeline", "provenance", "warnings", "reason") and value is not None
+    }
+    rest = {k: v for k, v in result.provenance.items() if k not in ENVIRONMENT}
+    return Table(("key", "value"), [*_flat(shown), *_flat(rest)])
+
+
+def _flat(value: dict[str, Any], prefix: str = "") -> Iterable[tuple[str, Any]]:
+    for key, one in value.items():
+        name = f"{prefix}{key}"
+        if isinstance(one, dict):
+            yield from _flat(one, f"{name}.")
+        elif key == "memory_bytes" and _is_number(one):
+            yield name, f"{one / 2**30:.1f} GiB"
+        elif isinstance(one, list):
+            yield name, "; ".join(str(part) for part in one) or "none"
+        else:
+            yield name, "none" if one is None else one if _is_number(one) else str(one)

@@ -1,0 +1,337 @@
+"""Plots of results, each an `<svg>` element of its own; `name` sets its ids apart.
+
+With `colours` (`svg.ALONE`) a plot can be a file, else it takes a page's (see `svg`).
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import matplotlib
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import FixedLocator, MaxNLocator
+
+from bertsquad.report.svg import BAND, DATA, GRID, INK, MARK, MUTED, inline
+
+#: Width of every plot, in the units of its viewBox, in which text has 11 or 10.
+WIDTH = 440
+
+_STYLE: dict[Any, Any] = {
+    "svg.fonttype": "none",
+    "text.parse_math": False,
+    "font.family": ["sans-serif"],
+    "font.sans-serif": ["DejaVu Sans"],
+    "font.size": 10.5,
+    "axes.edgecolor": MUTED,
+    "axes.labelcolor": MUTED,
+    "axes.labelsize": 10.5,
+    "axes.linewidth": 0.8,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.axisbelow": True,
+    "axes.unicode_minus": False,
+    "grid.color": GRID,
+    "grid.linewidth": 0.8,
+    "text.color": INK,
+    "xtick.color": MUTED,
+    "ytick.color": MUTED,
+    "xtick.major.size": 3,
+    "ytick.major.size": 0,
+    "hatch.linewidth": 0.8,
+}
+
+
+@dataclass(frozen=True)
+class Bar:
+    """A case in a comparison; one that isn't `valid` is hatched."""
+
+    label: str
+    value: float
+    valid: bool = True
+
+
+@dataclass(frozen=True)
+class Score:
+    """An F1 with its 95 % interval and target, all in per cent; `label` may be empty."""
+
+    label: str
+    f1: float
+    interval: Sequence[float] | None
+    target: float | None
+
+
+@dataclass(frozen=True)
+class Point:
+    """A run in a history: its label below the axis, and its value."""
+
+    label: str
+    value: float
+
+
+def latency(
+    name: str,
+    curve: Mapping[str, Sequence[float]],
+    logged: Sequence[tuple[float, float]],
+    bound_ms: float | None = None,
+    colours: Mapping[str, str] | None = None,
+) -> str:
+    """A percentile plot with a logarithmic tail: 0, 90, 99, 99.9 stand equally far apart.
+
+    `curve` is a timeline's, per cent and ms; `logged` are LoadGen's own (percentile, ms), which
+    are marked; `bound_ms` is drawn in.
+    """
+    with _drawing():
+        figure, axes = _figure(250)
+        places = [_nines(percentile) for percentile in curve["percentile"]]
+        right = max([2.0, *places, *(_nines(percentile) for percentile, _ in logged)])
+        top = max([*curve["ms"], *(ms for _, ms in logged), bound_ms or 0.0, 1e-9])
+        axes.fill_between(places, curve["ms"], color=BAND, linewidth=0)
+        axes.plot(places, curve["ms"], color=DATA, linewidth=2)
+        for percentile, ms in logged:
+            at = _nines(percentile)
+            axes.plot([at, at], [0, ms], color=MARK, linewidth=0.8, linestyle=":")
+            axes.plot([at], [ms], "o", color=MARK, markersize=5)
+            # Below the curve there is always room, but at the right edge and near the axis.
+            above = at > 0.8 * right or ms < 0.25 * top
+            style = {"ha": "right", "va": "bottom"} if above else {"ha": "left", "va": "top"}
+            text = f"p{percentile:g}\n{figure_of(ms)}"
+            _say(axes, text, (at, ms), (-5, 3) if above else (6, -5), linespacing=1.1, **style)
+        if bound_ms is not None:
+            axes.axhline(bound_ms, color=MARK, linewidth=1.4, linestyle="--")
+            # Where the curve leaves room: to the left above it, to the right below it.
+            above = bound_ms > logged[len(logged) // 2][1] if logged else True
+            place, offset, side = (0, 4, "left") if above else (1, -4, "right")
+            across = {"xycoords": axes.get_yaxis_transform(), "ha": side, "color": MARK}
+            _say(axes, f"bound {figure_of(bound_ms)} ms", (place, bound_ms), (offset, 3), **across)
+        ticks = [0.0, *(float(nines) for nines in range(1, math.floor(right + 1e-9) + 1))]
+        axes.xaxis.set_major_locator(FixedLocator([*ticks[:1], _nines(50.0), *ticks[1:]]))
+        axes.set_xticklabels(["0", "50", *(_percent(nines) for nines in ticks[1:])])
+        axes.set_xlim(0, right * 1.03)
+        axes.set_ylim(0, top * 1.22)
+        axes.set_xlabel("percentile, with a logarithmic tail")
+        axes.set_ylabel("latency, ms")
+        axes.yaxis.set_major_formatter(lambda value, _: figure_of(value))
+        axes.grid(axis="y")
+        text = ", ".join(f"p{percentile:g} {figure_of(ms)} ms" for percentile, ms in logged)
+        bound = "" if bound_ms is None else f"; the bound is {figure_of(bound_ms)} ms"
+        return inline(figure, name, f"Latency by percentile: {text}{bound}", colours)
+
+
+def course(
+    name: str,
+    digest: Mapping[str, Any],
+    qps: float | None,
+    colours: Mapping[str, str] | None = None,
+) -> str:
+    """Samples/s span by span, with LoadGen's rate, over the speed of the calculation itself."""
+    with _drawing():
+        figure = Figure(figsize=(WIDTH / 72, 250 / 72), layout="constrained")
+        rate, speed = figure.subplots(2, 1, sharex=True, height_ratios=(3, 2))
+        edges = [digest["span_s"] * n for n in range(len(digest["samples_per_s"]) + 1)]
+        rate.stairs(digest["samples_per_s"], edges, fill=True, color=BAND)
+        rate.stairs(digest["samples_per_s"], edges, baseline=None, color=DATA, linewidth=1.6)
+        speed.stairs(digest["tokens_per_s"], edges, baseline=None, color=DATA, linewidth=1.6)
+        if qps is not None:
+            rate.axhline(qps, color=MARK, linewidth=1.4, linestyle="--")
+            across = {"xycoords": rate.get_yaxis_transform(), "ha": "right", "color": MARK}
+            _say(rate, f"LoadGen: {figure_of(qps)}/s", (1, qps), (-2, 3), **across)
+        for axes, label, values in (
+            (rate, "samples/s", [*digest["samples_per_s"], qps or 0.0]),
+            (speed, "tokens/s", digest["tokens_per_s"]),
+        ):
+            axes.set_ylim(0, max([*values, 1e-9]) * 1.25)
+            axes.set_ylabel(label)
+            axes.grid(axis="y")
+            axes.yaxis.set_major_locator(MaxNLocator(4))
+            axes.yaxis.set_major_formatter(lambda value, _: figure_of(value))
+        speed.set_xlim(0, max(edges[-1], 1e-9))
+        speed.set_xlabel("seconds into the run")
+        figure.align_ylabels()
+        text = f"Throughput over {figure_of(edges[-1])} s"
+        return inline(figure, name, text if qps is None else f"{text}, {figure_of(qps)}/s", colours)
+
+
+def batches(
+    name: str, sizes: Sequence[Mapping[str, int]], colours: Mapping[str, str] | None = None
+) -> str:
+    """How many batches had how many samples, over the padding among their tokens."""
+    with _drawing():
+        figure = Figure(figsize=(WIDTH / 72, 250 / 72), layout="constrained")
+        count, padding = figure.subplots(2, 1, sharex=True, height_ratios=(3, 2))
+        places = [one["samples"] for one in sizes]
+        width = 0.8 if len(places) > 1 else 0.4
+        count.bar(places, [one["count"] for one in sizes], width, color=DATA)
+        shares = [100 * padding_share(one) for one in sizes]
+        padding.bar(places, shares, width, color=MARK)
+        count.set_ylabel("batches")
+        if not any(shares):
+            middle: dict[str, Any] = {
+                "xycoords": "axes fraction",
+                "ha": "center",
+                "va": "center",
+                "color": MUTED,
+            }
+            _say(padding, "no padding", (0.5, 0.5), (0, 0), **middle)
+        padding.set_ylabel("padding, %")
+        padding.set_ylim(0, max([*shares, 1.0]) * 1.15)
+        padding.set_xlabel("samples in a batch")
+        padding.set_xlim(min(places) - 1, max(places) + 1)
+        padding.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+        for axes in (count, padding):
+            axes.grid(axis="y")
+            axes.yaxis.set_major_locator(MaxNLocator(4, integer=axes is count))
+            axes.yaxis.set_major_formatter(lambda value, _: figure_of(value))
+        figure.align_ylabels()
+        total = sum(one["count"] for one in sizes)
+        text = f"{total:.0f} batches of {min(places)} to {max(places)} samples, and their padding"
+        return inline(figure, name, text, colours)
+
+
+def accuracy(name: str, scores: Sequence[Score], colours: Mapping[str, str] | None = None) -> str:
+    """A row a case: F1 in per cent as a point, its 95 % interval as a bar, its target as a tick.
+
+    The one target that all have is drawn through all of them.
+    """
+    with _drawing():
+        figure, axes = _figure(74 + 38 * len(scores))
+        targets = [score.target for score in scores if score.target is not None]
+        shown = [end for score in scores for end in (score.f1, *(score.interval or ()))]
+        low, high = min([*shown, *targets]), max([*shown, *targets])
+        for row, score in enumerate(scores):
+            if score.interval is not None:
+                axes.plot(
+                    score.interval, [-row] * 2, color=BAND, linewidth=8, solid_capstyle="butt"
+                )
+                for end in score.interval:
+                    axes.plot([end] * 2, [-row - 0.15, -row + 0.15], color=DATA, linewidth=1.6)
+            axes.plot([score.f1], [-row], "o", color=DATA, markersize=7)
+            if len(set(targets)) > 1 and score.target is not None:
+                axes.plot([score.target] * 2, [-row - 0.3, -row + 0.3], color=MARK, linewidth=1.6)
+            end = max(score.f1, *(score.interval or ()), score.f1)
+            _say(axes, f"{score.f1:.2f}", (end, -row), (7, 0), va="center")
+            across = {"xycoords": axes.get_yaxis_transform()}
+            _say(axes, _short(score.label, 60), (0, -row + 0.28), (0, 0), **across)
+        if len(set(targets)) == 1:
+            axes.axvline(targets[0], color=MARK, linewidth=1.4, linestyle="--")
+            upward = {"xycoords": axes.get_xaxis_transform(), "va": "top", "color": MARK}
+            _say(axes, f"target {targets[0]:.2f}", (targets[0], 1), (5, 0), **upward)
+        room = max(high - low, 1.0) * 0.25
+        axes.set_xlim(max(low - room, -5.0), high + 1.6 * room)
+        axes.set_ylim(-len(scores) + 0.35, 0.95)
+        axes.set_yticks([])
+        axes.spines["left"].set_visible(False)
+        axes.set_xlabel("F1, %")
+        return inline(figure, name, "; ".join(map(_said, scores)), colours)
+
+
+def _said(score: Score) -> str:
+    text = f"{score.label} F1 {score.f1:.2f}".strip()
+    if score.interval is not None:
+        text += f", 95 % interval {score.interval[0]:.2f} to {score.interval[1]:.2f}"
+    return text + ("" if score.target is None else f", target {score.target:.2f}")
+
+
+def comparison(
+    name: str,
+    bars: Sequence[Bar],
+    unit: str,
+    colours: Mapping[str, str] | None = None,
+) -> str:
+    """A bar a case, in the order given, with its value; what isn't valid is hatched and says so."""
+    with _drawing():
+        figure, axes = _figure(44 + 38 * len(bars))
+        places = [-float(n) for n in range(len(bars))]
+        most = max([*(bar.value for bar in bars), 1e-9])
+        for place, bar in zip(places, bars, strict=True):
+            style: dict[str, Any] = {"color": DATA} if bar.valid else {"color": BAND}
+            if not bar.valid:
+                style |= {"hatch": "////", "edgecolor": DATA, "linewidth": 1}
+            axes.barh(place, bar.value, 0.42, **style)
+            _say(axes, _short(bar.label, 60), (0, place + 0.24), (1, 3.5))
+            value = figure_of(bar.value) + ("" if bar.valid else " (INVALID)")
+            _say(axes, value, (bar.value, place), (4, 0), va="center")
+        axes.set_xlim(0, most * 1.28)
+        axes.set_ylim(-len(bars) + 0.55, 0.75)
+        axes.set_yticks([])
+        axes.set_xlabel(unit)
+        axes.grid(axis="x")
+        axes.xaxis.set_major_formatter(lambda value, _: figure_of(value))
+        text = "; ".join(f"{_short(bar.label, 60)} {figure_of(bar.value)}" for bar in bars)
+        return inline(figure, name, f"{unit}: {text}", colours)
+
+
+def history(
+    name: str,
+    points: Sequence[Point],
+    unit: str,
+    target: float | None = None,
+    colours: Mapping[str, str] | None = None,
+) -> str:
+    """A value run by run, oldest first, with what each run is of below it."""
+    with _drawing():
+        figure, axes = _figure(190)
+        places = list(range(len(points)))
+        values = [point.value for point in points]
+        axes.plot(places, values, "o-", color=DATA, linewidth=1.8, markersize=5)
+        shown = [*values, *(() if target is None else (target,))]
+        if target is not None:
+            axes.axhline(target, color=MARK, linewidth=1.4, linestyle="--")
+            across = {"xycoords": axes.get_yaxis_transform(), "ha": "right", "color": MARK}
+            _say(axes, f"target {figure_of(target)}", (1, target), (-2, 3), **across)
+        room = max(max(shown) - min(shown), 0.02 * max(map(abs, shown)), 1e-9) * 0.3
+        axes.set_ylim(min(shown) - room, max(shown) + room)
+        axes.set_xlim(-0.4, len(points) - 0.6)
+        step = math.ceil(len(points) / 5)
+        labelled = places[::-1][::step][::-1]
+        axes.xaxis.set_major_locator(FixedLocator(labelled))
+        axes.set_xticklabels([points[place].label for place in labelled], fontsize=9)
+        axes.yaxis.set_major_locator(MaxNLocator(4))
+        axes.set_ylabel(unit)
+        axes.grid(axis="y")
+        text = f"{unit} of {len(points)} runs, {figure_of(values[0])} to {figure_of(values[-1])}"
+        return inline(figure, name, text, colours)
+
+
+def padding_share(size: Mapping[str, int]) -> float:
+    """The padding among all tokens of the batches of one size."""
+    return 1 - size["tokens"] / size["padded_tokens"] if size["padded_tokens"] else 0.0
+
+
+def figure_of(value: float) -> str:
+    """A figure short enough for a plot: four digits, with a comma between thousands."""
+    if value == 0 or not 1e-3 <= abs(value) < 1e9:
+        return f"{value:.3g}"
+    decimals = max(0, 3 - math.floor(math.log10(abs(value))))
+    text = f"{value:,.{decimals}f}"
+    return text.rstrip("0").rstrip(".") if "." in text else text
+
+
+def _say(
+    axes: Axes, text: str, at: tuple[float, float], offset: tuple[float, float], **style: Any
+) -> None:
+    """Write beside a point, so many units off."""
+    axes.annotate(text, at, xytext=offset, textcoords="offset points", **{"fontsize": 9.5, **style})
+
+
+def _nines(percentile: float) -> float:
+    """Where a percentile under 100 stands: 0, 1, 2, 3 for 0, 90, 99, 99.9."""
+    return max(0.0, -math.log10(1 - percentile / 100))
+
+
+def _percent(nines: float) -> str:
+    return f"{100 - 100 * 10**-nines:.10g}"
+
+
+def _short(text: str, most: int) -> str:
+    return text if len(text) <= most else f"{text[: most - 1]}…"
+
+
+def _drawing() -> Any:
+    return matplotlib.rc_context(_STYLE)
+
+
+def _figure(height: float) -> tuple[Figure, Axes]:
+    figure = Figure(figsize=(WIDTH / 72, height / 72), layout="constrained")
+    return figure, figure.add_subplot()

@@ -1,0 +1,237 @@
+"""What to do about a result that is no plain success: from each cause to the option that cures it.
+
+Pure functions of `Result.as_dict()`; the table's remarks are made of them.
+"""
+
+import itertools
+import math
+import statistics
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from bertsquad.results.compliance import TOLERANCE
+from bertsquad.results.result import FAILED, NO_TARGET, UNDECIDED, Row
+from bertsquad.rules import TEST01
+
+#: LoadGen pre-generates a run from its target; this much beyond what was measured leaves room for
+#: a faster moment.
+SLACK = 1.2
+#: The share of a Server rate under which the bound was missed, that may keep it.
+LOWER_RATE = 0.7
+
+#: What early stopping wants in Server where all queries kept the bound; it wants more where some
+#: missed it, and then a lower rate may help too.
+UNMISSED_QUERIES = 459
+
+#: A run's speed is looked at in so many parts, and not at all where it has fewer than the least.
+PARTS, FEWEST_PARTS = 10, 4
+#: Less than this share of the fastest part's speed in the slowest is a wide spread. Seen on 2 cores
+#: with minilm: streams 0.87 to 0.96 in runs that nothing disturbed and 0.31 to 0.36 where a process
+#: took a core in the second half, Offline 0.73 to 0.80 and 0.64, Server 0.63 to 0.80 and 0.34.
+STEADY_SHARE = {"offline": 0.67, "singlestream": 0.7, "multistream": 0.7, "server": 0.5}
+
+
+@dataclass(frozen=True)
+class Advice:
+    """What is the matter with a result, and what to do about it (empty where nobody can say)."""
+
+    matter: str
+    cure: str = ""
+
+
+def advise(result: Row) -> list[Advice]:
+    """Everything that a reader of the result should know beyond its figures."""
+    judged = _accuracy(result) if result["mode"] == "accuracy" else _timed(result)
+    return [*judged, *_spread(result), *map(_warning, result["warnings"])]
+
+
+def _accuracy(result: Row) -> list[Advice]:
+    if result["verdict"] == NO_TARGET:
+        return [Advice(result["reason"], "--reference-f1 tells what the fp32 model reaches there")]
+    if result["verdict"] == UNDECIDED:
+        return [Advice(result["reason"], "a larger --dataset-size, or all")]
+    if result["verdict"] == FAILED:
+        return [Advice(result["reason"], _for_f1(result))]
+    # A subset's reason has the bound that it was judged by.
+    return [Advice(result["reason"])] if result["f1_upper_bound"] is not None else []
+
+
+def _for_f1(result: Row) -> str:
+    reached, target = result["f1_upper_bound"] or result["f1"], result["f1_target"]
+    if reached is None or target is None or reached >= target:
+        return ""  # it failed for something else, which the reason tells
+    if result["precision"] in ("int8", "bf16", "fp16"):
+        return "--precision fp32 shows whether the precision or the model costs it"
+    if result["device"] != "cpu":
+        return "--device cpu shows whether the device or the model costs it"
+    return (
+        "look whether the model was trained for SQuAD v1.1 with BERT's uncased vocabulary, and "
+        "whether --reference-f1 and --accuracy-target are meant for it"
+    )
+
+
+def _timed(result: Row) -> list[Advice]:
+    found = []
+    failed = result["verdict"] == FAILED
+    if result["loadgen_valid"] is False:
+        causes = result["invalid_causes"]
+        reason = result["reason"]
+        if result["mode"] == "compliance":  # whose reason is the audit's
+            said = "; ".join(cause["reason"] for cause in causes)
+            reason = f"LoadGen calls the run INVALID: {said or 'see its log'}"
+        found.append(Advice(reason, _cures(result, causes)))
+        failed = failed and result["mode"] == "compliance"
+    if failed:
+        cure = _for_audit(result) if result["mode"] == "compliance" else ""
+        found.append(Advice(result["reason"], cure))
+    return found
+
+
+def _for_audit(result: Row) -> str:
+    if result["compliance_responses"] == 0:
+        return "a longer --min-duration-s gives LoadGen more responses to sample"
+    if (result["compliance_largest_difference"] or 0) > TOLERANCE[result["precision"]]:
+        return (
+            "run the case again; if it stays, --precision fp32 or --device cpu shows what makes "
+            "the difference"
+        )
+    ratio = result["compliance_speed_ratio"]
+    if ratio is not None and abs(ratio - 1) > TEST01.speed_tolerance:
+        return f"run both again when the machine is quiet: -k {_quoted(result)}"
+    return ""
+
+
+def _quoted(result: Row) -> str:
+    return f'"{result["scenario"]} and (performance or compliance)"'
+
+
+def _cures(result: Row, causes: Sequence[Mapping[str, Any]]) -> str:
+    """The cures of all causes of an INVALID run, each once.
+
+    A run that was ended early misses everything else too, and one whose latency bound was missed
+    can't satisfy early stopping: only the first cause needs a cure.
+    """
+    kinds = [cause["kind"] for cause in causes]
+    decisive = [kind for kind in kinds if kind in _DECISIVE]
+    chosen = [cause for cause in causes if not decisive or cause["kind"] == decisive[0]]
+    cures = [_CURES.get(cause["kind"], _for_error)(result, cause) for cause in chosen]
+    return "; ".join(dict.fromkeys(cure for cure in cures if cure))
+
+
+def _for_bound(result: Row, cause: Row) -> str:
+    curve = result["timeline"].get("latency", {}).get("ms")
+    bound = result["target_latency_ms"]
+    if curve and curve[0] > bound:
+        return (
+            f"the fastest query took {_up(curve[0])} ms, so no rate keeps {bound:g} ms here: a "
+            "faster --precision or --device, or a higher bound by --target-latency-ms"
+        )
+    rate = min(result["target_qps"], result["qps"] or result["target_qps"])
+    return _target(result, "--target-qps", _down(LOWER_RATE * rate), "lowers the rate")
+
+
+def _for_duration(result: Row, cause: Row) -> str:
+    if result["qps"] and result["scenario"] == "offline":
+        rate = _up(SLACK * result["qps"])
+        return _target(result, "--target-qps", rate, "makes its query large enough")
+    if result["scenario"] in ("singlestream", "multistream") and result["latency_p50_ms"]:
+        latency = _down(result["latency_p50_ms"] / SLACK)
+        return _target(result, "--target-latency-ms", latency, "makes LoadGen prepare more queries")
+    return "run it again"
+
+
+def _for_queries(result: Row, cause: Row) -> str:
+    """A duration in which as many queries fit as were needed, at the rate of this run."""
+    found, needed = cause["found"], cause["needed"]
+    if not found or not needed:
+        return "a longer --min-duration-s has more queries"
+    if result["scenario"] != "server":
+        seconds = needed * result["run_time_s"] / found
+        return f"--min-duration-s {_up(SLACK * seconds)} has {needed} queries"
+    longer = f"--min-duration-s {_up(SLACK * needed / result['target_qps'])} has {needed} queries"
+    if needed <= max(2 * found, UNMISSED_QUERIES):
+        return longer
+    return f"{longer}, or --target-qps {_down(LOWER_RATE * result['target_qps'])} keeps the bound"
+
+
+def _for_ending(result: Row, cause: Row) -> str:
+    return f"take {cause['kind']} out of the user.conf, or raise it"
+
+
+def _for_error(result: Row, cause: Row) -> str:
+    return "run it without the settings of the user.conf that the error names"
+
+
+_CURES: Mapping[str, Callable[[Row, Row], str]] = {
+    "max_duration": _for_ending,
+    "max_query_count": _for_ending,
+    "max_async_queries": _for_ending,
+    "error": _for_error,
+    "latency_bound": _for_bound,
+    "min_duration": _for_duration,
+    "min_queries": _for_queries,
+    "early_stopping": _for_queries,
+}
+_DECISIVE = ("max_duration", "max_query_count", "max_async_queries", "error", "latency_bound")
+
+
+def _target(result: Row, flag: str, value: str, effect: str) -> str:
+    """How to set a target, by where the one that didn't do came from."""
+    cure = f"{flag} {value} {effect}"
+    if result["target_source"] == "option":
+        return f"{cure}; without that option a probe sets it"
+    if result["target_source"] == "user-conf":
+        return f"{cure}; the option overrides the user.conf"
+    return cure
+
+
+def _spread(result: Row) -> list[Advice]:
+    share = steadiness(result["timeline"].get("course", {}).get("relative_speed", ()))
+    if result["mode"] == "accuracy" or share is None or share >= STEADY_SHARE[result["scenario"]]:
+        return []
+    longer = _up(10 * result["run_time_s"])
+    more = "" if result["rules"] == "mlperf" else f", longer (--min-duration-s {longer})"
+    return [
+        Advice(
+            "the speed was not steady: the slowest part of the run calculated at "
+            f"{share:.0%} of the fastest's speed",
+            f"run it again when the machine is quiet{more}, or several times to see the spread",
+        )
+    ]
+
+
+def steadiness(speeds: Sequence[float]) -> float | None:
+    """The slowest part's speed as a share of the fastest's, of the speeds span by span.
+
+    None where the run is too short to have parts.
+    """
+    moving = [speed for speed in speeds if speed > 0]
+    count = min(PARTS, len(moving))
+    if count < FEWEST_PARTS:
+        return None
+    edges = [part * len(moving) // count for part in range(count + 1)]
+    parts = [statistics.fmean(moving[a:b]) for a, b in itertools.pairwise(edges)]
+    return min(parts) / max(parts)
+
+
+def _warning(text: str) -> Advice:
+    """A warning ends in its cure."""
+    matter, _, cure = text.rpartition(": ")
+    return Advice(matter, cure) if matter else Advice(text)
+
+
+def _up(value: float) -> str:
+    """A number with two significant digits, rounded up."""
+    return _two_digits(value, math.ceil)
+
+
+def _down(value: float) -> str:
+    """A number with two significant digits, rounded down."""
+    return _two_digits(value, math.floor)
+
+
+def _two_digits(value: float, whole: Callable[[float], int]) -> str:
+    unit = 10.0 ** (math.floor(math.log10(value)) - 1)
+    digits = round(whole(round(value / unit, 9)) * unit, 12)
+    return f"{digits:.12f}".rstrip("0").rstrip(".")

@@ -1,0 +1,219 @@
+"""Results read back: from run folders, from folders that hold them, and from JSON files.
+
+A JSON file is a `result.json`, what `--benchmark-json` writes, or a file of pytest-benchmark's
+storage. Whatever is read has been checked, so that who shows it need not.
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from bertsquad.errors import SuiteError
+from bertsquad.loadgen.timeline import TIMELINE
+from bertsquad.results.comparison import differences
+from bertsquad.results.document import (
+    NotOurs,
+    clean,
+    is_map,
+    is_result,
+    load_document,
+    not_ours,
+    result_of,
+    started,
+    time_of,
+)
+from bertsquad.results.result import FAILED, RESULT, SKIPPED, Result
+from bertsquad.scenarios import MODES, SCENARIOS
+
+#: The top-level lists of a JSON file that hold results, or cases without one.
+_LISTS = ("accuracy", "compliance", "failures", "skipped")
+
+
+@dataclass(frozen=True)
+class Missing:
+    """A case that gave no result by `at`: it failed, was broken off or was not run."""
+
+    case: str
+    mode: str
+    verdict: str
+    reason: str
+    source: str
+    at: datetime
+
+    @property
+    def row(self) -> dict[str, str]:
+        """What `summary` makes lines of."""
+        keys = ("case", "mode", "verdict", "reason")
+        return {key: getattr(self, key) for key in keys}
+
+
+@dataclass(frozen=True)
+class Series:
+    """All runs of one case in one mode, oldest first; `alike` are those like the newest."""
+
+    mode: str
+    case: str
+    runs: tuple[Result, ...]
+
+    @property
+    def newest(self) -> Result:
+        """The run that is shown; the others are its history."""
+        return self.runs[-1]
+
+    @property
+    def alike(self) -> tuple[Result, ...]:
+        """The runs whose figures can be compared with the newest one's, it included."""
+        new = self.newest.as_dict()
+        return tuple(run for run in self.runs if not differences(new, run.as_dict()))
+
+
+@dataclass
+class Archive:
+    """What was read: results without duplicates, cases without one, and files left out."""
+
+    results: list[Result] = field(default_factory=list)
+    missing: list[Missing] = field(default_factory=list)
+    left_out: list[str] = field(default_factory=list)
+
+    @property
+    def series(self) -> list[Series]:
+        """The results by case and mode, in the order in which a session runs them."""
+        found: dict[tuple[str, str], list[Result]] = {}
+        for result in sorted(self.results, key=started):
+            found.setdefault((result.mode, result.case), []).append(result)
+        return [Series(*key, tuple(runs)) for key, runs in sorted(found.items(), key=_place)]
+
+
+def read(sources: Sequence[Path]) -> Archive:
+    """Read everything in files and folders.
+
+    Raises SuiteError for a file that was named and can't be read, and where nothing is found.
+    What merely lies in a folder and can't be read is left out, and `left_out` says why.
+    """
+    archive = Archive()
+    for source in sources:
+        if source.is_dir():
+            _read_folder(source, archive)
+        else:
+            _read_file(source, archive)
+    archive.results = list(_distinct(archive.results))
+    archive.missing = _standing(archive)
+    if not archive.results and not archive.missing:
+        problem = archive.left_out[0] if archive.left_out else None
+        named = ", ".join(map(str, sources))
+        raise SuiteError(
+            problem or f"{named}: expected results of this suite (run folders or JSON), found none"
+        )
+    return archive
+
+
+def _read_folder(folder: Path, archive: Archive) -> None:
+    """Read the run folders and JSON files in and under a folder."""
+    run_folders = {path.parent for name in (RESULT, TIMELINE) for path in folder.rglob(name)}
+    for place in sorted(run_folders):
+        if (place / RESULT).is_file():
+            _if_readable(place / RESULT, archive)
+        else:
+            archive.missing.append(_broken_off(place))
+    for path in sorted(folder.rglob("*.json")):
+        of_run = path.parent in run_folders or path.name.startswith("mlperf_log_")
+        if path.is_file() and not of_run:
+            _if_readable(path, archive, foreign=True)
+
+
+def _if_readable(path: Path, archive: Archive, foreign: bool = False) -> None:
+    """Read a file that nobody named; a `foreign` one may be anything at all."""
+    try:
+        _read_file(path, archive)
+    except NotOurs as error:
+        if not foreign:
+            archive.left_out.append(str(error))
+    except SuiteError as error:
+        archive.left_out.append(str(error))
+
+
+def _read_file(path: Path, archive: Archive) -> None:
+    document = clean(load_document(path))
+    if not isinstance(document, dict):
+        raise not_ours(path)
+    if "schema_version" in document and "benchmarks" not in document:
+        archive.results.append(result_of(document, path))
+        return
+    benchmarks = document.get("benchmarks")
+    if not isinstance(benchmarks, list):
+        raise not_ours(path)
+    infos = [one.get("extra_info") for one in benchmarks if is_map(one)]
+    found = [one for one in infos if is_map(one) and "schema_version" in one]
+    lists = [document.get(key) for key in _LISTS]
+    found += [one for part in lists if isinstance(part, list) for one in part]
+    if not found:
+        raise NotOurs(f"{path} holds no results of this suite's cases")
+    at = _written(document, path)
+    missing = [_missing(one, path, at) for one in found if not is_result(one)]
+    archive.results += [result_of(one, path) for one in found if is_result(one)]
+    archive.missing += missing
+
+
+def _broken_off(folder: Path) -> Missing:
+    """What is left of a run folder whose run didn't end; its name says mode and case."""
+    mode, _, case = folder.name.partition("-")
+    if mode not in MODES or not case:
+        mode, case = "run", folder.name
+    reason = f"the run was broken off: there is no {RESULT}"
+    return Missing(case, mode, FAILED, reason, str(folder), _changed(folder / TIMELINE))
+
+
+def _missing(document: Any, path: Path, at: datetime) -> Missing:
+    keys = ("case", "mode", "reason")
+    if not is_map(document) or not all(isinstance(document.get(key), str) for key in keys):
+        raise SuiteError(f"{path} is damaged: a case in it has no name, mode and reason")
+    verdict = SKIPPED if document.get("verdict") == SKIPPED else FAILED
+    return Missing(document["case"], document["mode"], verdict, document["reason"], str(path), at)
+
+
+def _distinct(results: Iterable[Result]) -> Iterator[Result]:
+    """Each run once: its folder and a JSON file may both have been named."""
+    seen = set()
+    for result in results:
+        key = result.mode, result.case, started(result)
+        if key not in seen:
+            seen.add(key)
+            yield result
+
+
+def _standing(archive: Archive) -> list[Missing]:
+    """The latest of each kind of a case and mode, unless a later run of it gave a result."""
+    ran: dict[tuple[str, str], datetime] = {}
+    for result in sorted(archive.results, key=started):
+        ran[result.mode, result.case] = started(result)
+    latest = {}
+    for one in sorted(archive.missing, key=lambda one: one.at):
+        if one.at >= ran.get((one.mode, one.case), one.at):
+            latest[one.mode, one.case, one.verdict] = one
+    return list(latest.values())
+
+
+def _written(document: dict[str, Any], path: Path) -> datetime:
+    """When a session ended, by its JSON, or by the file's own time where that doesn't say."""
+    try:
+        return time_of(document["datetime"])
+    except (LookupError, TypeError, ValueError, OverflowError):
+        return _changed(path)
+
+
+def _changed(path: Path) -> datetime:
+    return datetime.fromtimestamp(path.stat().st_mtime, UTC)
+
+
+def _place(item: tuple[tuple[str, str], list[Result]]) -> tuple[str, int, str, int]:
+    """Where a series stands: by model and data set, then scenario, the rest of the case, mode."""
+    newest = item[1][-1]
+    scenario = list(SCENARIOS).index(newest.scenario)
+    return (
+        f"{newest.model} {newest.dataset}",
+        scenario,
+        newest.case,
+        MODES.index(newest.mode),
+    )

@@ -1,0 +1,124 @@
+"""MLPerf's TEST01: does a performance run answer as the accuracy run did, and as fast as unaudited?
+
+A submitter could answer faster by answering worse while only speed is measured. So LoadGen logs a
+sample of a performance run's responses, which must equal the accuracy run's, and the logging must
+not have changed the speed.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bertsquad import scenarios
+from bertsquad.loadgen import logs
+from bertsquad.loadgen.logs import Run
+from bertsquad.results.result import FAILED, PASSED, Result, Verdict
+from bertsquad.rules import TEST01
+
+Logits = NDArray[np.float32]
+
+#: How far two runs' logits may be apart. A sample's batch decides in which order sums are formed,
+#: and so how they round; logits are of the order of 10. Seen here between batches of one and of
+#: many: 2e-5 in fp32, 0.1 in bf16 (OpenVINO).
+TOLERANCE: Mapping[str, float] = {"fp32": 1e-3, "bf16": 0.5, "fp16": 0.05, "int8": 0.5}
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Sampled responses held against the accuracy run's.
+
+    `differing` are the samples that differ by more than the tolerance or aren't in the accuracy
+    run at all; `largest` is the largest difference of a logit among the comparable ones.
+    """
+
+    responses: int
+    differing: tuple[int, ...]
+    largest: float
+
+
+def compare(
+    sampled: Iterable[tuple[int, Logits]], accuracy: Mapping[int, Logits], tolerance: float
+) -> Comparison:
+    """Compare all logits of every sampled response with those of the accuracy run."""
+    count, largest, differing = 0, 0.0, []
+    for sample, logits in sampled:
+        count += 1
+        expected = accuracy.get(sample)
+        if expected is None or expected.shape != logits.shape:
+            differing.append(sample)
+            continue
+        difference = float(np.abs(expected - logits).max(initial=0.0))
+        # Written so that NaN differs.
+        if not difference <= tolerance:
+            differing.append(sample)
+        largest = max(largest, difference)
+    return Comparison(count, tuple(differing), largest)
+
+
+def judge(
+    comparison: Comparison, speed_ratio: float | None, rules: str, tolerance: float, what: str
+) -> Verdict:
+    """Judge the audit: responses always count, speed (audited to unaudited) under `mlperf` only.
+
+    `speed_ratio` is None where one of the two runs gave no figure.
+    """
+    if comparison.responses == 0:
+        return Verdict(FAILED, f"TEST01: LoadGen sampled no response ({what})")
+    if comparison.differing:
+        first = ", ".join(str(sample) for sample in comparison.differing[:5])
+        return Verdict(
+            FAILED,
+            f"TEST01: {len(comparison.differing)} of {comparison.responses} sampled responses "
+            f"differ from the accuracy run's by more than {tolerance:g} ({what}; samples {first})",
+        )
+    equal = (
+        f"{comparison.responses} sampled responses equal the accuracy run's within {tolerance:g} "
+        f"(largest difference {comparison.largest:.2g})"
+    )
+    if speed_ratio is None:
+        word = FAILED if rules == "mlperf" else PASSED
+        return Verdict(word, f"TEST01: {equal}; no speed to compare ({what})")
+    speed = f"audited to unaudited speed {speed_ratio:.3f}"
+    if abs(speed_ratio - 1) > TEST01.speed_tolerance and rules == "mlperf":
+        limit = f"more than {100 * TEST01.speed_tolerance:g} % off"
+        return Verdict(FAILED, f"TEST01: {equal}, but {speed} is {limit} ({what})")
+    return Verdict(PASSED, f"TEST01: {equal}; {speed}")
+
+
+@dataclass(frozen=True)
+class Audited:
+    """TEST01's outcome: the comparison of responses, the ratio of speeds, and the judgement."""
+
+    comparison: Comparison
+    speed_ratio: float | None
+    verdict: Verdict
+
+
+def audit(audited: Run, unaudited: Run, accuracy_folder: Path, result: Result) -> Audited:
+    """Hold an audited run (`result` says of which case) against the other two, from their logs."""
+    tolerance = TOLERANCE[result.precision]
+    comparison = compare(
+        logs.read_responses(audited.folder),
+        logs.read_accuracy_log(accuracy_folder),
+        tolerance,
+    )
+    plain, under_audit = (speed(run, result.scenario) for run in (unaudited, audited))
+    ratio = under_audit / plain if plain and under_audit else None
+    verdict = judge(comparison, ratio, result.rules, tolerance, result.what)
+    return Audited(comparison, ratio, verdict)
+
+
+def speed(run: Run, scenario: str) -> float | None:
+    """A figure that grows with the speed: the rate, or one over the official latency.
+
+    Where early stopping gave no estimate of that (quick runs), the 90th percentile stands in.
+    """
+    entry = scenarios.SCENARIOS[scenario]
+    metric = run.metric(entry)
+    if entry.has_rate:
+        return metric
+    latency_ms = metric or run.latency_ms(90)
+    return 1 / latency_ms if latency_ms else None

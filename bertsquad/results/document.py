@@ -1,0 +1,198 @@
+"""Reading a result from a JSON document, with every field checked."""
+
+import json
+import types
+import typing
+from dataclasses import fields
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from bertsquad.errors import SuiteError
+from bertsquad.results import table
+from bertsquad.results.result import SCHEMA_VERSION, Result
+from bertsquad.scenarios import MODES, SCENARIOS
+
+#: No figure of a result is larger; what is comes from a damaged file, and would break a plot.
+LARGEST = 1e18
+
+#: What a result of each mode can't be shown without. Lists stand for "one of these".
+_NEEDED: dict[str, tuple[tuple[str, ...], ...]] = {
+    "accuracy": (("question_count",),),
+    "performance": (("loadgen_valid",), ("qps", "latency_p90_ms"), ("target_source",)),
+    "compliance": (("compliance_responses",), ("compliance_largest_difference",)),
+}
+
+
+def started(result: Result) -> datetime:
+    """When the case was started."""
+    return time_of(result.provenance["started_at"])
+
+
+class NotOurs(SuiteError):
+    """A whole file, but none of this suite."""
+
+
+def load_document(path: Path) -> Any:
+    """The JSON in a file; SuiteError, or NotOurs, where it holds none."""
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise SuiteError(f"{path} can't be read: {error.strerror or error}") from error
+    if not content.strip():
+        raise SuiteError(f"{path} is empty: run the case again")
+    try:
+        return json.loads(content)
+    except (ValueError, RecursionError) as error:
+        if content.lstrip()[:1] not in (b"{", b"["):
+            raise NotOurs(f"{path} is no JSON, as results of this suite are") from error
+        raise SuiteError(f"{path} is cut short or damaged: its JSON isn't whole") from error
+
+
+def not_ours(path: Path) -> SuiteError:
+    """The error for a whole file that holds no result."""
+    return NotOurs(
+        f"{path} is no result of this suite: expected a result.json or what --benchmark-json writes"
+    )
+
+
+def is_map(value: Any) -> bool:
+    """Whether a value of JSON is an object."""
+    return isinstance(value, dict)
+
+
+def is_result(value: Any) -> bool:
+    """Whether a value of JSON claims to be a result."""
+    return is_map(value) and "schema_version" in value
+
+
+_HINTS = typing.get_type_hints(Result)
+_REQUIRED = {"case", "mode", "verdict", "schema_version"}
+
+
+def result_of(document: Any, path: Path) -> Result:
+    """A result whose every field has its type; keys that this version doesn't know are ignored."""
+    if not is_map(document) or not set(document) >= _REQUIRED:
+        raise not_ours(path)
+    version = document["schema_version"]
+    if version != SCHEMA_VERSION:
+        raise SuiteError(
+            f"{path} has schema version {version}, and this is a version of the suite that reads "
+            f"{SCHEMA_VERSION}: run the case again"
+        )
+    what = f"{path} is damaged: in its result of {str(document['case'])[:100]}"
+    known = {f.name: document[f.name] for f in fields(Result) if f.name in document}
+    for name, value in known.items():
+        if not _fits(value, _HINTS[name]):
+            raise SuiteError(f"{what}, {name} is {str(value)[:60]!r}")
+    try:
+        result = Result(**known)
+    except TypeError as error:
+        raise SuiteError(f"{what}, fields are missing") from error
+    if problem := _problem(result):
+        raise SuiteError(f"{what}, {problem}")
+    return result
+
+
+def _fits(value: Any, hint: Any) -> bool:
+    """Whether a value of JSON is what a field's annotation says, and finite."""
+    origin, parts = typing.get_origin(hint), typing.get_args(hint)
+    if origin is types.UnionType:
+        return any(_fits(value, part) for part in parts)
+    if origin is list:
+        return isinstance(value, list) and all(_fits(one, parts[0]) for one in value)
+    if origin is tuple:
+        return (
+            isinstance(value, (list, tuple))
+            and len(value) == len(parts)
+            and all(map(_fits, value, parts))
+        )
+    if origin is dict:
+        return isinstance(value, dict)
+    if hint is float:
+        return _is_figure(value)
+    if hint is int:
+        return isinstance(value, int) and _is_figure(value)
+    return isinstance(value, hint)
+
+
+def _is_figure(value: Any) -> bool:
+    """A number that can be drawn."""
+    return (
+        isinstance(value, (int, float))
+        and not isinstance(value, bool)
+        and abs(value) <= LARGEST  # which NaN isn't either
+    )
+
+
+def _problem(result: Result) -> str | None:
+    """What keeps a result from being shown, whose fields all have their types; None if nothing."""
+    if result.mode not in MODES:
+        return f"mode is {result.mode[:60]!r}"
+    if result.scenario not in SCENARIOS:
+        return f"scenario is {result.scenario[:60]!r}"
+    for names in _NEEDED[result.mode]:
+        if all(getattr(result, name) is None for name in names):
+            return f"no {' and no '.join(names)} is in it"
+    if (result.f1 is None) != (result.exact_match is None):
+        return "only one of f1 and exact_match is there"
+    for key in ("started_at", "model_preparation"):
+        if not isinstance(result.provenance.get(key), str):
+            return f"provenance.{key} is missing"
+    try:
+        started(result)
+    except (ValueError, OverflowError):
+        return f"provenance.started_at is {result.provenance['started_at'][:60]!r}"
+    if not _draws(result.timeline):
+        return "the timeline isn't whole"
+    row = result.as_dict()
+    try:
+        table.table([row]), table.remarks([row])
+    except (ArithmeticError, LookupError, TypeError, ValueError):
+        return "figures contradict each other"
+    return None
+
+
+def _draws(timeline: dict[str, Any]) -> bool:
+    """Whether a digest can be drawn, as far as it is there; older results have none."""
+    latency, course = timeline.get("latency", {}), timeline.get("course", {})
+    batches, off_by = timeline.get("batches", []), timeline.get("off_by_us")
+    if not is_map(latency) or not is_map(course) or not isinstance(batches, list):
+        return False
+    lists = [latency.get("percentile", []), latency.get("ms", [])]
+    speeds = [course.get("samples_per_s", []), course.get("tokens_per_s", [])]
+    relative = course.get("relative_speed", [])
+    for one in (*lists, *speeds, relative):
+        if not isinstance(one, list) or not all(map(_is_figure, one)):
+            return False
+    wanted = ("samples", "count", "tokens", "padded_tokens")
+    return (
+        len(lists[0]) == len(lists[1])
+        and len(speeds[0]) == len(speeds[1])
+        and all(0 <= percentile < 100 for percentile in lists[0])
+        and _is_figure(course.get("span_s", 0.0))
+        and (off_by is None or _is_figure(off_by))
+        and all(is_map(one) and all(_is_figure(one.get(k)) for k in wanted) for one in batches)
+    )
+
+
+def clean(value: Any) -> Any:
+    """A JSON document whose texts can be written to any page: no surrogates, no control codes."""
+    if isinstance(value, str):
+        whole = value.encode("utf-8", "replace").decode("utf-8")
+        return "".join(char for char in whole if char in "\n\t" or _is_shown(char))
+    if isinstance(value, list):
+        return [clean(one) for one in value]
+    if isinstance(value, dict):
+        return {clean(key): clean(one) for key, one in value.items()}
+    return value
+
+
+def _is_shown(char: str) -> bool:
+    return not (ord(char) < 32 or 127 <= ord(char) < 160 or char in "\ufffe\uffff")
+
+
+def time_of(text: str) -> datetime:
+    """A time as UTC, which one without a zone is taken for."""
+    time = datetime.fromisoformat(text)
+    return time.replace(tzinfo=UTC) if time.tzinfo is None else time.astimezone(UTC)

@@ -1,0 +1,211 @@
+"""What a case gave: its figures and its verdict, kept in `result.json`."""
+
+import dataclasses
+import json
+import shlex
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from bertsquad.errors import SuiteError
+from bertsquad.files import write_whole
+
+Row = Mapping[str, Any]
+
+#: Raised whenever a key of `result.json` changes its meaning or goes away.
+SCHEMA_VERSION = 1
+RESULT = "result.json"
+
+#: The percentiles of LoadGen's log that a result has, in per cent, and the fields that hold them.
+LATENCIES = (
+    (50.0, "latency_p50_ms"),
+    (90.0, "latency_p90_ms"),
+    (99.0, "latency_p99_ms"),
+    (99.9, "latency_p99_9_ms"),
+)
+
+#: What a verdict can be.
+PASSED, FAILED, UNDECIDED, NO_TARGET = "passed", "failed", "undecided", "no target"
+#: What became of a case that was not run, so that it has no result.
+SKIPPED = "skipped"
+
+
+@dataclass
+class Result:
+    """One case's figures. None where a figure has no meaning for the case.
+
+    The names end in their units; F1 and exact match are in per cent. `mlperf_metric` names what
+    `mlperf_metric_value` is: samples/s for Offline and Server, ms for the others. `warnings` say
+    what disturbed a timed run. `padding_share` is the padding among all tokens calculated;
+    `peak_memory_bytes` the most memory that the process with the model has had so far; `timeline`
+    is what plots are drawn from. `docs/results.md` says what each key means.
+    """
+
+    case: str
+    mode: str
+    model: str
+    dataset: str
+    scenario: str
+    device: str
+    precision: str
+    rules: str
+    sample_count: int
+    dataset_samples: int
+    run_dir: str
+    provider: str
+    verdict: str
+    reason: str
+    run_time_s: float
+    qps: float | None = None
+    latency_p50_ms: float | None = None
+    latency_p90_ms: float | None = None
+    latency_p99_ms: float | None = None
+    latency_p99_9_ms: float | None = None
+    mlperf_metric: str | None = None
+    mlperf_metric_value: float | None = None
+    target_qps: float | None = None
+    target_latency_ms: float | None = None
+    target_source: str | None = None
+    loadgen_valid: bool | None = None
+    mlperf_valid: bool = False
+    invalid_reasons: list[str] = field(default_factory=list)
+    invalid_causes: list[dict[str, Any]] = field(default_factory=list)
+    f1: float | None = None
+    exact_match: float | None = None
+    f1_target: float | None = None
+    f1_upper_bound: float | None = None
+    f1_interval: tuple[float, float] | None = None
+    question_count: int | None = None
+    accuracy_target: float | None = None
+    reference_f1: float | None = None
+    buffer_size: int | None = None
+    min_duration_s: float | None = None
+    min_query_count: int | None = None
+    query_count: int | None = None
+    warnings: list[str] = field(default_factory=list)
+    padding_share: float | None = None
+    peak_memory_bytes: int | None = None
+    timeline: dict[str, Any] = field(default_factory=dict)
+    compliance_responses: int | None = None
+    compliance_largest_difference: float | None = None
+    compliance_speed_ratio: float | None = None
+    repeat: str = ""
+    provenance: dict[str, Any] = field(default_factory=dict)
+    schema_version: int = SCHEMA_VERSION
+
+    @property
+    def what(self) -> str:
+        """Model, data set, device and precision, for messages."""
+        return f"{self.model} on {self.dataset}, {self.device}, {self.precision}"
+
+    @property
+    def whole(self) -> bool:
+        """Whether the whole data set was run."""
+        return self.sample_count == self.dataset_samples
+
+    @property
+    def failure(self) -> str | None:
+        """Why the case fails; None if it doesn't."""
+        return self.reason if self.verdict == FAILED else None
+
+    def as_dict(self) -> dict[str, Any]:
+        """All fields, as JSON can hold them."""
+        return dataclasses.asdict(self)
+
+    def save(self) -> None:
+        """Write `result.json` into the run folder, whole or not at all."""
+        text = json.dumps(self.as_dict(), indent=2, ensure_ascii=False) + "\n"
+        write_whole(Path(self.run_dir) / RESULT, lambda file: file.write_text(text, "utf-8"))
+
+
+def load(folder: Path) -> Result:
+    """Read the `result.json` of a run folder; SuiteError says what is wrong with it."""
+    path = folder / RESULT
+    try:
+        document = json.loads(path.read_bytes())
+        version = document["schema_version"]
+        if version != SCHEMA_VERSION:
+            raise SuiteError(
+                f"{path} has schema version {version}, not {SCHEMA_VERSION}: run the case again"
+            )
+        return Result(**document)
+    except OSError as error:
+        raise SuiteError(f"{path} can't be read: {error.strerror}; run the case again") from error
+    except (ValueError, KeyError, TypeError) as error:
+        raise SuiteError(f"{path} is not a whole {RESULT}: run the case again") from error
+
+
+def repeat_command(result: Result) -> str:
+    """The line of a shell that runs the case again in a checkout of the suite, as it was run.
+
+    It names every setting that counts: also those that were this machine's or this version's
+    defaults, or that a probe found. `result` must be complete but for this.
+    """
+    facts = result.provenance
+    given: dict[str, object] = {
+        "--model": facts["model_path"] or result.model,
+        "--dataset": result.dataset,
+        "--device": result.device,
+        "--precision": result.precision,
+        "--rules": result.rules,
+        "--instances": facts["instances"],
+        "--threads": facts["threads"],
+        "--batch-tokens": facts["batch_tokens"],
+        "--min-duration-s": result.min_duration_s,
+        "--target-qps": result.target_qps,
+        "--target-latency-ms": result.target_latency_ms,
+        "--user-conf": facts["user_conf"] and facts["user_conf"]["file"],
+        "--accuracy-target": result.accuracy_target,
+        "--reference-f1": result.reference_f1,
+    }
+    if result.rules == "quick":  # mlperf draws from all samples, and takes no other size
+        given["--dataset-size"] = "all" if result.whole else result.sample_count
+        given["--buffer-size"] = result.buffer_size
+    test = f"test_{result.mode}"
+    words = ["pytest", f"benchmarks/{test}.py::{test}[{result.case}]"]
+    for flag, value in given.items():
+        words += [flag, str(value)] if value else []
+    return shlex.join(words)
+
+
+def lists(rows: Sequence[Mapping[str, Any]]) -> dict[str, list[Mapping[str, Any]]]:
+    """What the JSON holds beside pytest-benchmark's own, whose entries are the timed cases.
+
+    `rows` are a session's: results, or case, mode, verdict and reason alone of what has none.
+    """
+    whole = [row for row in rows if "provider" in row]
+    return {
+        "accuracy": [row for row in whole if row["mode"] == "accuracy"],
+        "compliance": [row for row in whole if row["mode"] == "compliance"],
+        "failures": [row for row in rows if row["verdict"] == FAILED],
+        "skipped": [row for row in rows if row["verdict"] == SKIPPED],
+    }
+
+
+def flat_properties(result: Result) -> Iterator[tuple[str, float | str | bool]]:
+    """What JUnit shows of a result."""
+    wanted = result.as_dict()
+    for key in (
+        "f1",
+        "exact_match",
+        "f1_target",
+        "qps",
+        "latency_p50_ms",
+        "latency_p90_ms",
+        "latency_p99_ms",
+        "latency_p99_9_ms",
+        "loadgen_valid",
+        "mlperf_valid",
+        "verdict",
+    ):
+        if wanted[key] is not None:
+            yield key, wanted[key]
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """A judgement: one of the four words, and the sentence that explains it."""
+
+    word: str
+    reason: str

@@ -1,0 +1,1 @@
+"""ONNX Runtime: sessions on a device, and the proof of what they really are."""

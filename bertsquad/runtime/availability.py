@@ -1,0 +1,43 @@
+"""Why a device can't be had on this machine, as far as shows without loading a runtime."""
+
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+
+from bertsquad.devices import Device
+from bertsquad.machine.provenance import installed
+
+
+def runtime_conflict() -> str | None:
+    """Why ONNX Runtime as installed can't be trusted, if so."""
+    both = [name for name in ("onnxruntime", "onnxruntime-gpu") if installed(name)]
+    if len(both) == 2:
+        return (
+            "onnxruntime and onnxruntime-gpu are both installed and overwrite each other: "
+            "uninstall both, then install the one you want"
+        )
+    return None
+
+
+def why_not(device: Device) -> str | None:
+    """Why this machine can't have `device`, as far as that shows without loading a runtime.
+
+    None doesn't promise that it works: that is proven when its session is made.
+    """
+    conflict = runtime_conflict()
+    if conflict is not None:
+        return conflict
+    if device.name == "openvino" and find_spec("onnxruntime_ep_openvino") is None:
+        return "the OpenVINO plugin is not installed: pip install -e '.[openvino]'"
+    if device.marker == "gpu":
+        if not installed("onnxruntime-gpu"):
+            return "onnxruntime-gpu is not installed"
+        if not _nvidia_driver():
+            return "no NVIDIA GPU with a driver was found on this machine"
+    return None
+
+
+def _nvidia_driver() -> bool:
+    if sys.platform == "win32":
+        return Path("C:/Windows/System32/nvcuda.dll").exists()
+    return Path("/proc/driver/nvidia/version").exists() or Path("/dev/nvidiactl").exists()

@@ -1,0 +1,163 @@
+"""A model on a device: sessions that answer batches side by side, with the proof of what they are.
+
+Only the worker process imports this module.
+"""
+
+import json
+import tempfile
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import onnxruntime as ort
+from numpy.typing import NDArray
+
+from bertsquad.devices import Device
+from bertsquad.errors import Unavailable
+from bertsquad.machine import hardware
+from bertsquad.models.preparation import Prepared
+from bertsquad.models.products import PRODUCTS
+from bertsquad.runtime import nvidia
+from bertsquad.runtime.availability import why_not
+from bertsquad.runtime.parallelism import BATCH_TOKENS, Parallelism
+from bertsquad.runtime.proofs import can_calculate, prove_precision, prove_provider
+from bertsquad.runtime.sessions import make_session
+
+
+class Engine:
+    """A prepared model on one device in one precision, ready to answer batches side by side."""
+
+    def __init__(
+        self,
+        prepared: Prepared,
+        device: Device,
+        precision: str,
+        parallelism: Parallelism,
+        batch_tokens: int = BATCH_TOKENS,
+    ) -> None:
+        """Make the sessions and prove provider and precision.
+
+        `batch_tokens` is the most that batches will have, padding included. Raises Unavailable if
+        the device or precision can't be had, SuiteError if the model can't be loaded.
+        """
+        reason = why_not(device)
+        if reason is not None:
+            raise Unavailable(f"{device.name}: {reason}")
+        self.device = device
+        self.precision = precision
+        self.parallelism = parallelism
+        self.prepared = prepared
+        self.batch_tokens = batch_tokens
+        #: The precision of what is calculated in float.
+        self.float_precision = "fp32" if precision == "int8" else precision
+        if precision == "int8" and "bf16" in device.precisions and can_calculate(device, "bf16"):
+            self.float_precision = "bf16"
+        with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as profiles:
+            self._sessions = self._make_sessions(Path(profiles))
+            self.proof = prove_provider(self._sessions[0], device)
+            if precision == "int8":
+                self.proof += self._prove_int8()
+            else:
+                prove_precision(device, precision)
+                self.proof += f", calculated in {precision}"
+
+    def _make_sessions(self, profiles: Path) -> list[ort.InferenceSession]:
+        """One session for all instances where they can share it, else one for each.
+
+        Instances of one thread run in their callers' threads, and OpenVINO has streams.
+        """
+        path, shape = self.prepared.path, self.parallelism
+        profile = profiles if self.precision == "int8" and self.device.name == "cpu" else None
+        shared = shape.threads == 1 or self.device.name != "cpu"
+        tokens, signature = self.batch_tokens, self.prepared.signature
+        options = (
+            nvidia.provider_options(self.device.name, signature, tokens)
+            if self.device.marker == "gpu"
+            else {}
+        )
+        make = partial(
+            make_session, path, self.device, self.float_precision, profile=profile, options=options
+        )
+        if shared:
+            return [make(replace(shape, pins=()))] * shape.instances
+        return [
+            make(Parallelism(1, shape.threads, shape.pins[index : index + 1]))
+            for index in range(shape.instances)
+        ]
+
+    @property
+    def provider(self) -> str:
+        """The provider that was proven to run the matrix products."""
+        return self.device.provider
+
+    @property
+    def instances(self) -> int:
+        """How many callers `logits` may have at a time."""
+        return self.parallelism.instances
+
+    @property
+    def most_samples(self) -> int | None:
+        """The samples that a batch may have at most, where the provider has a limit."""
+        return nvidia.TENSORRT_SAMPLES if self.device.name == "tensorrt" else None
+
+    @property
+    def fixed_length(self) -> int | None:
+        """The tokens that every sample must be padded to, if the model insists."""
+        return self.prepared.signature.length
+
+    @property
+    def fixed_batch(self) -> int | None:
+        """The samples that every batch must have, if the model insists."""
+        return self.prepared.signature.batch
+
+    def logits(
+        self,
+        ids: NDArray[np.int64],
+        mask: NDArray[np.int64],
+        segments: NDArray[np.int64],
+        instance: int = 0,
+    ) -> NDArray[np.float32]:
+        """Start and end logits, float32 [batch, length, 2], of arrays [batch, length]."""
+        signature = self.prepared.signature
+        start, end = self._sessions[instance].run(
+            [signature.start, signature.end], signature.feed(ids, mask, segments)
+        )
+        return np.stack((start, end), axis=-1).astype(np.float32, copy=False)
+
+    def _prove_int8(self) -> str:
+        """Say how many matrix products were calculated in int8, from what really ran.
+
+        ONNX Runtime decides that by itself, and leaves products in float without a word.
+        """
+        signature = self.prepared.signature
+        if self.device.name != "cpu":  # other providers take the graph as one
+            return (
+                f", {signature.quantised} of {signature.products} quantised in the model, the rest "
+                f"in {self.float_precision}"
+            )
+        length = signature.length or 16
+        ids = np.full((signature.batch or 1, length), 1000, np.int64)
+        ran: set[tuple[str, str]] = set()
+        for session in dict.fromkeys(self._sessions):
+            session.run(None, signature.feed(ids, np.ones_like(ids), np.zeros_like(ids)))
+            events = json.loads(Path(session.end_profiling()).read_bytes())
+            ran = {
+                (event["name"], event["args"]["op_name"])
+                for event in events
+                if event.get("args", {}).get("op_name") in PRODUCTS
+            }
+        integer = sum("Integer" in op or op.startswith("Q") for _, op in ran)
+        if not integer:
+            raise Unavailable(
+                f"{self.device.name} was asked for int8 but calculates every matrix product in "
+                "float on this machine"
+            )
+        return f", {integer} of {len(ran)} calculated in int8"
+
+
+def batch_tokens(device: Device) -> int:
+    """The padded tokens that a batch may have if nobody said otherwise."""
+    if device.marker == "gpu":
+        return nvidia.batch_tokens(hardware.gpu_free_bytes())
+    return BATCH_TOKENS

@@ -1,0 +1,103 @@
+"""What NVIDIA GPUs need: CUDA's libraries, the providers' options, and room for a batch.
+
+No GPU has run this yet. What is decided here is pure and tested; what a GPU would say is not.
+"""
+
+import contextlib
+import io
+import re
+from functools import cache
+
+from bertsquad.assets.cache import cache_folder
+from bertsquad.machine import hardware
+from bertsquad.models.signature import Signature
+from bertsquad.squad.features import MAX_TOKENS
+
+#: Memory for a token of a batch: BERT-large's hidden and intermediate values of one layer and its
+#: attention scores are about 0.1 MB in float32; the provider may hold as much again.
+BYTES_PER_TOKEN = 200_000
+#: Beyond this many tokens in a batch a GPU gains nothing: 64 samples of full length.
+MOST_TOKENS = 64 * MAX_TOKENS
+#: TensorRT plans its memory for the largest batch at the largest length, so samples are limited.
+TENSORRT_SAMPLES = 128
+
+
+def batch_tokens(free_bytes: int | None) -> int:
+    """The padded tokens that a batch may have with that much GPU memory free (None: unknown)."""
+    if free_bytes is None:
+        return MAX_TOKENS
+    # Half of it, since the model needs room too.
+    return max(MAX_TOKENS, min(MOST_TOKENS, free_bytes // 2 // BYTES_PER_TOKEN))
+
+
+def provider_options(device: str, signature: Signature | None, tokens: int) -> dict[str, str]:
+    """What ONNX Runtime is told of the provider: `cuda`, or `tensorrt` with its engine cache.
+
+    TensorRT builds an engine for a range of shapes, given by the `signature` of the model and the
+    `tokens` of a batch; a shape outside would have it build again in the middle of a run.
+    """
+    if device == "cuda":
+        return {"use_tf32": "0"}  # TF32 is not fp32
+    options = {
+        "trt_engine_cache_enable": "1",
+        "trt_engine_cache_path": str(cache_folder() / "tensorrt"),
+        "trt_timing_cache_enable": "1",
+        "trt_timing_cache_path": str(cache_folder() / "tensorrt"),
+    }
+    if signature is None:
+        return options
+    length, batch = signature.length, signature.batch
+    most = min(TENSORRT_SAMPLES, max(1, tokens))
+    usual = max(1, min(most, tokens // 192))
+    for name, (rows, columns) in {
+        "min": (batch or 1, length or 1),
+        "opt": (batch or usual, length or 192),
+        "max": (batch or most, length or MAX_TOKENS),
+    }.items():
+        inputs = (signature.ids, signature.mask, signature.segments)
+        shapes = [f"{one}:{rows}x{columns}" for one in inputs if one is not None]
+        options[f"trt_profile_{name}_shapes"] = ",".join(shapes)
+    return options
+
+
+def why_mismatch(built: str, driver: str | None) -> str | None:
+    """Why a driver that offers CUDA `driver` can't run what is built for CUDA `built`, if so."""
+    if driver is None or not built:
+        return None
+    if int(driver.partition(".")[0]) >= int(built.partition(".")[0]):
+        return None
+    return (
+        f"onnxruntime-gpu is built for CUDA {built}, but the driver offers CUDA {driver}: update "
+        "the NVIDIA driver"
+    )
+
+
+def missing_library(printed: str) -> str | None:
+    """What `preload_dlls` says it couldn't load, as a sentence."""
+    found = re.search(r"([\w.-]+\.(?:so(?:\.\d+)*|dll))\b", printed)
+    if "fail" not in printed.lower() or found is None:
+        return None
+    return f"{found[1]} can't be loaded: pip install -e '.[cuda]' brings it"
+
+
+@cache
+def load_libraries() -> str | None:
+    """Load the CUDA and cuDNN libraries of the `cuda` extra, once; what went wrong, if anything."""
+    import onnxruntime
+
+    printed = io.StringIO()
+    with contextlib.redirect_stdout(printed), contextlib.redirect_stderr(printed):
+        onnxruntime.preload_dlls()  # prints where others raise
+    return missing_library(printed.getvalue())
+
+
+def why_not() -> str:
+    """The likeliest reason why a GPU's provider doesn't run here, in a sentence."""
+    from onnxruntime.capi import build_and_package_info as build
+
+    built = getattr(build, "cuda_version", "")
+    return (
+        why_mismatch(built, hardware.driver_cuda_version())
+        or load_libraries()
+        or f"are CUDA {built} and cuDNN installed? pip install -e '.[cuda]' brings them"
+    )

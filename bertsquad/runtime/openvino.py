@@ -1,0 +1,52 @@
+"""OpenVINO's plugin for ONNX Runtime.
+
+Only the worker process imports this module.
+"""
+
+import json
+from typing import Any
+
+import onnxruntime as ort
+
+from bertsquad.errors import Unavailable
+from bertsquad.runtime.parallelism import Parallelism
+
+
+def add_openvino(options: ort.SessionOptions, precision: str, parallelism: Parallelism) -> None:
+    """Let a session run on OpenVINO's CPU plugin alone; Unavailable where it offers no device."""
+    options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
+    found = openvino_devices()
+    if not found:
+        raise Unavailable(
+            "openvino: the plugin offers no device on this machine; it wants an Intel CPU"
+        )
+    # Flat options are ignored; only these say what the CPU plugin shall really do.
+    config = {
+        "CPU": {
+            "INFERENCE_PRECISION_HINT": "bf16" if precision == "bf16" else "f32",
+            "INFERENCE_NUM_THREADS": str(parallelism.instances * parallelism.threads),
+            "NUM_STREAMS": str(parallelism.instances),
+        }
+    }
+    options.add_provider_for_devices(found[:1], {"load_config": json.dumps(config)})
+
+
+def openvino_devices() -> list[Any]:
+    """The CPU as the OpenVINO plugin offers it, as ONNX Runtime's device objects."""
+    import onnxruntime_ep_openvino as plugin
+
+    def offered() -> list[Any]:
+        return [
+            device
+            for device in ort.get_ep_devices()
+            if device.ep_name == "OpenVINOExecutionProvider"
+            and device.device.type == ort.OrtHardwareDeviceType.CPU
+        ]
+
+    if not offered():
+        try:
+            ort.register_execution_provider_library("bertsquad-openvino", plugin.get_library_path())
+        except Exception as error:  # ONNX Runtime's exceptions have no common base
+            if "already" not in str(error):
+                raise Unavailable(f"openvino: the plugin can't be loaded: {error}") from error
+    return offered()

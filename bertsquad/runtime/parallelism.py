@@ -1,0 +1,83 @@
+"""How a machine's cores are divided: so many instances, each with so many threads.
+
+Pure decisions. An instance answers one batch at a time; instances answer side by side.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from bertsquad.devices import DEVICES
+from bertsquad.errors import SuiteError
+
+#: Padded tokens a batch may have; beyond this a CPU gains nothing from larger ones.
+BATCH_TOKENS = 1536
+
+#: In Server an instance gets this many cores: fewer would make a query slow, and with more the
+#: threads wait for each other.
+SERVER_THREADS = 8
+
+
+#: These have one query at a time, so they get one instance whatever was asked for.
+LATENCY_SCENARIOS = ("singlestream", "multistream")
+
+
+@dataclass(frozen=True)
+class Parallelism:
+    """`instances` with `threads` each; `pins` holds each instance's CPUs, or nothing."""
+
+    instances: int
+    threads: int
+    pins: tuple[tuple[int, ...], ...] = ()
+
+    def cpus(self, instance: int) -> tuple[int, ...]:
+        """The CPUs that the threads of `instance` are pinned to; none if they aren't."""
+        return self.pins[instance] if self.pins else ()
+
+
+def plan(
+    scenario: str,
+    device: str,
+    cores: int,
+    instances: int | None = None,
+    threads: int | None = None,
+    owned: Sequence[int] = (),
+) -> Parallelism:
+    """Divide `cores` for a scenario; `instances` and `threads` are what the user asked for.
+
+    On a CPU, Offline gets an instance for each core, since one thread waits for no other; a
+    scenario that is about latency gets all cores for one query. A GPU is one instance. `owned`
+    are CPUs, as many as `cores`, to pin to.
+    """
+    if scenario in LATENCY_SCENARIOS:
+        instances = 1  # one query at a time
+    if instances is None:
+        instances = _default_instances(scenario, device, cores, threads)
+    if threads is None:
+        threads = max(1, cores // instances)
+    pins: tuple[tuple[int, ...], ...] = ()
+    # OpenVINO has one pool for all its streams and pins by itself.
+    if device == "cpu" and instances * threads <= len(owned):
+        cpus = iter(owned)
+        pins = tuple(tuple(next(cpus) for _ in range(threads)) for _ in range(instances))
+    return Parallelism(instances, threads, pins)
+
+
+def _default_instances(scenario: str, device: str, cores: int, threads: int | None) -> int:
+    if DEVICES[device].marker == "gpu":
+        return 1
+    if scenario == "server" and threads is None:
+        return max(1, cores // SERVER_THREADS)
+    return max(1, cores // (threads or 1))
+
+
+def check(cores: int, instances: int | None, threads: int | None) -> None:
+    """SuiteError unless the machine has the cores that the user asked for."""
+    wanted = (instances or 1) * (threads or 1)
+    if wanted <= cores:
+        return
+    asked = [f"--instances {instances}"] if instances else []
+    asked += [f"--threads {threads}"] if threads else []
+    raise SuiteError(
+        f"{' with '.join(asked)} wants {wanted} cores, but this machine offers {cores} (physical "
+        "cores, within this process's share)"
+    )

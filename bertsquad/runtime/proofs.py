@@ -1,0 +1,105 @@
+"""Proofs of what a session really is: its provider and its precision.
+
+Only the worker process imports this module.
+"""
+
+import numpy as np
+import onnx.numpy_helper
+import onnxruntime as ort
+
+from bertsquad.devices import DEVICES, Device
+from bertsquad.errors import SuiteError, Unavailable
+from bertsquad.models.products import PRODUCTS
+from bertsquad.runtime import nvidia
+from bertsquad.runtime.availability import why_not
+from bertsquad.runtime.parallelism import Parallelism
+from bertsquad.runtime.sessions import make_session
+
+
+def prove_provider(session: ort.InferenceSession, device: Device) -> str:
+    """Say how many matrix products run on the device; Unavailable if any runs elsewhere."""
+    owners: dict[str, int] = {}
+    for part in session.get_provider_graph_assignment_info():
+        count = sum(node.op_type in PRODUCTS for node in part.get_nodes())
+        owners[part.ep_name] = owners.get(part.ep_name, 0) + count
+    owners = {name: count for name, count in owners.items() if count}
+    total = sum(owners.values())
+    if total == 0:
+        raise SuiteError("the model holds no matrix product, so it is no BERT")
+    elsewhere = {name: count for name, count in owners.items() if name != device.provider}
+    if elsewhere:
+        where = ", ".join(f"{count} on {name}" for name, count in elsewhere.items())
+        why = f" ({nvidia.why_not()})" if device.marker == "gpu" else ""
+        raise Unavailable(
+            f"{device.name}: {device.provider} doesn't run the model here; of {total} matrix "
+            f"products, {where}{why}"
+        )
+    return f"{total} of {total} matrix products on {device.provider}"
+
+
+def prove_precision(device: Device, precision: str) -> None:
+    """Multiply numbers that only fp32 tells apart from 1, and see whether the device does.
+
+    1 + 2**-12 has more bits than bf16, fp16 or TF32 keep.
+    """
+    value = np.float32(1 + 2.0**-12)
+    size = 64
+    session = make_session(_product(size, precision), device, precision, Parallelism(1, 1))
+    prove_provider(session, device)
+    (found,) = session.run(None, {"x": np.full((size, size), value, np.float32)})
+    exact = bool((np.asarray(found) == value).all())
+    if exact != (precision == "fp32"):
+        really = "fp32" if exact else "less than fp32"
+        raise Unavailable(
+            f"{device.name} was asked for {precision} but calculates in {really} on this machine"
+        )
+
+
+def _product(size: int, precision: str) -> bytes:
+    """A model that multiplies x, float32 [rows, size], by 1; in half precision for fp16."""
+    helper = onnx.helper
+    kind = onnx.TensorProto.FLOAT
+    dtype = np.float16 if precision == "fp16" else np.float32
+    inside = helper.np_dtype_to_tensor_dtype(np.dtype(dtype))
+    nodes = [
+        helper.make_node("Cast", ["x"], ["x_inside"], to=inside),
+        helper.make_node("MatMul", ["x_inside", "w"], ["y_inside"]),
+        helper.make_node("Cast", ["y_inside"], ["y"], to=kind),
+    ]
+    graph = helper.make_graph(
+        nodes,
+        "precision",
+        [helper.make_tensor_value_info("x", kind, ["rows", size])],
+        [helper.make_tensor_value_info("y", kind, ["rows", size])],
+        [onnx.numpy_helper.from_array(np.eye(size, dtype=dtype), "w")],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    return bytes(model.SerializeToString())
+
+
+def can_calculate(device: Device, precision: str) -> bool:
+    """Whether the device really calculates in `precision` here, found out by trying."""
+    try:
+        prove_precision(device, precision)
+    except SuiteError:
+        return False
+    return True
+
+
+def precisions_here(name: str) -> list[str]:
+    """The precisions that the device `name` can really calculate in here (int8 is up to models)."""
+    device = DEVICES[name]
+    return [one for one in device.precisions if one == "int8" or can_calculate(device, one)]
+
+
+def why_not_really(name: str) -> str | None:
+    """Why `name` can't run a small model on this machine, by trying; None if it can."""
+    device = DEVICES[name]
+    try:
+        reason = why_not(device)
+        if reason is not None:
+            return reason
+        prove_precision(device, "fp32")
+    except SuiteError as error:
+        return str(error).removeprefix(f"{name}: ")
+    return None

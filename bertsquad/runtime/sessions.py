@@ -1,0 +1,79 @@
+"""ONNX Runtime sessions: what was asked for, proven, or an error.
+
+ONNX Runtime falls back to the CPU without a word and lists providers that run nothing, so neither
+`get_providers()` nor a session that was made says anything. Here the graph says which provider
+owns every matrix product, and a small product says in which precision it is calculated.
+
+Only the worker process imports this module.
+"""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from types import MappingProxyType
+
+import numpy as np
+import onnxruntime as ort
+from numpy.typing import NDArray
+
+from bertsquad.devices import DEVICES, Device
+from bertsquad.errors import SuiteError, Unavailable
+from bertsquad.machine import hardware
+from bertsquad.models.signature import Feed
+from bertsquad.runtime import nvidia
+from bertsquad.runtime.openvino import add_openvino
+from bertsquad.runtime.parallelism import Parallelism
+
+
+def make_session(
+    model: Path | bytes,
+    device: Device,
+    precision: str,
+    parallelism: Parallelism,
+    profile: Path | None = None,
+    options: Mapping[str, str] = MappingProxyType({}),
+) -> ort.InferenceSession:
+    """A session that may use `device` alone (and the CPU for what no GPU provider takes).
+
+    On OpenVINO it has a stream for each instance; otherwise only the threads of one count. In the
+    folder `profile` it records what it runs, until `end_profiling()`. `options` are the provider's.
+    """
+    settings = ort.SessionOptions()
+    settings.intra_op_num_threads = parallelism.threads
+    settings.log_severity_level = 4  # what goes wrong arrives as an exception
+    settings.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
+    if not hardware.has_vnni():
+        # Sums of products of unsigned and signed bytes may overflow then; this avoids it, slower.
+        settings.add_session_config_entry("session.x64quantprecision", "1")
+    others = parallelism.cpus(0)[1:]  # the first is the caller's
+    if others:
+        places = ";".join(str(cpu + 1) for cpu in others)  # ONNX Runtime counts from 1
+        settings.add_session_config_entry("session.intra_op_thread_affinities", places)
+    if profile is not None:
+        settings.enable_profiling = True
+        settings.profile_file_prefix = str(profile / "profile")
+    source = model if isinstance(model, bytes) else str(model)
+    try:
+        if device.name == "openvino":
+            add_openvino(settings, precision, parallelism)
+            session = ort.InferenceSession(source, settings)
+        else:
+            if device.marker == "gpu":
+                nvidia.load_libraries()
+                options = options or nvidia.provider_options(device.name, None, 0)
+            session = ort.InferenceSession(
+                source, settings, providers=[(device.provider, dict(options))]
+            )
+    except Unavailable:
+        raise
+    except Exception as error:  # ONNX Runtime's exceptions have no common base
+        name = "the model" if isinstance(model, bytes) else model
+        first_line = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise SuiteError(f"{device.name} can't load {name}: {first_line}") from error
+    session.disable_fallback()
+    return session
+
+
+def open_on_cpu(path: Path, threads: int) -> Callable[[Feed], list[NDArray[np.float32]]]:
+    """A float model on the CPU provider, for proofs and calibration: gives all its outputs."""
+    session = make_session(path, DEVICES["cpu"], "fp32", Parallelism(1, threads))
+    return lambda feed: session.run(None, feed)

@@ -1,0 +1,1 @@
+"""SQuAD: questions become windows, logits become answers, answers become EM and F1."""

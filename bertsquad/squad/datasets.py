@@ -1,0 +1,139 @@
+"""The data sets that the suite knows, and everything that is made of one."""
+
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+
+from bertsquad.assets import cache, registry
+from bertsquad.errors import SuiteError
+from bertsquad.progress import Show, unseen
+from bertsquad.rules import SAMPLES
+from bertsquad.squad import features, questions
+from bertsquad.squad.features import Features
+from bertsquad.squad.questions import Dataset
+from bertsquad.squad.tokenization import Vocabulary
+
+VOCABULARY = "pocket/vocab.txt"
+
+
+@dataclass(frozen=True)
+class DatasetEntry:
+    """A data set that the suite knows: its file in the registry and how much of it is a quick run.
+
+    `quick_samples` is the number of windows that `--rules quick` takes, None for all of them;
+    `samples` is the number in all (for estimates; the features say what is really there).
+    `calibration` is the file that says with what an int8 model may be calibrated: window numbers
+    of this data set (.txt), or a data set of its own (.json).
+    """
+
+    name: str
+    file: str
+    calibration: str
+    quick_samples: int | None
+    samples: int
+    description: str
+
+
+DATASETS = {
+    entry.name: entry
+    for entry in (
+        DatasetEntry(
+            "squad",
+            "dev-v1.1.json",
+            "bert_calibration_features.txt",
+            20,
+            SAMPLES,
+            "SQuAD v1.1 dev set, 10,570 questions",
+        ),
+        DatasetEntry(
+            "pocket",
+            "pocket/pocket-v1.1.json",
+            "pocket/calibration-v1.1.json",
+            None,
+            494,
+            "470 questions, bundled",
+        ),
+    )
+}
+
+
+@dataclass(frozen=True)
+class Data:
+    """A data set with its features, the file they are cached in, and where it came from."""
+
+    dataset: Dataset
+    features: Features
+    vocabulary: Vocabulary
+    features_file: Path
+    file: Path
+    checksum: str
+
+
+def load(name: str, show: Show = unseen) -> Data:
+    """Fetch the data set `name` and build its features, or take both from their caches."""
+    vocabulary_file = registry.fetch(VOCABULARY)
+    file = registry.fetch(DATASETS[name].file, "dataset", show)
+    dataset, vocabulary = questions.load(file), Vocabulary(vocabulary_file)
+    built, path = cached_features(dataset, vocabulary, file, vocabulary_file, show)
+    checksum = registry.registry()[DATASETS[name].file].checksum
+    return Data(dataset, built, vocabulary, path, file, checksum)
+
+
+def calibration(name: str, data: Data, show: Show = unseen) -> tuple[Path, tuple[int, ...], str]:
+    """What an int8 model for the data set `name` is calibrated with.
+
+    The file of some features, the numbers of the windows in it, and both in words.
+    """
+    entry = DATASETS[name]
+    file = registry.fetch(entry.calibration, "dataset", show)
+    if file.suffix == ".txt":  # MLPerf's list of windows of the dev set, which its rules allow
+        try:
+            windows = tuple(int(line) for line in file.read_text(encoding="utf-8").split())
+        except ValueError as error:
+            raise SuiteError(f"{file} should hold one window number a line: {error}") from error
+        if not windows or not 0 <= min(windows) <= max(windows) < len(data.features):
+            raise SuiteError(f"{file} should hold numbers of the {len(data.features)} windows")
+        return data.features_file, windows, f"MLPerf's {len(windows)} windows of {name}"
+    vocabulary_file = registry.fetch(VOCABULARY)
+    built, path = cached_features(
+        questions.load(file), data.vocabulary, file, vocabulary_file, show
+    )
+    return path, tuple(range(len(built))), f"the {len(built)} windows of {file.name}"
+
+
+def cached_features(
+    dataset: Dataset,
+    vocabulary: Vocabulary,
+    dataset_file: Path,
+    vocabulary_file: Path,
+    show: Show = unseen,
+) -> tuple[Features, Path]:
+    """The features from their cache, built there first if need be, by one process at a time.
+
+    Warns where the cache held something else. Raises SuiteError if there is nothing to ask a model
+    or the cache can't be written.
+    """
+    key = features.cache_key(dataset_file, vocabulary_file)
+    path = cache.cache_folder() / "features" / f"{key}.npz"
+    with cache.lock(path.name):
+        if path.is_file():
+            try:
+                return features.load(path), path
+            except ValueError as error:
+                text = f"{' '.join(str(error).split())}; it was damaged or older, and is rebuilt"
+                warnings.warn(text, stacklevel=2)
+        built = features.build(dataset, vocabulary, show)
+        if not len(built):
+            raise SuiteError(
+                f"{dataset_file} gives a model nothing to read: its contexts are blank"
+            )
+        for stale in path.parent.glob(f".{path.stem}.*"):  # left by a process that was killed
+            stale.unlink(missing_ok=True)
+        try:
+            features.save(built, path)
+        except OSError as error:
+            raise SuiteError(
+                f"{path} can't be written ({error.strerror or error}): free some space, or set "
+                "BERTSQUAD_CACHE to another folder"
+            ) from error
+    return built, path

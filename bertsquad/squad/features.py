@@ -1,0 +1,221 @@
+"""Windows: what the model reads, equal to MLPerf's `create_squad_data` but never padded.
+
+A window is `[CLS] question [SEP] slice of the context [SEP]` of at most 384 tokens. A context that
+doesn't fit gives several windows, each 128 tokens after the one before. A LoadGen sample is one
+window; its index is its place in file order.
+"""
+
+import hashlib
+import zipfile
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bertsquad.files import write_whole
+from bertsquad.progress import Show, Step, unseen
+from bertsquad.squad.questions import Dataset
+from bertsquad.squad.tokenization import Vocabulary, context_words
+
+# MLPerf Inference, language/bert: max_seq_length, max_query_length and doc_stride.
+MAX_TOKENS = 384
+MAX_QUESTION_TOKENS = 64
+DOC_STRIDE = 128
+
+Scalar = TypeVar("Scalar", bound=np.generic)
+
+#: Part of the cache's key: to be raised whenever this module computes something else.
+FORMAT = 1
+
+
+@dataclass(frozen=True)
+class Features:
+    """All windows of a data set, ragged.
+
+    Window `i` has the tokens `tokens[offsets[i]:offsets[i + 1]]`; its context slice begins at the
+    position `context_start[i]` of the window and at the token `doc_start[i]` of its context.
+    Context `c` has the tokens `context_tokens[context_offsets[c]:context_offsets[c + 1]]`, and
+    `word_of_token` says for each of those to which of `context_words` it belongs.
+    """
+
+    tokens: NDArray[np.int32]  # [sum of lengths]
+    offsets: NDArray[np.int64]  # [windows + 1]
+    question: NDArray[np.int32]  # [windows], index into Dataset.questions
+    context_start: NDArray[np.int32]  # [windows]
+    doc_start: NDArray[np.int32]  # [windows]
+    max_context: NDArray[np.bool_]  # [sum of lengths], may an answer start here?
+    context_tokens: NDArray[np.int32]  # [sum of context lengths]
+    context_offsets: NDArray[np.int64]  # [contexts + 1]
+    word_of_token: NDArray[np.int32]  # [sum of context lengths]
+
+    def __len__(self) -> int:
+        return len(self.question)
+
+    @property
+    def lengths(self) -> NDArray[np.int64]:
+        """The number of tokens of every window, int64 [windows]."""
+        return np.diff(self.offsets)
+
+    def batch(
+        self, samples: Sequence[int] | NDArray[np.integer], length: int | None = None
+    ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
+        """Ids, mask and segments of `samples`, int64 [samples, length].
+
+        Padded with zeros to `length`, or to the longest of the samples where that is None.
+        """
+        lengths = [int(self.offsets[s + 1] - self.offsets[s]) for s in samples]
+        shape = (len(lengths), length or max(lengths))
+        ids, mask, segments = (np.zeros(shape, np.int64) for _ in range(3))
+        for row, (sample, n) in enumerate(zip(samples, lengths, strict=True)):
+            start = self.offsets[sample]
+            ids[row, :n] = self.tokens[start : start + n]
+            mask[row, :n] = 1
+            segments[row, self.context_start[sample] : n] = 1
+        return ids, mask, segments
+
+
+def _window_starts(tokens: int, room: int) -> list[int]:
+    """Where the windows over `tokens` context tokens begin if each has room for `room`."""
+    if tokens == 0:
+        return []
+    starts = [0]
+    while starts[-1] + room < tokens:
+        starts.append(starts[-1] + min(room, DOC_STRIDE))
+    return starts
+
+
+def _max_context(starts: list[int], ends: list[int], window: int) -> NDArray[np.bool_]:
+    """For each token of `window`: does no other window show it with more context around it?
+
+    BERT's `_check_is_max_context`: the smaller of the contexts to the left and right, plus 0.01
+    of the window's length; the first of equals wins.
+    """
+    position = np.arange(starts[window], ends[window])
+    best = np.full(len(position), -1.0)
+    owner = np.full(len(position), -1)
+    for other, (start, end) in enumerate(zip(starts, ends, strict=True)):
+        if end <= starts[window] or start >= ends[window]:
+            continue
+        context = np.minimum(position - start, end - 1 - position)
+        score = np.where(context < 0, -1.0, context + 0.01 * (end - start))
+        better = score > best
+        best[better], owner[better] = score[better], other
+    return np.asarray(owner == window)
+
+
+def build(dataset: Dataset, vocabulary: Vocabulary, show: Show = unseen) -> Features:
+    """Featurise the whole data set."""
+    show(Step("featurising"))
+    words_of = [context_words(context) for context in dataset.contexts]
+    ids_of_word = vocabulary.encode(word for words in words_of for word in words)
+    ids_of_question = vocabulary.encode(question.text for question in dataset.questions)
+
+    contexts: list[NDArray[np.int32]] = []
+    word_indices: list[NDArray[np.int32]] = []
+    for words in words_of:
+        pieces = [ids_of_word[word] for word in words]
+        contexts.append(np.array([i for ids in pieces for i in ids], np.int32))
+        counts = np.array([len(ids) for ids in pieces], np.int64)
+        word_indices.append(np.repeat(np.arange(len(words), dtype=np.int32), counts))
+
+    cls, sep = (np.array([i], np.int32) for i in (vocabulary.cls_id, vocabulary.sep_id))
+    tokens: list[NDArray[np.int32]] = []
+    max_context: list[NDArray[np.bool_]] = []
+    lengths: list[int] = []
+    owners: list[tuple[int, int, int]] = []
+    for index, question in enumerate(dataset.questions):
+        show(Step("featurising", index, len(dataset.questions), "questions"))
+        query = np.array(ids_of_question[question.text][:MAX_QUESTION_TOKENS], np.int32)
+        context = contexts[question.context]
+        room = MAX_TOKENS - len(query) - 3
+        starts = _window_starts(len(context), room)
+        ends = [min(start + room, len(context)) for start in starts]
+        for window, (start, end) in enumerate(zip(starts, ends, strict=True)):
+            tokens += [cls, query, sep, context[start:end], sep]
+            head = np.zeros(len(query) + 2, np.bool_)
+            body = (
+                np.ones(end - start, np.bool_)
+                if len(starts) == 1
+                else _max_context(starts, ends, window)
+            )
+            max_context += [head, body, np.zeros(1, np.bool_)]
+            lengths.append(len(query) + 3 + end - start)
+            owners.append((index, len(query) + 2, start))
+
+    columns = np.array(owners, np.int32).reshape(-1, 3)
+    return Features(
+        tokens=_concatenate(tokens, np.int32),
+        offsets=_offsets(lengths),
+        question=columns[:, 0].copy(),
+        context_start=columns[:, 1].copy(),
+        doc_start=columns[:, 2].copy(),
+        max_context=_concatenate(max_context, np.bool_),
+        context_tokens=_concatenate(contexts, np.int32),
+        context_offsets=_offsets([len(context) for context in contexts]),
+        word_of_token=_concatenate(word_indices, np.int32),
+    )
+
+
+def _concatenate(parts: list[NDArray[Scalar]], dtype: type[Scalar]) -> NDArray[Scalar]:
+    return np.concatenate(parts) if parts else np.empty(0, dtype)
+
+
+def _offsets(lengths: list[int]) -> NDArray[np.int64]:
+    return np.concatenate([[0], np.cumsum(np.array(lengths, np.int64))]).astype(np.int64)
+
+
+def cache_key(dataset_file: Path, vocabulary_file: Path) -> str:
+    """What names the cached features: the content of both files and this module's format."""
+    digest = hashlib.sha256(f"features {FORMAT}".encode())
+    for path in (dataset_file, vocabulary_file):
+        digest.update(hashlib.sha256(path.read_bytes()).digest())
+    return digest.hexdigest()[:32]
+
+
+def save(features: Features, path: Path) -> None:
+    """Write `features` to the `.npz` file `path`, which appears whole or not at all."""
+    arrays = {field.name: getattr(features, field.name) for field in fields(features)}
+    write_whole(path, lambda file: np.savez(file, **arrays))
+
+
+def load(path: Path) -> Features:
+    """Read what `save` wrote; ValueError, naming the file, if it is anything else."""
+    try:
+        with np.load(path, allow_pickle=False) as arrays:
+            found = Features(**{field.name: arrays[field.name] for field in fields(Features)})
+        _check(found)
+    # zipfile tells of a damaged archive by RuntimeError too, and numpy by ValueError, or by
+    # MemoryError where the size in an array's header is.
+    except (
+        *(LookupError, TypeError, ValueError, AttributeError, OSError, EOFError),
+        *(RuntimeError, MemoryError, zipfile.BadZipFile),
+    ) as error:
+        raise ValueError(f"{path} is not a cache of features: {error}") from error
+    return found
+
+
+def _check(found: Features) -> None:
+    """Raise ValueError unless the arrays have the types and lengths that belong together."""
+    windows, tokens = len(found.question), len(found.tokens)
+    contexts, context_tokens = len(found.context_offsets) - 1, len(found.context_tokens)
+    expected = {
+        "tokens": (np.int32, tokens),
+        "offsets": (np.int64, windows + 1),
+        "question": (np.int32, windows),
+        "context_start": (np.int32, windows),
+        "doc_start": (np.int32, windows),
+        "max_context": (np.bool_, tokens),
+        "context_tokens": (np.int32, context_tokens),
+        "context_offsets": (np.int64, contexts + 1),
+        "word_of_token": (np.int32, context_tokens),
+    }
+    for name, (dtype, length) in expected.items():
+        array = getattr(found, name)
+        if array.dtype != dtype or array.shape != (length,):
+            raise ValueError(f"{name} is {array.dtype} {array.shape}")
+    for offsets, total in ((found.offsets, tokens), (found.context_offsets, context_tokens)):
+        if offsets[0] != 0 or offsets[-1] != total or (np.diff(offsets) < 0).any():
+            raise ValueError("the offsets don't fit the tokens")

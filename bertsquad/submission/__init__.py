@@ -1,0 +1,1 @@
+"""A submitter's tree for MLPerf Inference, made from finished runs."""

@@ -1,0 +1,171 @@
+"""Finished runs as evidence: read back from their folders, and doubted.
+
+What is said here of a run comes from LoadGen's own logs; `result.json` says which logs those are.
+"""
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from bertsquad.errors import SuiteError
+from bertsquad.loadgen import logs
+from bertsquad.loadgen.logs import Run
+from bertsquad.results.result import RESULT, Result, load
+from bertsquad.results.validity import objections
+from bertsquad.rules import EDGE_SCENARIOS
+
+
+class Refused(SuiteError):
+    """The runs can't be submitted; `reasons` say which file is wrong, why, and what to do."""
+
+    def __init__(self, reasons: Sequence[str]) -> None:
+        super().__init__("\n".join(reasons))
+        self.reasons = tuple(reasons)
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """One finished run: its folder, what `result.json` says and what LoadGen's detail log says."""
+
+    folder: Path
+    result: Result
+    run: Run
+
+    def file(self, name: str) -> Path:
+        """A file of the run folder."""
+        return self.folder / name
+
+
+#: What a submission needs to know of the machine and the model that a run was made with.
+_PROVENANCE = frozenset(
+    """log_checksums model_checksum dataset_checksum model_preparation model_input_type instances
+    threads versions cpu cores physical_cores sockets gpus memory_bytes operating_system
+    suite_version git_revision command""".split()
+)
+
+
+def read_evidence(folder: Path) -> Evidence:
+    """Read one run folder; SuiteError names the file that is missing, foreign or edited."""
+    result = load(folder)
+    lacking = sorted(_PROVENANCE - set(result.provenance))
+    if lacking:
+        raise SuiteError(f"{folder / RESULT} has no {lacking[0]}: run the case again")
+    recorded = result.provenance["log_checksums"]
+    for name in (logs.SUMMARY, logs.DETAIL, logs.ACCURACY):
+        if not (folder / name).is_file():
+            raise SuiteError(f"{folder / name} is missing: run the case again")
+    for name, found in logs.checksums(folder).items():
+        if found != recorded.get(name):
+            raise SuiteError(
+                f"{folder / name} is not the log of this run (its sha256 is not the one in "
+                f"{RESULT}), so it was edited, cut or mixed up: run the case again"
+            )
+    return Evidence(folder, result, logs.read_run(folder))
+
+
+def find_evidence(folders: Sequence[Path]) -> list[Evidence]:
+    """All runs in `folders` (run folders, or output folders that hold some)."""
+    found: list[Path] = []
+    for folder in folders:
+        if not folder.is_dir():
+            raise SuiteError(f"there is no folder {folder}")
+        inside = [folder] if (folder / RESULT).is_file() else []
+        inside += sorted(path.parent for path in folder.glob(f"*/{RESULT}"))
+        if not inside:
+            raise SuiteError(f"{folder} holds no finished run (no {RESULT})")
+        found += inside
+    return [read_evidence(folder) for folder in dict.fromkeys(found)]
+
+
+Chosen = Mapping[tuple[str, str], Evidence]
+
+
+def choose(evidence: Sequence[Evidence], division: str, session: str | None) -> Chosen:
+    """The runs to submit, by (scenario, mode).
+
+    `session` is `model-dataset-device-precision`, needed where the folders hold several such.
+    """
+    sessions: dict[str, list[Evidence]] = {}
+    for one in evidence:
+        if one.result.scenario in EDGE_SCENARIOS:
+            sessions.setdefault(_session(one.result), []).append(one)
+    names = ", ".join(sorted(sessions)) or "no scenario of MLPerf's edge suite"
+    if session is None and len(sessions) != 1:
+        raise SuiteError(
+            f"the folders hold runs of {names}: choose one by --session "
+            "MODEL-DATASET-DEVICE-PRECISION"
+        )
+    if session is not None and session not in sessions:
+        raise SuiteError(f"the folders hold no runs of {session}, but of {names}")
+    wanted = session or next(iter(sessions))
+    chosen: dict[tuple[str, str], Evidence] = {}
+    for one in sessions[wanted]:
+        key = one.result.scenario, one.result.mode
+        if key in chosen:
+            raise SuiteError(
+                f"{one.folder} and {chosen[key].folder} are the same case: name one of them"
+            )
+        chosen[key] = one
+    modes = ["accuracy", "performance", *(["compliance"] if division == "closed" else [])]
+    missing = [
+        f"no {mode} run of {scenario} for {wanted}: run pytest benchmarks --rules mlperf "
+        f'--dataset squad -k "{scenario} and {mode}"'
+        for scenario in EDGE_SCENARIOS
+        for mode in modes
+        if (scenario, mode) not in chosen
+    ]
+    if missing:
+        raise Refused(missing)
+    return {
+        (scenario, mode): chosen[scenario, mode] for scenario in EDGE_SCENARIOS for mode in modes
+    }
+
+
+def _session(result: Result) -> str:
+    return f"{result.model}-{result.dataset}-{result.device}-{result.precision}"
+
+
+#: What to do about an objection, by its kind.
+_CURES = {
+    "log": "run the case again with this suite",
+    "size": "run the case again under --rules mlperf --dataset squad",
+    "division": 'set division = "open", or run MLPerf\'s own model with its own target',
+}
+
+
+def refusals(evidence: Evidence, division: str, shortened: bool) -> Iterator[str]:
+    """Why a run can't be submitted; `shortened` forgives its size."""
+    forgiven = {"size"} if shortened else set()
+    if division == "open":
+        forgiven.add("division")
+    for objection in objections(evidence.result, evidence.run):
+        if objection.kind not in forgiven:
+            yield f"{evidence.file(objection.file)}: {objection.reason}: {_CURES[objection.kind]}"
+
+
+#: What a model's preparation says in the first session after its cached copy was damaged.
+_REBUILT = re.compile(r" \(rebuilt, since [^)]*\)")
+
+
+def mixed_up(chosen: Chosen) -> Iterator[str]:
+    """Where runs that must belong together don't."""
+    everywhere = (
+        *("model_checksum", "dataset_checksum", "model_preparation", "versions"),
+        *("cpu", "gpus", "memory_bytes", "suite_version", "git_revision"),
+    )
+    in_a_scenario = ("instances", "threads")  # each divides the cores in its own way
+    first = next(iter(chosen.values()))
+    for (scenario, _), evidence in chosen.items():
+        own = next(one for (name, _), one in chosen.items() if name == scenario)
+        for key in (*everywhere, *in_a_scenario):
+            other = first if key in everywhere else own
+            here, there = (
+                _REBUILT.sub("", one) if isinstance(one, str) else one
+                for one in (evidence.result.provenance.get(key), other.result.provenance.get(key))
+            )
+            if here != there:
+                yield (
+                    f"{evidence.file(RESULT)}: its {key} is {here}, but {there} in "
+                    f"{other.file(RESULT)}: run both cases again on one machine with one model"
+                )

@@ -1,0 +1,212 @@
+"""The system description that a submission needs, found out or asked for in a TOML file."""
+
+import re
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from bertsquad import __version__
+from bertsquad.errors import SuiteError
+from bertsquad.results.result import Result
+
+DIVISIONS = ("open", "closed")
+STATUSES = ("available", "preview", "rdi")
+
+_TEMPLATE = """\
+# What no program can know about your system and you. Fill in every empty value, then run the same
+# command again. Lines that begin with # explain the value below them.
+
+# open (any model) or closed (bert_large and bert_large_int8 only)
+division = "open"
+# your organisation: also a folder's name, so letters, digits, ., _ and - only
+submitter = ""
+# a short name for the system: also a folder's name
+system = ""
+# available, preview or rdi (research, development or internal)
+status = ""
+
+[system_description]
+# the system's full name, as its maker calls it
+system_name = ""
+# e.g. "1 TB"
+host_storage_capacity = ""
+# e.g. "NVMe SSD"
+host_storage_type = ""
+# e.g. "2 x 16 GB DDR5-4800"
+host_memory_configuration = ""
+# e.g. "Ethernet, 1 Gbit/s"; "N/A" if there is none
+host_networking = ""
+# e.g. "N/A" for one node
+host_networking_topology = ""
+# e.g. "1"
+host_network_card_count = ""
+# e.g. "air"
+cooling = ""
+# With GPUs also: accelerator_memory_capacity, accelerator_host_interconnect,
+# accelerator_interconnect, accelerator_memory_configuration. Any other key of MLPerf's system
+# description may be given here too, and then replaces what the suite found out.
+
+[measurements]
+# "No", or how the weights were trained again
+retraining = "No"
+# the file that the weights began as
+starting_weights_filename = ""
+# e.g. "none", "fp16 storage, computed in fp32", "quantised to int8 with ..."
+weight_transformations = ""
+"""
+
+#: The keys of a system description (constants.py of the submission checker); True where it must
+#: not be empty.
+_SYSTEM_KEYS: Mapping[str, bool] = {
+    "division": True,
+    "submitter": True,
+    "status": True,
+    "system_name": True,
+    "number_of_nodes": True,
+    "host_processor_model_name": True,
+    "host_processors_per_node": True,
+    "host_processor_core_count": True,
+    "host_memory_capacity": True,
+    "host_storage_capacity": True,
+    "host_storage_type": True,
+    "accelerators_per_node": True,
+    "accelerator_model_name": True,
+    "accelerator_memory_capacity": True,
+    "framework": True,
+    "operating_system": True,
+    "system_type": True,
+    "other_software_stack": True,
+    "host_processor_frequency": False,
+    "host_processor_caches": False,
+    "host_memory_configuration": True,
+    "host_processor_interconnect": False,
+    "host_networking": True,
+    "host_networking_topology": True,
+    "accelerator_frequency": False,
+    "accelerator_host_interconnect": True,
+    "accelerator_interconnect": True,
+    "accelerator_interconnect_topology": False,
+    "accelerator_memory_configuration": True,
+    "accelerator_on-chip_memories": False,
+    "cooling": True,
+    "hw_notes": False,
+    "sw_notes": False,
+    "host_network_card_count": True,
+    "system_type_detail": False,
+}
+_ACCELERATOR_KEYS = (
+    "accelerator_memory_capacity",
+    "accelerator_host_interconnect",
+    "accelerator_interconnect",
+    "accelerator_memory_configuration",
+)
+
+
+@dataclass(frozen=True)
+class Answers:
+    """What the TOML file says."""
+
+    division: str
+    submitter: str
+    system: str
+    status: str
+    system_description: Mapping[str, str]
+    measurements: Mapping[str, str]
+
+
+def read_answers(path: Path) -> Answers:
+    """Read the TOML file, or write it where there is none and say so by SuiteError."""
+    if not path.exists():
+        try:
+            path.write_text(_TEMPLATE, encoding="utf-8")
+        except OSError as error:
+            raise SuiteError(f"{path} can't be written: {error.strerror}") from error
+        raise SuiteError(
+            f"{path} was written: fill in what it asks for, then run this command again"
+        )
+    try:
+        document = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise SuiteError(f"{path} can't be read as TOML: {error}") from error
+    known = {"division", "submitter", "system", "status", "system_description", "measurements"}
+    unknown = sorted(set(document) - known)
+    if unknown:
+        raise SuiteError(f"{path}: unknown key {unknown[0]!r}")
+    texts = {}
+    for key in ("division", "submitter", "system", "status"):
+        texts[key] = _filled(path, key, document.get(key))
+    for key, allowed in (("division", DIVISIONS), ("status", STATUSES)):
+        if texts[key] not in allowed:
+            raise SuiteError(
+                f"{path}: {key} must be one of {', '.join(allowed)}, not {texts[key]!r}"
+            )
+    for key in ("submitter", "system"):
+        if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", texts[key]):
+            raise SuiteError(
+                f"{path}: {key} becomes a folder's name, so only letters, digits, ., _ and - are "
+                f"allowed, not {texts[key]!r}"
+            )
+    described = document.get("system_description", {})
+    measured_texts = document.get("measurements", {})
+    for name, table in (("system_description", described), ("measurements", measured_texts)):
+        if not isinstance(table, dict):
+            raise SuiteError(f"{path}: {name} must be a table, as in the file first written")
+    strangers = sorted(set(described) - set(_SYSTEM_KEYS))
+    if strangers:
+        raise SuiteError(f"{path}: system_description has no key {strangers[0]!r}")
+    fixed = sorted(set(described) & {"division", "submitter", "status", "system_type"})
+    if fixed:
+        raise SuiteError(f"{path}: {fixed[0]} doesn't belong into system_description")
+    measured = {"retraining", "starting_weights_filename", "weight_transformations"}
+    return Answers(
+        **texts,
+        system_description={
+            key: _filled(path, f"system_description.{key}", value)
+            for key, value in described.items()
+        },
+        measurements={
+            key: _filled(path, f"measurements.{key}", measured_texts.get(key))
+            for key in sorted(measured)
+        },
+    )
+
+
+def _filled(path: Path, key: str, value: object) -> str:
+    if not isinstance(value, str) or not value.strip():
+        raise SuiteError(f"{path}: {key} is empty: fill it in, as text in quotes")
+    return value.strip()
+
+
+def system_description(answers: Answers, result: Result) -> dict[str, str]:
+    """The system description: all its keys, from the results' own record and the answers."""
+    provenance = result.provenance
+    gpus = provenance["gpus"] if result.device in ("cuda", "tensorrt") else []
+    versions = provenance["versions"]
+    runtime = next(name for name in ("onnxruntime-gpu", "onnxruntime") if name in versions)
+    found = {
+        "division": answers.division,
+        "submitter": answers.submitter,
+        "status": answers.status,
+        "number_of_nodes": "1",
+        "host_processor_model_name": provenance["cpu"],
+        "host_processors_per_node": str(provenance["sockets"]),
+        "host_processor_core_count": str(
+            provenance["physical_cores"] // provenance["sockets"] or 1
+        ),
+        "host_memory_capacity": f"{provenance['memory_bytes'] / 2**30:.0f} GiB",
+        "accelerators_per_node": str(len(gpus)),
+        "accelerator_model_name": gpus[0] if gpus else "N/A",
+        "framework": f"ONNX Runtime {versions[runtime]}, {result.provider}",
+        "operating_system": provenance["operating_system"],
+        "system_type": "edge",
+        "other_software_stack": ", ".join(f"{name} {v}" for name, v in versions.items()),
+        "sw_notes": f"bertsquad {__version__}, revision {provenance['git_revision']}",
+    }
+    if not gpus:
+        found |= dict.fromkeys(_ACCELERATOR_KEYS, "N/A")
+    found |= answers.system_description
+    empty = [key for key, needed in _SYSTEM_KEYS.items() if needed and not found.get(key)]
+    if empty:
+        raise SuiteError(f"the answers file lacks system_description.{empty[0]}")
+    return {key: found.get(key, "") for key in _SYSTEM_KEYS}

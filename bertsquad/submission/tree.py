@@ -1,0 +1,264 @@
+"""A submitter's tree for MLPerf Inference, made from finished runs.
+
+    python -m bertsquad submission RESULTS --answers submission.toml --tree DIR
+
+It checks more than MLCommons' checker does, from the logs themselves, and writes the tree only if
+nothing is wrong. What no program can know of a system is asked for in a small TOML file, which the
+first call writes.
+"""
+
+import hashlib
+import json
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from bertsquad.assets import cache
+from bertsquad.errors import SuiteError
+from bertsquad.loadgen import logs
+from bertsquad.results import compliance
+from bertsquad.results.accuracy import score_log
+from bertsquad.results.result import PASSED, RESULT, Result, Verdict
+from bertsquad.rules import CATEGORIES, EDGE_SCENARIOS, TEST01, Category
+from bertsquad.scenarios import SCENARIOS
+from bertsquad.squad import datasets
+from bertsquad.squad.score import Score
+from bertsquad.submission.evidence import (
+    Chosen,
+    Evidence,
+    Refused,
+    choose,
+    find_evidence,
+    mixed_up,
+    refusals,
+)
+from bertsquad.submission.system import Answers, read_answers, system_description
+
+#: The accuracy log is cut to this many bytes from its beginning and as many from its end.
+CUT_BYTES = 4096
+#: The file that marks a tree of shortened runs.
+SHORTENED = "SHORTENED-NOT-FOR-SUBMISSION.txt"
+_NOT_A_RESULT = (
+    "Made from shortened runs by `python -m bertsquad submission --shortened`, to test the "
+    "command. Nothing in this tree is an MLPerf result and none of it may be submitted."
+)
+
+
+def submit(
+    folders: Sequence[Path],
+    answers_file: Path,
+    tree: Path,
+    session: str | None = None,
+    shortened: bool = False,
+) -> list[Path]:
+    """Check the runs and write the tree; the folders of the benchmarks in it.
+
+    Raises Refused with every reason, having written nothing.
+    """
+    if tree.exists():
+        raise SuiteError(f"{tree} is there already: name a folder that isn't")
+    evidence = find_evidence(folders)
+    answers = read_answers(answers_file)
+    chosen = choose(evidence, answers.division, session)
+    reasons = [why for one in chosen.values() for why in refusals(one, answers.division, shortened)]
+    reasons += mixed_up(chosen)
+    if reasons:
+        raise Refused(reasons)
+    scores = {scenario: _score(chosen[scenario, "accuracy"]) for scenario in EDGE_SCENARIOS}
+    reasons += _wrong_scores(chosen, scores)
+    fitting = categories(answers.division, scores)
+    if not fitting and not shortened:
+        accuracy = chosen[EDGE_SCENARIOS[0], "accuracy"]
+        reasons.append(
+            f"{accuracy.file(logs.ACCURACY)}: F1 is {accuracy.result.f1}, under closed's "
+            f'{CATEGORIES[0].f1_target:.5f}: set division = "open", or use a better model'
+        )
+    audits = {
+        scenario: _audit(chosen, scenario).verdict
+        for scenario in (EDGE_SCENARIOS if answers.division == "closed" else ())
+    }
+    for scenario, verdict in audits.items():
+        if verdict.word != PASSED:
+            log = chosen[scenario, "compliance"].file(logs.ACCURACY)
+            reasons.append(f"{log}: {verdict.reason}: run the three cases again")
+    if reasons:
+        raise Refused(reasons)
+    return _write(tree, answers, chosen, scores, audits, fitting or [CATEGORIES[0]], shortened)
+
+
+def categories(division: str, scores: Mapping[str, Score]) -> list[Category]:
+    """Which categories the F1 is good for; open has no target, and is filed under the first."""
+    worst = min(score.f1 for score in scores.values())
+    met = [category for category in CATEGORIES if worst >= category.f1_target]
+    return met or ([CATEGORIES[0]] if division == "open" else [])
+
+
+def _score(accuracy: Evidence) -> Score:
+    result = accuracy.result
+    data = datasets.load(result.dataset)
+    if result.provenance.get("dataset_checksum") != data.checksum:
+        raise SuiteError(f"{accuracy.file(RESULT)}: made on another version of {result.dataset}")
+    return score_log(data, accuracy.folder, result.sample_count)
+
+
+def _wrong_scores(chosen: Chosen, scores: Mapping[str, Score]) -> Iterator[str]:
+    for scenario, score in scores.items():
+        accuracy = chosen[scenario, "accuracy"]
+        if score.f1 != accuracy.result.f1:
+            yield (
+                f"{accuracy.file(RESULT)} says F1 {accuracy.result.f1}, but its log gives "
+                f"{score.f1}: run the case again"
+            )
+
+
+def _write(
+    tree: Path,
+    answers: Answers,
+    chosen: Chosen,
+    scores: Mapping[str, Score],
+    audits: Mapping[str, Verdict],
+    fitting: Sequence[Category],
+    shortened: bool,
+) -> list[Path]:
+    """Lay the tree out beside its place, then put it there in one step."""
+    tree.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=tree.parent, prefix=f".{tree.name}.") as scratch:
+        root = Path(scratch) / "tree"
+        home = root / answers.division / answers.submitter
+        first = next(iter(chosen.values())).result
+        description = system_description(answers, first)
+        if shortened:
+            description["sw_notes"] += f"; {_NOT_A_RESULT}"
+        _write_json(home / "systems" / f"{answers.system}.json", description)
+        _copy_source(home / "src")
+        written = []
+        for category in fitting:
+            benchmark = home / "results" / answers.system / category.name
+            for scenario in EDGE_SCENARIOS:
+                folder = benchmark / SCENARIOS[scenario].loadgen_name
+                _write_scenario(folder, answers, chosen, scenario, scores[scenario])
+                if shortened:
+                    _write_text(folder / "README.md", f"{_NOT_A_RESULT}\n")
+                if scenario in audits:
+                    _write_audit(
+                        folder / TEST01.name, chosen[scenario, "compliance"], audits[scenario]
+                    )
+            written.append(tree / benchmark.relative_to(root))
+        if shortened:
+            _write_text(root / SHORTENED, f"{_NOT_A_RESULT}\n")
+        shutil.move(root, tree)
+    return written
+
+
+def _audit(chosen: Chosen, scenario: str) -> compliance.Audited:
+    """TEST01's judgement, made anew from the logs."""
+    audited, accuracy = chosen[scenario, "compliance"], chosen[scenario, "accuracy"]
+    return compliance.audit(
+        audited.run, chosen[scenario, "performance"].run, accuracy.folder, audited.result
+    )
+
+
+def _write_scenario(
+    folder: Path, answers: Answers, chosen: Chosen, scenario: str, score: Score
+) -> None:
+    performance, accuracy = chosen[scenario, "performance"], chosen[scenario, "accuracy"]
+    result = performance.result
+    _write_json(
+        folder / "measurements.json",
+        {
+            "input_data_types": result.provenance["model_input_type"],
+            "weight_data_types": result.precision,
+            **answers.measurements,
+        },
+    )
+    _write_text(folder / "user.conf", user_conf(result))
+    _write_text(folder / "README.md", _readme(result, accuracy.result))
+    _copy_logs(performance, folder / "performance" / "run_1")
+    _copy_logs(accuracy, folder / "accuracy")
+    _write_accuracy(folder / "accuracy", accuracy.file(logs.ACCURACY), score)
+
+
+def _write_audit(folder: Path, audited: Evidence, verdict: Verdict) -> None:
+    _copy_logs(audited, folder / "performance" / "run_1")
+    _cut(audited.file(logs.ACCURACY), folder / "accuracy" / logs.ACCURACY)
+    for name in ("verify_accuracy.txt", "verify_performance.txt"):
+        _write_text(folder / name, f"{verdict.reason}\nTEST PASS\n")
+
+
+def user_conf(result: Result) -> str:
+    """The user.conf that asks LoadGen for what a performance run was asked for."""
+    name = SCENARIOS[result.scenario].loadgen_name
+    lines = []
+    if result.target_qps is not None:
+        lines.append(f"bert.{name}.target_qps = {result.target_qps}")
+    if result.target_latency_ms is not None:
+        lines.append(f"bert.{name}.target_latency = {result.target_latency_ms}")
+    return "".join(f"{line}\n" for line in lines)
+
+
+def _readme(performance: Result, accuracy: Result) -> str:
+    commands = [result.provenance["command"] for result in (accuracy, performance)]
+    versions = ", ".join(f"{k} {v}" for k, v in performance.provenance["versions"].items())
+    return (
+        f"# {SCENARIOS[performance.scenario].loadgen_name}: {performance.model} on "
+        f"{performance.device}, {performance.precision}\n\n"
+        f"Made with bertsquad {performance.provenance['suite_version']}, revision "
+        f"{performance.provenance['git_revision']}, whose source (but not the bundled model) is in "
+        f"`src/`; {versions}.\n\n"
+        "Install it as its README says, then repeat the runs:\n\n"
+        "```sh\n" + "\n".join(dict.fromkeys(commands)) + "\n```\n\n"
+        f"Model {performance.provenance['model_file']}, checksum "
+        f"{performance.provenance['model_checksum']}; {performance.provenance['instances']} "
+        f"x {performance.provenance['threads']} threads; "
+        f"{performance.provenance['provider_proof']}.\n"
+    )
+
+
+def _write_accuracy(folder: Path, log: Path, score: Score) -> None:
+    official = json.dumps({"exact_match": score.exact_match, "f1": score.f1})
+    digest = hashlib.sha256(log.read_bytes()).hexdigest()
+    _write_text(folder / "accuracy.txt", f"{official}\nhash={digest}\n")
+    _cut(log, folder / logs.ACCURACY)
+
+
+def _cut(log: Path, to: Path) -> None:
+    """Copy an accuracy log, without its middle where it is longer than the checker allows."""
+    content = log.read_bytes()
+    if len(content) > 2 * CUT_BYTES:
+        note = b"\n\n... cut to its first and last 4096 bytes ...\n\n"
+        content = content[:CUT_BYTES] + note + content[-CUT_BYTES:]
+    to.parent.mkdir(parents=True, exist_ok=True)
+    to.write_bytes(content)
+
+
+def _copy_logs(evidence: Evidence, to: Path) -> None:
+    to.mkdir(parents=True, exist_ok=True)
+    for name in (logs.SUMMARY, logs.DETAIL):
+        shutil.copyfile(evidence.file(name), to / name)
+
+
+def _copy_source(to: Path) -> None:
+    """The suite's own source, from the clone it runs in; the bundled model is left out."""
+    to.mkdir(parents=True)
+    root = cache.PACKAGE.parent
+    sources = [*cache.PACKAGE.rglob("*.py"), cache.PACKAGE / "report" / "page.html"]
+    if (root / "data_registry.txt").is_file():  # a clone, and no site-packages
+        sources += root.glob("benchmarks/*.py")
+        sources += (path for path in cache.PACKAGE.glob("pocket/*") if path.suffix != ".onnx")
+        names = "conftest.py pytest.ini pyproject.toml data_registry.txt LICENSE README.md"
+        sources += (root / name for name in names.split())
+    for source in sources:
+        target = to / source.relative_to(root)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(source, target)
+
+
+def _write_json(path: Path, document: Mapping[str, Any]) -> None:
+    _write_text(path, json.dumps(document, indent=2, ensure_ascii=False) + "\n")
+
+
+def _write_text(path: Path, text: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text, encoding="utf-8")

@@ -1,0 +1,1 @@
+"""The pytest side: options, cases, the harness that runs them, and pytest-benchmark's figures."""

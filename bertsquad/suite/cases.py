@@ -1,0 +1,110 @@
+"""Which cases there are: model x data set x scenario x device x precision."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from bertsquad.devices import DEVICES
+from bertsquad.errors import SuiteError
+from bertsquad.models.zoo import DEFAULT_MODELS, MODELS, Model
+from bertsquad.runtime import parallelism
+from bertsquad.runtime.availability import why_not
+from bertsquad.scenarios import SCENARIOS
+from bertsquad.squad.datasets import DATASETS
+from bertsquad.suite.options import Options
+
+
+@dataclass(frozen=True)
+class Case:
+    """One thing to measure."""
+
+    model: Model
+    dataset: str
+    scenario: str
+    device: str
+    precision: str
+
+    @property
+    def id(self) -> str:
+        """The name of the case, as in `test_accuracy[minilm-pocket-offline-cpu-fp32]`."""
+        return f"{self.model.name}-{self.dataset}-{self.scenario}-{self.device}-{self.precision}"
+
+    @property
+    def markers(self) -> tuple[str, str]:
+        """The pytest markers that select the case: its scenario, and `cpu` or `gpu`."""
+        return self.scenario, DEVICES[self.device].marker
+
+    @property
+    def session(self) -> tuple[str, str, str, str]:
+        """What cases must share to run in one process, one after the other."""
+        return self.model.name, self.dataset, self.device, self.precision
+
+
+def collect(options: Options, mode: str = "performance") -> list[Case]:
+    """All cases of a mode that `options` ask for, cases of one session side by side.
+
+    Precisions that a device can't calculate in are left out, unless the user named the device. A
+    model of random weights has cases for performance alone.
+    """
+    models = options.models or tuple(MODELS[name] for name in DEFAULT_MODELS)
+    for model in models:
+        if any(other.name == model.name and other != model for other in models):
+            raise SuiteError(f"two of the models would both be called {model.name}: rename a file")
+    devices = options.devices or tuple(DEVICES)
+    cases = []
+    for model in models:
+        if model.random and mode != "performance":
+            continue
+        for dataset in options.datasets or (model.dataset,):
+            for precision in options.precisions or (model.precision,):
+                for device in devices:
+                    if precision not in DEVICES[device].precisions:
+                        if options.devices:
+                            raise SuiteError(_mismatch(device, precision))
+                        continue
+                    cases += [
+                        Case(model, dataset, scenario, device, precision) for scenario in SCENARIOS
+                    ]
+    return list(dict.fromkeys(cases))
+
+
+def _mismatch(device: str, precision: str) -> str:
+    able = [name for name, entry in DEVICES.items() if precision in entry.precisions]
+    return f"--device {device} can't calculate in {precision}; that runs on {', '.join(able)}"
+
+
+def is_named(subject: str, case: Case, options: Options) -> bool:
+    """Whether the user named the `subject` of an Unavailable, so that its lack is a failure.
+
+    Naming a model asks for its data set too, and naming a precision other than the model's own
+    for the devices that calculate in it.
+    """
+    if subject == "model":
+        return bool(options.models)
+    if subject == "dataset":
+        return bool(options.datasets or options.models)
+    return bool(options.devices) or (
+        case.precision in options.precisions and case.precision != case.model.precision
+    )
+
+
+def missing_device(case: Case) -> str | None:
+    """Why the case's device can't be had, as far as shows without a runtime."""
+    reason = why_not(DEVICES[case.device])
+    return None if reason is None else f"{case.device}: {reason}"
+
+
+def division(
+    case: Case, options: Options, cores: int, owned: Sequence[int] = ()
+) -> parallelism.Parallelism:
+    """How the case divides `cores`, pinned to the CPUs `owned` where there are as many."""
+    return parallelism.plan(
+        case.scenario, case.device, cores, options.instances, options.threads, owned
+    )
+
+
+def sample_count(case: Case, options: Options, available: int) -> int:
+    """How many windows the case runs, of `available`."""
+    if options.whole_dataset:
+        return available
+    wanted = options.dataset_size or DATASETS[case.dataset].quick_samples or available
+    return min(int(wanted), available)

@@ -1,0 +1,115 @@
+"""Which earlier results a session may be compared with."""
+
+from collections.abc import Mapping
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pooch
+import pytest
+
+from bertsquad.assets.registry import registry
+from bertsquad.results import comparison
+from bertsquad.results.comparison import Figures
+from bertsquad.results.result import SCHEMA_VERSION
+from bertsquad.rules import MIN_DURATION_S, QUICK_DURATION_S, SERVER_BOUND_MS
+from bertsquad.squad.datasets import DATASETS
+from bertsquad.suite.cases import Case, sample_count
+from bertsquad.suite.options import Options
+
+
+def expected(case: Case, options: Options, old: Figures) -> Figures:
+    """The part of a timed case's result that is known before it runs; it compares with `old`."""
+    available = old.get("dataset_samples")
+    samples = sample_count(case, options, available if isinstance(available, int) else 0)
+    files = registry()
+    known: dict[str, Any] = {
+        "schema_version": SCHEMA_VERSION,
+        "scenario": case.scenario,
+        "rules": options.rules,
+        "sample_count": samples,
+        "provenance": {"dataset_checksum": files[DATASETS[case.dataset].file].checksum},
+    }
+    if case.model.path is not None:
+        known["provenance"]["model_checksum"] = _checksum(case.model.path)
+    elif case.model.file is not None:
+        known["provenance"]["model_checksum"] = files[case.model.file].digest
+    if options.target_qps is not None:
+        known["target_qps"] = options.target_qps
+    if options.user_conf is None:  # which may set these
+        known["target_source"] = "probe" if options.target_qps is None else "option"
+        known.setdefault("target_qps", "probed")
+        usual = MIN_DURATION_S if options.rules == "mlperf" else QUICK_DURATION_S
+        known["buffer_size"] = min(options.buffer_size or samples, samples)
+        known["min_duration_s"] = int((options.min_duration_s or usual) * 1000) / 1000
+        known["target_latency_ms"] = options.target_latency_ms or SERVER_BOUND_MS
+    return known
+
+
+@cache
+def _checksum(path: Path) -> str:
+    return str(pooch.file_hash(str(path)))
+
+
+def refuse_unlike(config: pytest.Config, timed: Mapping[str, Case], options: Options) -> None:
+    """UsageError where timed cases can't be compared with the earlier results that were asked for.
+
+    `timed` are the cases that are going to run, by the full names of their tests. What can be known
+    of them is looked at here, before they run for hours.
+    """
+    benchmarks = benchmark_session(config)
+    if benchmarks is None or not timed:
+        return
+    refusals, compared = [], False
+    for path, earlier in benchmarks.compared_mapping.items():
+        for name, case in timed.items():
+            if name in earlier:
+                compared, old = True, earlier[name].get("extra_info", {})
+                unlike = comparison.differences(expected(case, options, old), old)
+                refusals += [comparison.refusal(name, path, unlike)] if unlike else []
+    if benchmarks.compare_fail and not compared:
+        refusals.append(
+            "--benchmark-compare-fail has nothing to compare with, since no earlier results of "
+            f"these cases were found in {benchmarks.storage}: save some first "
+            "(--benchmark-autosave), or say which (--benchmark-compare, --benchmark-storage)"
+        )
+    if refusals:
+        raise pytest.UsageError(*refusals)
+
+
+def benchmark_session(config: pytest.Config) -> Any:
+    """pytest-benchmark's session; None without the plugin, and in a worker of pytest-xdist."""
+    return None if hasattr(config, "workerinput") else getattr(config, "_benchmarksession", None)
+
+
+def part_unlike(benchmarks: Any) -> list[str]:
+    """Take what is unlike a case that ran out of the earlier results; a sentence for each."""
+    sentences = []
+    for path, earlier in benchmarks.compared_mapping.items():
+        for one in _of_suite(benchmarks):
+            if one.fullname in earlier:
+                old = earlier[one.fullname].get("extra_info", {})
+                if unlike := comparison.differences(one.extra_info, old):
+                    sentences.append(comparison.refusal(one.fullname, path, unlike))
+                    del earlier[one.fullname]
+    return sentences
+
+
+def without_earlier(benchmarks: Any) -> list[str]:
+    """A sentence for each case that no earlier results have."""
+    found = benchmarks.compared_mapping.values()
+    return [
+        f"{one.fullname} was compared with nothing: the earlier results lack it"
+        for one in _of_suite(benchmarks)
+        if found and not any(one.fullname in earlier for earlier in found)
+    ]
+
+
+def has_earlier(benchmarks: Any) -> bool:
+    """Whether the earlier results have any case that was timed."""
+    found = benchmarks.compared_mapping.values()
+    return any(one.fullname in earlier for one in benchmarks.benchmarks for earlier in found)
+
+
+def _of_suite(benchmarks: Any) -> list[Any]:
+    return [one for one in benchmarks.benchmarks if "schema_version" in one.extra_info]

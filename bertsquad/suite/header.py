@@ -1,0 +1,57 @@
+"""How long cases will take, roughly, said before anything is loaded."""
+
+from collections.abc import Sequence
+
+from bertsquad.assets import cache
+from bertsquad.machine import hardware, provenance
+from bertsquad.rules import MIN_DURATION_S, QUICK_DURATION_S, SAMPLES
+from bertsquad.scenarios import SCENARIOS
+from bertsquad.squad.datasets import DATASETS
+from bertsquad.suite.cases import Case, collect, sample_count
+from bertsquad.suite.options import Options
+
+#: Nominal GFLOP/s: of a core for the CPU devices, of the whole for the GPUs.
+_GFLOPS = {"cpu": 80.0, "openvino": 120.0, "cuda": 10_000.0, "tensorrt": 10_000.0}
+#: Seconds for warm-up and probe, and a case's share of loading.
+_OVERHEAD_S = 3.0
+
+
+def estimate_s(case: Case, mode: str, options: Options) -> float:
+    """Seconds that the case may take on this machine, within a factor of two or so."""
+    per_core = case.device in ("cpu", "openvino")
+    speed = _GFLOPS[case.device] * (hardware.cores() if per_core else 1)
+    sample_s = case.model.gflop / speed
+    if mode == "accuracy":
+        samples = sample_count(case, options, DATASETS[case.dataset].samples)
+        return _OVERHEAD_S + samples * sample_s
+    duration = MIN_DURATION_S if options.rules == "mlperf" else QUICK_DURATION_S
+    queries = SCENARIOS[case.scenario].samples_per_query * 8
+    if options.rules == "mlperf" and case.scenario == "offline":
+        queries = SAMPLES
+    return _OVERHEAD_S + max(options.min_duration_s or duration, queries * sample_s)
+
+
+def header(options: Options) -> list[str]:
+    """What is under test: versions, machine, models, data sets, folders, rules."""
+    cases = collect(options)
+    models = {case.model.name: case.model.description for case in cases}
+    datasets = {case.dataset: DATASETS[case.dataset].description for case in cases}
+    versions = ", ".join(f"{name} {version}" for name, version in provenance.versions().items())
+    return [
+        f"versions: {versions}",
+        f"machine: {hardware.cpu_name()}, {hardware.cores()} cores; "
+        f"GPU: {', '.join(hardware.gpu_names()) or 'none'}",
+        *(f"model {name}: {text}" for name, text in models.items()),
+        *(f"data set {name}: {text}" for name, text in datasets.items()),
+        f"folders: data {cache.data_folder()}, cache {cache.cache_folder()}, "
+        f"output {options.output}",
+        f"rules: {options.rules}",
+    ]
+
+
+def workload(chosen: Sequence[tuple[Case, str]], options: Options) -> str:
+    """How many (case, mode) pairs are to run, and how long that may take."""
+    seconds = sum(estimate_s(case, mode, options) for case, mode in chosen)
+    time = f"{seconds / 60:.0f} min" if seconds >= 90 else f"{seconds:.0f} s"
+    count = "1 case" if len(chosen) == 1 else f"{len(chosen)} cases"
+    return f"{count} to run, about {time} on this machine if their files can be had"

@@ -1,0 +1,312 @@
+"""What a user may ask for: one parser an option, each with an error of one sentence."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from bertsquad.devices import DEVICES, PRECISIONS
+from bertsquad.errors import SuiteError
+from bertsquad.files import user_path
+from bertsquad.loadgen.user_conf import read_user_conf
+from bertsquad.models.zoo import DEFAULT_MODELS, MODELS, Model, find
+from bertsquad.rules import MIN_DURATION_S, RULES, SAMPLES
+from bertsquad.runtime.parallelism import BATCH_TOKENS
+from bertsquad.squad.datasets import DATASETS
+from bertsquad.squad.features import MAX_TOKENS
+
+
+@dataclass(frozen=True)
+class Options:
+    """The options of one session, parsed. Empty tuples and None mean "not given"."""
+
+    models: tuple[Model, ...] = ()
+    datasets: tuple[str, ...] = ()
+    devices: tuple[str, ...] = ()
+    precisions: tuple[str, ...] = ()
+    dataset_size: int | str | None = None
+    buffer_size: int | None = None
+    target_qps: float | None = None
+    target_latency_ms: float | None = None
+    min_duration_s: float | None = None
+    case_timeout_s: float | None = None
+    batch_tokens: int | None = None
+    instances: int | None = None
+    threads: int | None = None
+    rules: str = "quick"
+    accuracy_target: float = 99.0
+    reference_f1: float | None = None
+    output: Path = field(default_factory=lambda: Path("results").absolute())
+    user_conf: Path | None = None
+
+    @property
+    def whole_dataset(self) -> bool:
+        """Whether every case runs all samples, however many there are."""
+        return self.rules == "mlperf" or self.dataset_size == "all"
+
+    def __post_init__(self) -> None:
+        """Refuse what can't go together."""
+        if self.rules != "mlperf":
+            return
+        if self.user_conf is not None:
+            _check_official(self.user_conf)
+        if self.dataset_size is not None:
+            raise SuiteError(
+                "--dataset-size can't go with --rules mlperf, which runs the whole data set"
+            )
+        if self.buffer_size is not None and self.buffer_size < SAMPLES:
+            raise SuiteError(
+                f"--buffer-size {self.buffer_size} can't go with --rules mlperf, which draws from "
+                "all samples"
+            )
+        if self.min_duration_s is not None and self.min_duration_s < MIN_DURATION_S:
+            raise SuiteError(
+                f"--min-duration-s {self.min_duration_s:g} can't go with --rules mlperf, which "
+                f"wants {MIN_DURATION_S:g} s or more"
+            )
+
+
+def _check_official(path: Path) -> None:
+    """Refuse a user.conf that changes what MLPerf's rules leave to LoadGen."""
+    for (_, _, key), value in read_user_conf(path).items():
+        if key in ("target_qps", "target_latency"):
+            continue
+        if key == "min_duration" and value >= MIN_DURATION_S * 1000:
+            continue
+        raise SuiteError(
+            f"{path} sets {key} to {value:g}, but --rules mlperf leaves all but the targets, and a "
+            f"min_duration of {MIN_DURATION_S * 1000:g} ms or more, to LoadGen"
+        )
+
+
+def choice(*names: str) -> Callable[[str], str]:
+    """A parser that takes one of `names`."""
+
+    def parse(text: str) -> str:
+        if text not in names:
+            raise SuiteError(f"expected one of {', '.join(names)}, got {text!r}")
+        return text
+
+    return parse
+
+
+def count(text: str) -> int:
+    """A parser that takes a whole number of at least 1."""
+    try:
+        value = int(text)
+    except ValueError:
+        value = 0
+    if value < 1:
+        raise SuiteError(f"expected a whole number of at least 1, got {text!r}")
+    return value
+
+
+def size(text: str) -> int | str:
+    """A parser that takes a number of samples, or `all`."""
+    return text if text == "all" else count(text)
+
+
+def tokens(text: str) -> int:
+    """A parser that takes a batch's token budget, which must have room for the longest window."""
+    value = count(text)
+    if value < MAX_TOKENS:
+        raise SuiteError(
+            f"expected at least {MAX_TOKENS}, the tokens of the longest sample, got {text!r}"
+        )
+    return value
+
+
+def positive(text: str) -> float:
+    """A parser that takes a finite number above 0."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not 0 < value < float("inf"):
+        raise SuiteError(f"expected a number above 0, got {text!r}")
+    return value
+
+
+def per_cent(text: str) -> float:
+    """A parser that takes a number above 0 and at most 100."""
+    value = positive(text)
+    if value > 100:
+        raise SuiteError(f"expected per cent, at most 100, got {text!r}")
+    return value
+
+
+def user_conf(text: str) -> Path:
+    """A parser that takes a LoadGen user.conf which LoadGen will understand."""
+    path = user_path(text)
+    read_user_conf(path)
+    return path
+
+
+def output(text: str) -> Path:
+    """A parser that takes a folder, there already or not."""
+    path = user_path(text)
+    there = next(place for place in (path, *path.parents) if place.exists())
+    if not there.is_dir():
+        raise SuiteError(f"expected a folder, but {str(there)!r} is a file")
+    return path
+
+
+@dataclass(frozen=True)
+class Option:
+    """A command-line option: `field` of Options is what `parse` makes of its text.
+
+    One that `repeats` may be given several times and its field is a tuple.
+    """
+
+    flag: str
+    field: str
+    parse: Callable[[str], object]
+    metavar: str
+    help: str
+    repeats: bool = False
+
+
+OPTIONS = (
+    Option(
+        "--model",
+        "models",
+        find,
+        "NAME|FILE",
+        f"{', '.join(MODELS)} or the path of an .onnx file; may be repeated "
+        f"(default: {' and '.join(DEFAULT_MODELS)})",
+        repeats=True,
+    ),
+    Option(
+        "--dataset",
+        "datasets",
+        choice(*DATASETS),
+        "NAME",
+        f"{' or '.join(DATASETS)}; may be repeated (default: the model's own)",
+        repeats=True,
+    ),
+    Option(
+        "--device",
+        "devices",
+        choice(*DEVICES),
+        "NAME",
+        f"{', '.join(DEVICES)}; may be repeated (default: all)",
+        repeats=True,
+    ),
+    Option(
+        "--precision",
+        "precisions",
+        choice(*PRECISIONS),
+        "NAME",
+        f"{', '.join(PRECISIONS)}; may be repeated (default: the one the model is stored in, fp32 "
+        "for all but bert_large_int8)",
+        repeats=True,
+    ),
+    Option(
+        "--dataset-size",
+        "dataset_size",
+        size,
+        "N|all",
+        "samples (windows) to run, from the first on (default: 20 of a downloaded data set, all of "
+        "a bundled one; always all under --rules mlperf)",
+    ),
+    Option(
+        "--buffer-size",
+        "buffer_size",
+        count,
+        "N",
+        "LoadGen's performance sample count: how many samples a performance run draws from "
+        "(default: all that are run)",
+    ),
+    Option(
+        "--target-qps",
+        "target_qps",
+        positive,
+        "QPS",
+        "the rate of Offline and Server (default: probed)",
+    ),
+    Option(
+        "--target-latency-ms",
+        "target_latency_ms",
+        positive,
+        "MS",
+        "the latency LoadGen expects in SingleStream and MultiStream (default: probed), and "
+        "Server's bound (default: 130)",
+    ),
+    Option(
+        "--min-duration-s",
+        "min_duration_s",
+        positive,
+        "S",
+        "how long a performance run lasts at least (default: 3, under --rules mlperf 600)",
+    ),
+    Option(
+        "--case-timeout-s",
+        "case_timeout_s",
+        positive,
+        "S",
+        "stop a case after this long (default: 1800; none for whole data sets)",
+    ),
+    Option(
+        "--batch-tokens",
+        "batch_tokens",
+        tokens,
+        "N",
+        f"tokens that a batch may have, padding included (default: {BATCH_TOKENS}; on a GPU what "
+        "its free memory holds)",
+    ),
+    Option(
+        "--instances",
+        "instances",
+        count,
+        "N",
+        "batches that are calculated side by side in Offline and Server (default: in Offline one a "
+        "core, in Server one for 8 cores; on a GPU 1)",
+    ),
+    Option(
+        "--threads",
+        "threads",
+        count,
+        "N",
+        "threads of an instance (default: its share of the physical cores)",
+    ),
+    Option(
+        "--rules",
+        "rules",
+        choice(*RULES),
+        "NAME",
+        "quick: a few seconds a case, never a valid MLPerf result; mlperf: LoadGen's own constants "
+        "and all samples (default: quick)",
+    ),
+    Option(
+        "--accuracy-target",
+        "accuracy_target",
+        per_cent,
+        "PERCENT",
+        "the share of the reference F1 to reach: 99 or 99.9 (default: 99)",
+    ),
+    Option(
+        "--reference-f1",
+        "reference_f1",
+        per_cent,
+        "F1",
+        "the fp32 model's F1 in per cent, where the suite doesn't know it",
+    ),
+    Option(
+        "--output",
+        "output",
+        output,
+        "DIR",
+        "a folder for each case's logs and result.json (default: results)",
+    ),
+    Option("--user-conf", "user_conf", user_conf, "FILE", "a LoadGen user.conf"),
+)
+
+
+def build(given: Mapping[str, Any]) -> Options:
+    """Options from what was given on the command line, by field; None is "not given"."""
+    values: dict[str, Any] = {
+        option.field: tuple(given[option.field]) if option.repeats else given[option.field]
+        for option in OPTIONS
+        if given.get(option.field) is not None
+    }
+    return Options(**values)

@@ -1,0 +1,159 @@
+"""A plugin of pytest around pytest-benchmark's: its files are written, its comparisons are honest.
+
+What was measured is saved before anything else, whatever ended the session. Earlier figures are
+compared with like ones only. Neither a regression nor a full disk ends in a traceback.
+"""
+
+from collections.abc import Generator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pytest_benchmark.session import PerformanceRegression
+from pytest_benchmark.utils import safe_dumps
+
+from bertsquad.files import write_whole
+from bertsquad.results.result import lists
+from bertsquad.suite import rows
+from bertsquad.suite.gate import benchmark_session, has_earlier, part_unlike, without_earlier
+
+#: What of a processor's description changes from one minute to the next.
+_FLUCTUATING = ("hz_actual", "hz_actual_friendly")
+
+_NOTHING_COMPARED = (
+    "--benchmark-compare-fail compared nothing: no case was timed that the earlier results have"
+)
+
+#: Sentences for the end of the session: those that make it fail, and the others.
+_FAILURES = pytest.StashKey[list[str]]()
+_NOTES = pytest.StashKey[list[str]]()
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_benchmark_update_json(config: pytest.Config, output_json: dict[str, Any]) -> None:
+    """Add what pytest-benchmark doesn't time."""
+    carried = rows.carried(config.pluginmanager.getplugin("terminalreporter"))
+    output_json.update(lists(carried))
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_benchmark_update_machine_info(machine_info: dict[str, Any]) -> None:
+    """Leave out what would make one machine look like two."""
+    for key in _FLUCTUATING:
+        machine_info.get("cpu", {}).pop(key, None)
+
+
+@pytest.hookimpl(optionalhook=True, wrapper=True)
+def pytest_benchmark_compare_machine_info(benchmarksession: Any) -> Generator[None, object, object]:
+    """Let another machine's results lie outside of the working folder.
+
+    pytest-benchmark warns of another machine, and stumbles over such a storage's path there.
+    """
+    try:
+        return (yield)
+    except ValueError:
+        benchmarksession.logger.warning(
+            f"The earlier results in {benchmarksession.storage} are of another machine, or of this "
+            "one in another state."
+        )
+        return None
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_sessionfinish(session: pytest.Session) -> Generator[None, object, object]:
+    """Save the results, and take out what can't be compared, before pytest-benchmark goes on."""
+    config, benchmarks = session.config, benchmark_session(session.config)
+    failures, notes = (config.stash.setdefault(key, []) for key in (_FAILURES, _NOTES))
+    # After a usage error nothing has run.
+    if benchmarks is not None and session.exitstatus != pytest.ExitCode.USAGE_ERROR:
+        failures += _save(config, benchmarks)
+        notes += without_earlier(benchmarks)
+        failures += part_unlike(benchmarks)
+        if benchmarks.compare_fail and not config.option.collectonly:
+            failures += [] if failures or has_earlier(benchmarks) else [_NOTHING_COMPARED]
+    result = yield
+    if failures and session.exitstatus == pytest.ExitCode.OK:
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+    return result
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_terminal_summary(
+    terminalreporter: Any, config: pytest.Config
+) -> Generator[None, object, object]:
+    """Say in the end what is wrong with the files, the comparison or the figures."""
+    failures, notes = (config.stash.setdefault(key, []) for key in (_FAILURES, _NOTES))
+    result: object = None
+    try:
+        result = yield
+    except PerformanceRegression:  # it has printed which
+        failures.append("figures are worse than --benchmark-compare-fail allows, as shown above")
+    for line in notes:
+        terminalreporter.write_line(line)
+    for line in failures:
+        terminalreporter.write_line(f"ERROR: {line}", red=True)
+    return result
+
+
+def _save(config: pytest.Config, benchmarks: Any) -> list[str]:
+    """Write the JSON and the storage that were asked for; why either could not be written.
+
+    pytest-benchmark finds nothing left to save then. The JSON is written where no case was timed
+    too, since it has more in it; in the storage such a file would pass for the latest figures.
+    """
+    place, name = benchmarks.json, benchmarks.save or benchmarks.autosave
+    benchmarks.json = benchmarks.save = benchmarks.autosave = None
+    failures = []
+    if place:
+        try:
+            _write(place, _document(config, benchmarks, include_data=True))
+            benchmarks.logger.info(f"Wrote benchmark data in: {place}", purple=True)
+        except OSError as error:
+            failures.append(_unwritten(place, error, "--benchmark-json"))
+    if name and benchmarks.benchmarks:
+        before = set(_files(benchmarks.storage))
+        try:
+            benchmarks.storage.save(_document(config, benchmarks, benchmarks.save_data), name)
+        except OSError as error:
+            failures.append(_unwritten(benchmarks.storage, error, "--benchmark-storage"))
+            for path in set(_files(benchmarks.storage)) - before:
+                if path.name.endswith(f"_{name}.json"):  # half of one
+                    path.unlink()
+    return failures
+
+
+def _document(config: pytest.Config, benchmarks: Any, include_data: bool) -> dict[str, Any]:
+    hook = config.hook
+    commit = hook.pytest_benchmark_generate_commit_info(config=config)
+    hook.pytest_benchmark_update_commit_info(config=config, commit_info=commit)
+    document: dict[str, Any] = hook.pytest_benchmark_generate_json(
+        config=config,
+        benchmarks=benchmarks.benchmarks,
+        include_data=include_data,
+        machine_info=benchmarks.get_machine_info(),
+        commit_info=commit,
+    )
+    hook.pytest_benchmark_update_json(
+        config=config, benchmarks=benchmarks.benchmarks, output_json=document
+    )
+    return document
+
+
+def _write(path: Path, document: dict[str, Any]) -> None:
+    """Write a file whole or not at all, and a device as one can."""
+    text = f"{safe_dumps(document, indent=4)}\n"  # type: ignore[no-untyped-call]
+    if path.exists() and not path.is_file():
+        path.write_text(text, encoding="utf-8")
+    else:
+        write_whole(path, lambda file: file.write_text(text, encoding="utf-8"))
+
+
+def _files(storage: Any) -> list[Path]:
+    return list(storage.query()) if hasattr(storage, "query") else []
+
+
+def _unwritten(place: object, error: OSError, flag: str) -> str:
+    return (
+        f"{place} could not be written ({error.strerror or error}): free some space, or choose "
+        f"another place with {flag}; what was measured stands in the table and in each result.json"
+    )
