@@ -19,7 +19,7 @@ import pytest
 import tiny
 from loopback import LoopbackServer
 from onnx import TensorProto, helper, numpy_helper
-from test_worker import Child, is_gone, start
+from workers import Child, is_gone, start
 
 from bertsquad.assets import registry
 from bertsquad.errors import SuiteError
@@ -35,7 +35,7 @@ from bertsquad.worker.protocol import Event, Setup
 
 resource = pytest.importorskip("resource", reason="Windows has no such signals and limits")
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 
 #: Seconds in which a process must be gone: two on a quiet machine, and the tests may share theirs.
 LIMIT_S = 4.0

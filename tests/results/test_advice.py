@@ -10,7 +10,7 @@ import pytest
 import tiny
 from hypothesis import given as given_any
 from hypothesis import strategies as st
-from test_summary import ACCURACY, COMPLIANCE, OFFLINE, SERVER, STREAM, SUBSET
+from made import ACCURACY, COMPLIANCE, OFFLINE, SERVER, STREAM, SUBSET
 
 from bertsquad.models.zoo import find
 from bertsquad.results.advice import Advice, advise, steadiness

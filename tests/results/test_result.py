@@ -28,28 +28,10 @@ from bertsquad.results.validity import judge_performance, objections
 from bertsquad.rules import SEEDS
 from bertsquad.suite import options
 from bertsquad.suite.options import OPTIONS
+from made import OFFICIAL
 
 WHAT = "minilm on pocket, cpu, fp32"
 
-#: A full SQuAD run of MLPerf's model under its rules.
-OFFICIAL = Result(
-    case="bert_large-squad-offline-cpu-fp32",
-    mode="performance",
-    model="bert_large",
-    dataset="squad",
-    scenario="offline",
-    device="cpu",
-    precision="fp32",
-    rules="mlperf",
-    sample_count=10_833,
-    dataset_samples=10_833,
-    run_dir="",
-    provider="CPUExecutionProvider",
-    verdict=PASSED,
-    reason="",
-    run_time_s=600.0,
-    provenance={"model_checksum": "819b25b19cd8e59080c10892689750ca"},
-)
 
 #: Critical values of Student's t, one-sided, from NIST's e-Handbook, 1.3.6.7.2.
 PROBABILITIES = (0.90, 0.95, 0.975, 0.99, 0.995, 0.999)

@@ -1,19 +1,23 @@
 """The root conftest's policy, seen from outside: real pytest sessions on the real benchmarks."""
 
 import json
-import os
 import re
 import statistics
-import subprocess
-import sys
-from dataclasses import dataclass
 from itertools import groupby, product
 from pathlib import Path
 from typing import Any
-from xml.etree import ElementTree
 
 import pytest
 import tiny
+from sessions import (
+    JSON,
+    SCENARIOS,
+    Session,
+    name_of,
+    run_pytest,
+    run_sessions,
+    run_tiny,
+)
 
 from bertsquad.assets import registry
 from bertsquad.devices import DEVICES
@@ -26,11 +30,8 @@ from bertsquad.runtime.parallelism import BATCH_TOKENS
 from bertsquad.suite.cases import Case, division
 from bertsquad.suite.options import OPTIONS, Options
 
-BENCHMARKS = Path(__file__).resolve().parents[1] / "benchmarks"
-
 TESTS = ("accuracy", "performance", "compliance")
 MODELS = ("minilm-pocket", "bert_large-squad")
-SCENARIOS = ("offline", "singlestream", "multistream", "server")
 CPU, GPU = ("cpu", "openvino"), ("cuda", "tensorrt")
 
 #: The keys of `extra_info` and `result.json` that must not drift.
@@ -56,108 +57,6 @@ def ids(
         f"benchmarks/test_{test}.py::test_{test}[{model}-{scenario}-{device}-fp32]"
         for test, model, scenario, device in product(tests, MODELS, scenarios, devices)
     }
-
-
-@dataclass(frozen=True)
-class Reported:
-    """A case as JUnit shows it: what became of it, why, and its properties."""
-
-    outcome: str
-    message: str
-    properties: dict[str, str]
-
-
-@dataclass(frozen=True)
-class Session:
-    """A pytest session that has ended."""
-
-    folder: Path
-    code: int
-    out: str
-    err: str
-
-    @property
-    def cases(self) -> dict[str, Reported]:
-        """What JUnit says of every case, by the test's name."""
-        found = {}
-        for case in ElementTree.parse(self.folder / "junit.xml").iter("testcase"):
-            verdict = next((e for e in case if e.tag in ("failure", "skipped", "error")), None)
-            found[case.attrib["name"]] = Reported(
-                "passed" if verdict is None else verdict.tag,
-                "" if verdict is None else f"{verdict.get('message')}\n{verdict.text}",
-                {e.attrib["name"]: e.attrib["value"] for e in case.iter("property")},
-            )
-        return found
-
-    @property
-    def benchmarks(self) -> dict[str, Any]:
-        """The JSON that `--benchmark-json` asked for."""
-        document: dict[str, Any] = json.loads((self.folder / "benchmarks.json").read_bytes())
-        return document
-
-    def result(self, test: str) -> dict[str, Any]:
-        """The `result.json` of a case, by the test's name."""
-        folder = self.folder / "results" / test.removeprefix("test_").replace("[", "-").rstrip("]")
-        result: dict[str, Any] = json.loads((folder / "result.json").read_bytes())
-        return result
-
-
-ARGUMENTS = (str(BENCHMARKS), "-p", "no:cacheprovider")
-
-
-def environment(folder: Path) -> dict[str, str]:
-    """An environment in which nothing is downloaded yet, nor can be."""
-    nowhere = "http://127.0.0.1:9"
-    inherited = {name: text for name, text in os.environ.items() if not name.startswith("PYTEST_")}
-    return inherited | {
-        "BERTSQUAD_CACHE": str(folder / "cache"),
-        "BERTSQUAD_DATA": str(folder / "data"),
-        "BERTSQUAD_MIRROR": nowhere,
-        **dict.fromkeys(("HTTP_PROXY", "http_proxy", "HTTPS_PROXY", "https_proxy"), nowhere),
-    }
-
-
-def run_child(folder: Path, command: list[str], stdin: str = "") -> Session:
-    folder.mkdir(parents=True, exist_ok=True)
-    done = subprocess.run(
-        [sys.executable, *command],
-        cwd=folder,
-        # Sessions of one test share their cache, so that they featurise once.
-        env=environment(folder.parent),
-        input=stdin,
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
-    return Session(folder, done.returncode, done.stdout, done.stderr)
-
-
-def run_pytest(folder: Path, *arguments: str) -> Session:
-    return run_child(
-        folder, ["-m", "pytest", *ARGUMENTS, "--junitxml", "junit.xml", *map(str, arguments)]
-    )
-
-
-#: Runs several sessions in one process, for those that load no model: that is quicker.
-SESSIONS = """
-import contextlib, io, json, sys
-import pytest
-
-done = []
-for arguments in json.load(sys.stdin):
-    out, err = io.StringIO(), io.StringIO()
-    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
-        code = int(pytest.main(arguments))
-    done.append((code, out.getvalue(), err.getvalue()))
-json.dump(done, sys.stdout)
-"""
-
-
-def run_sessions(folder: Path, commands: list[list[str]]) -> list[Session]:
-    given = json.dumps([[*ARGUMENTS, *command] for command in commands])
-    child = run_child(folder, ["-c", SESSIONS], given)
-    assert child.code == 0, child.err
-    return [Session(folder, *session) for session in json.loads(child.out)]
 
 
 @pytest.fixture(scope="module")
@@ -465,18 +364,6 @@ def test_nothing_is_downloaded_for_a_device_that_is_not_here(folder: Path) -> No
 
 
 # What is recorded, of a tiny model whose runs are over at once.
-
-CHEAP = "--dataset pocket --device cpu --dataset-size 60 --min-duration-s 0.2 --target-qps 200"
-JSON = ("--benchmark-json", "benchmarks.json")
-
-
-def name_of(test: str, scenario: str, precision: str = "fp32") -> str:
-    return f"test_{test}[tiny-pocket-{scenario}-cpu-{precision}]"
-
-
-def run_tiny(folder: Path, *arguments: str, wide: bool = False) -> Session:
-    model = tiny.model(folder.parent / "tiny.onnx", wide=wide)
-    return run_pytest(folder, *CHEAP.split(), "--model", str(model), *arguments)
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 import tiny
-from test_worker import Child, pid_of, start
+from workers import Child, pid_of, start
 
 from bertsquad.scenarios import MODES, SCENARIOS
 

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 import tiny
 from loopback import LoopbackServer, entry, isolate, register
-from test_policy import ARGUMENTS, CHEAP, environment, run_pytest
+from sessions import ARGUMENTS, CHEAP, environment, run_pytest
 
 from bertsquad import console
 from bertsquad.__main__ import main

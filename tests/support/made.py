@@ -5,6 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import made
 import numpy as np
 
 from bertsquad.loadgen.timeline import Timeline, rank
@@ -140,3 +141,104 @@ def benchmark_json(path: Path, *results: Result, **more: Any) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(document), "utf-8")
     return path
+
+
+ACCURACY = made.accuracy(
+    reason="F1 83.527 reaches the target",
+    run_time_s=12.34,
+    exact_match=71.4894,
+    timeline={},
+    provenance={"model_preparation": "as it is"},
+)
+
+
+SUBSET = replace(
+    ACCURACY,
+    sample_count=20,
+    question_count=17,
+    f1_upper_bound=100.0,
+    reason="subset: F1 91.176 is not under the target",
+)
+
+
+OFFLINE = replace(
+    ACCURACY,
+    mode="performance",
+    reason="LoadGen calls the run VALID",
+    qps=15.767,
+    latency_p50_ms=900.0,
+    latency_p90_ms=1000.0,
+    latency_p99_ms=1100.0,
+    target_qps=18.1,
+    target_source="probe",
+    loadgen_valid=True,
+    f1=None,
+    exact_match=None,
+    f1_target=None,
+    question_count=None,
+)
+
+
+STREAM = replace(
+    OFFLINE,
+    case="minilm-pocket-singlestream-cpu-fp32",
+    scenario="singlestream",
+    qps=None,
+    latency_p50_ms=130.7,
+    latency_p90_ms=196.9,
+    latency_p99_ms=277.7,
+    target_qps=None,
+    target_latency_ms=49.6,
+)
+
+
+SERVER = replace(
+    OFFLINE,
+    case="minilm-pocket-server-cpu-fp32",
+    scenario="server",
+    latency_p99_ms=None,
+    target_latency_ms=130.0,
+    target_source="option",
+    loadgen_valid=False,
+    reason="LoadGen calls the run INVALID: the latency bound was not kept",
+    invalid_reasons=["the latency bound was not kept", "run under --rules quick"],
+    invalid_causes=[
+        {
+            "kind": "latency_bound",
+            "reason": "the latency bound was not kept",
+            "found": None,
+            "needed": None,
+        }
+    ],
+)
+
+
+COMPLIANCE = replace(
+    OFFLINE,
+    mode="compliance",
+    reason="TEST01 passes",
+    compliance_responses=400,
+    compliance_largest_difference=3e-6,
+    compliance_speed_ratio=0.9876,
+)
+
+
+#: A full SQuAD run of MLPerf's model under its rules.
+OFFICIAL = Result(
+    case="bert_large-squad-offline-cpu-fp32",
+    mode="performance",
+    model="bert_large",
+    dataset="squad",
+    scenario="offline",
+    device="cpu",
+    precision="fp32",
+    rules="mlperf",
+    sample_count=10_833,
+    dataset_samples=10_833,
+    run_dir="",
+    provider="CPUExecutionProvider",
+    verdict=PASSED,
+    reason="",
+    run_time_s=600.0,
+    provenance={"model_checksum": "819b25b19cd8e59080c10892689750ca"},
+)

@@ -1,18 +1,16 @@
 """`tools/pictures.py` makes the README's pictures of results."""
 
-import sys
 from pathlib import Path
 from xml.etree import ElementTree
 
+import pictures
 import pytest
 from made import accuracy, performance, run_folder
 
-ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT / "tools"))
+ROOT = Path(__file__).resolve().parents[2]
 
-import pictures  # noqa: E402 (the tools are no package)
 
-from bertsquad.errors import SuiteError  # noqa: E402
+from bertsquad.errors import SuiteError
 
 
 @pytest.fixture

@@ -11,9 +11,8 @@ from typing import Any
 
 import pytest
 import tiny
-from test_policy import BENCHMARKS, Session, name_of
-from test_results import OFFICIAL
-from test_under_pytest import command, outcomes, run, start
+from made import OFFICIAL
+from sessions import BENCHMARKS, Session, command, name_of, outcomes, run, start
 
 from bertsquad.loadgen.timeline import TIMELINE
 from bertsquad.results.result import FAILED, NO_TARGET, PASSED, RESULT, SKIPPED, lists

@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from test_results import OFFICIAL
+from made import OFFICIAL
 
 from bertsquad.suite.replay import query_seconds
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 
 #: Many, tiny and uneven, so that a sum over the rounds would lose digits.
 LATENCIES = [1e-5 * (1 + (7919 * index) % 1013) / 3 for index in range(20_000)]

@@ -4,7 +4,6 @@ import json
 import os
 import re
 import shutil
-import sys
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
@@ -13,11 +12,12 @@ from pathlib import Path
 from typing import Any
 
 import html5lib
+import pictures
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from made import accuracy, benchmark_json, compliance, performance, provenance, run_folder
-from test_policy import CHEAP, JSON, Session, run_child, run_pytest
+from sessions import CHEAP, JSON, Session, run_child, run_pytest
 from tiny import model
 
 from bertsquad.__main__ import main
@@ -29,10 +29,8 @@ from bertsquad.results import archive
 from bertsquad.results.result import FAILED, NO_TARGET, RESULT, SKIPPED, Result
 from bertsquad.scenarios import SCENARIOS
 
-ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT / "tools"))
+ROOT = Path(__file__).resolve().parents[2]
 
-import pictures  # noqa: E402 (the tools are no package)
 
 NOW = datetime(2026, 11, 30, tzinfo=UTC)
 HTML = "{http://www.w3.org/1999/xhtml}"

@@ -15,75 +15,8 @@ from bertsquad.results.table import COLUMNS, lines, remarks, table
 from bertsquad.suite.cases import collect
 from bertsquad.suite.header import header, workload
 from bertsquad.suite.options import Options
+from made import ACCURACY, SUBSET, OFFLINE, STREAM, SERVER, COMPLIANCE
 
-ACCURACY = made.accuracy(
-    reason="F1 83.527 reaches the target",
-    run_time_s=12.34,
-    exact_match=71.4894,
-    timeline={},
-    provenance={"model_preparation": "as it is"},
-)
-SUBSET = replace(
-    ACCURACY,
-    sample_count=20,
-    question_count=17,
-    f1_upper_bound=100.0,
-    reason="subset: F1 91.176 is not under the target",
-)
-OFFLINE = replace(
-    ACCURACY,
-    mode="performance",
-    reason="LoadGen calls the run VALID",
-    qps=15.767,
-    latency_p50_ms=900.0,
-    latency_p90_ms=1000.0,
-    latency_p99_ms=1100.0,
-    target_qps=18.1,
-    target_source="probe",
-    loadgen_valid=True,
-    f1=None,
-    exact_match=None,
-    f1_target=None,
-    question_count=None,
-)
-STREAM = replace(
-    OFFLINE,
-    case="minilm-pocket-singlestream-cpu-fp32",
-    scenario="singlestream",
-    qps=None,
-    latency_p50_ms=130.7,
-    latency_p90_ms=196.9,
-    latency_p99_ms=277.7,
-    target_qps=None,
-    target_latency_ms=49.6,
-)
-SERVER = replace(
-    OFFLINE,
-    case="minilm-pocket-server-cpu-fp32",
-    scenario="server",
-    latency_p99_ms=None,
-    target_latency_ms=130.0,
-    target_source="option",
-    loadgen_valid=False,
-    reason="LoadGen calls the run INVALID: the latency bound was not kept",
-    invalid_reasons=["the latency bound was not kept", "run under --rules quick"],
-    invalid_causes=[
-        {
-            "kind": "latency_bound",
-            "reason": "the latency bound was not kept",
-            "found": None,
-            "needed": None,
-        }
-    ],
-)
-COMPLIANCE = replace(
-    OFFLINE,
-    mode="compliance",
-    reason="TEST01 passes",
-    compliance_responses=400,
-    compliance_largest_difference=3e-6,
-    compliance_speed_ratio=0.9876,
-)
 
 
 def rows(*results: Result) -> list[dict[str, str]]:

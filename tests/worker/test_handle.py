@@ -2,7 +2,6 @@
 
 import contextlib
 import dataclasses
-import hashlib
 import json
 import os
 import re
@@ -18,7 +17,7 @@ from typing import Any
 import numpy as np
 import pytest
 import tiny
-from numpy.typing import NDArray
+from workers import Child, is_gone, pid_of, start
 
 from bertsquad.errors import BoundUnattainable, SuiteError, Unavailable
 from bertsquad.loadgen import logs, timeline
@@ -27,12 +26,12 @@ from bertsquad.machine import hardware
 from bertsquad.progress import Step
 from bertsquad.runtime.parallelism import BATCH_TOKENS
 from bertsquad.scenarios import MODES, SCENARIOS
-from bertsquad.squad.features import Features, save
+from bertsquad.squad.features import save
 from bertsquad.worker import handle
 from bertsquad.worker.handle import Worker, WorkerDied, try_devices
 from bertsquad.worker.protocol import Event, Setup
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 
 #: One CPU that this process may use, to pin a thread to; none where a system can't.
 CPUS = tuple((cpu,) for cpu in hardware.owned_cpus()[:1] if hasattr(os, "sched_setaffinity"))
@@ -49,47 +48,7 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         yield
 
 
-@dataclass(frozen=True)
-class Child:
-    """A worker with what it works on."""
-
-    worker: Worker
-    features: Features
-    folder: Path
-    log: Path
-
-    def request(self, scenario: str, mode: str, name: str | None = None, **others: Any) -> Request:
-        folder = self.folder / (name or f"{mode}-{scenario}")
-        folder.mkdir(exist_ok=True)
-        given: dict[str, Any] = {"rules": "quick", "samples": len(self.features)}
-        if mode != "accuracy":
-            given["min_duration_s"] = 0.05
-        return Request(scenario, mode, folder=str(folder), **given | others)
-
-    def accuracy(self, scenario: str, **others: Any) -> dict[int, NDArray[np.float32]]:
-        request = self.request(scenario, "accuracy", **others)
-        self.worker.run(request, timeout_s=60)
-        return logs.read_accuracy_log(Path(request.folder))
-
-
 Begin = Callable[..., Child]
-
-
-def start(folder: Path, file: Path | None = None, questions: int = 29, **others: Any) -> Child:
-    built = tiny.build_features(folder, questions, others.pop("poisoned", None))
-    path = folder / "tiny.npz"
-    save(built, path)
-    file = file or tiny.model(folder / "tiny.onnx")
-    setup: dict[str, Any] = {
-        "model": str(file),
-        "model_key": hashlib.sha256(file.read_bytes()).hexdigest(),
-        "features": str(path),
-        "device": "cpu",
-        "precision": "fp32",
-        "threads": 1,
-    }
-    log = folder / "worker.log"
-    return Child(Worker(Setup(**(setup | others)), log), built, folder, log)
 
 
 @pytest.fixture
@@ -123,26 +82,11 @@ def child(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Child]:
     made.worker.close()
 
 
-def is_gone(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return True
-    try:  # the orphan of a dead parent stays a zombie where nobody collects it
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
-    except OSError:
-        return False
-
-
 def wait_until_gone(pid: int) -> bool:
     deadline = time.monotonic() + 20
     while not is_gone(pid) and time.monotonic() < deadline:
         time.sleep(0.02)
     return is_gone(pid)
-
-
-def pid_of(made: Worker) -> int:
-    return made._process.pid
 
 
 # What it answers.

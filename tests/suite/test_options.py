@@ -10,7 +10,7 @@ from bertsquad.models.zoo import MODELS
 from bertsquad.suite import options
 from bertsquad.suite.options import OPTIONS, Options, build
 
-README = Path(__file__).resolve().parents[1] / "README.md"
+README = Path(__file__).resolve().parents[2] / "README.md"
 
 PARSERS = {option.flag: option.parse for option in OPTIONS}
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import tiny
-from test_policy import CHEAP, Session, name_of, run_sessions, run_tiny
+from sessions import CHEAP, Session, name_of, run_sessions, run_tiny
 
 from bertsquad.assets import registry
 from bertsquad.models.zoo import MODELS

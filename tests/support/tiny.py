@@ -18,7 +18,7 @@ from bertsquad.squad.features import Features
 from bertsquad.squad.questions import load
 from bertsquad.squad.tokenization import Vocabulary
 
-SHARED = Path(__file__).resolve().parents[2] / "shared"
+SHARED = Path(__file__).resolve().parents[3] / "shared"
 STANDINS = SHARED / "standins"
 
 LENGTH = 384

@@ -16,61 +16,24 @@ import onnx.numpy_helper
 import pytest
 import tiny
 from numpy.typing import NDArray
+from preparing import Opens, Run, ready, uncalibrated
 from shared_data import POCKET, STANDINS, needs_standins, pocket_features
 
 from bertsquad.errors import SuiteError, Unavailable
 from bertsquad.models import preparation
 from bertsquad.models.calibration import Calibration
-from bertsquad.models.preparation import Prepared, prepare
-from bertsquad.models.signature import Feed, Opener, inspect
-from bertsquad.progress import Show, Step, unseen
+from bertsquad.models.preparation import Prepared
+from bertsquad.models.signature import inspect
+from bertsquad.progress import Step
 from bertsquad.runtime.sessions import open_on_cpu
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 
 Arrays = tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]
-Run = Callable[[Feed], list[NDArray[np.float32]]]
-
-
-class Opens:
-    """Opens models for the proof as the child does, and remembers which and what they were fed."""
-
-    def __init__(self) -> None:
-        self.opened: list[str] = []
-        self.shapes: set[tuple[int, ...]] = set()
-
-    def __call__(self, path: Path) -> Run:
-        self.opened.append(path.name)
-        run = open_on_cpu(path, threads=1)
-
-        def run_one(feed: Feed) -> list[NDArray[np.float32]]:
-            self.shapes |= {array.shape for array in feed.values()}
-            return run(feed)
-
-        return run_one
 
 
 def never(path: Path) -> Run:
     raise AssertionError(f"{path.name} was opened though nothing had to be proven")
-
-
-def uncalibrated() -> Calibration:
-    raise AssertionError("a calibration was asked for though nothing had to be quantised")
-
-
-def ready(
-    path: Path,
-    precision: str = "fp32",
-    open_model: Opener | None = None,
-    calibration: Callable[[], Calibration] | None = None,
-    *,
-    key: str = "key",
-    device: str = "cpu",
-    show: Show = unseen,
-) -> Prepared:
-    if calibration is None:
-        calibration = tiny.calibration if precision == "int8" else uncalibrated
-    return prepare(path, key, device, precision, open_model or Opens(), calibration, show)
 
 
 def answer(prepared: Prepared, arrays: Arrays) -> NDArray[np.float32]:
@@ -588,7 +551,7 @@ def test_a_killed_quantisation_leaves_no_half_model(tmp_path: Path, cache: Path)
     # In the same way as `ready`, but killed while the model of the result is in the making.
     code = """if True:
         import os, pathlib, signal, sys
-        import onnx, test_prepare
+        import onnx, preparing
         saved = onnx.save
         def save(model, file, **others):
             if others:  # the copy that calibration runs
@@ -596,9 +559,9 @@ def test_a_killed_quantisation_leaves_no_half_model(tmp_path: Path, cache: Path)
             pathlib.Path(file).write_bytes(b"half a model")
             os.kill(os.getpid(), signal.SIGKILL)
         onnx.save = save
-        test_prepare.ready(pathlib.Path(sys.argv[1]), "int8")
+        preparing.ready(pathlib.Path(sys.argv[1]), "int8")
     """
-    folders = os.pathsep.join([str(ROOT), str(ROOT / "tests")])
+    folders = os.pathsep.join([str(ROOT), str(ROOT / "tests" / "support")])
     environment = os.environ | {"PYTHONPATH": folders, "ORT_DISABLE_TELEMETRY": "1"}
     done = subprocess.run([sys.executable, "-c", code, path], env=environment, check=False)
     assert done.returncode == -9

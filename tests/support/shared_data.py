@@ -13,7 +13,7 @@ from bertsquad.squad.features import Features
 from bertsquad.squad.questions import Dataset
 from bertsquad.squad.tokenization import Vocabulary
 
-PROJECT = Path(__file__).resolve().parents[1]
+PROJECT = Path(__file__).resolve().parents[2]
 POCKET = PROJECT / "bertsquad" / "pocket"
 VOCABULARY_FILE = POCKET / "vocab.txt"
 POCKET_FILE = POCKET / "pocket-v1.1.json"

@@ -6,14 +6,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import ceilings
 import numpy as np
 import pytest
 import tiny
 
-ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT / "tools"))
-
-import ceilings  # noqa: E402 (the tools are no package)
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def test_work_is_that_of_the_products_at_the_real_lengths() -> None:

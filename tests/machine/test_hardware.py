@@ -11,7 +11,7 @@ import pytest
 
 from bertsquad.machine import hardware, provenance
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 
 posix = pytest.mark.skipif(os.name != "posix", reason="needs a shell")
 

@@ -35,13 +35,13 @@ def make():
     return datasets.cached_features(pocket(), vocabulary(), POCKET_FILE, VOCABULARY_FILE)[1]
 """
 MAKE_MODEL = """
-import test_prepare
-opens = test_prepare.Opens()
+import preparing
+opens = preparing.Opens()
 def noted(path):
     note()
     return opens(path)
 def make():
-    return test_prepare.ready(folder / "a.onnx", "int8", noted).path
+    return preparing.ready(folder / "a.onnx", "int8", noted).path
 """
 #: Waits until all are there, so that they really contend.
 TOGETHER = """
@@ -79,7 +79,7 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def start(code: str, *arguments: object) -> "subprocess.Popen[str]":
-    folders = os.pathsep.join([str(PROJECT), str(PROJECT / "tests")])
+    folders = os.pathsep.join([str(PROJECT), str(PROJECT / "tests" / "support")])
     return subprocess.Popen(
         [sys.executable, "-c", code, *map(str, arguments)],
         env=os.environ | {"PYTHONPATH": folders, "ORT_DISABLE_TELEMETRY": "1"},

@@ -7,19 +7,23 @@ import json
 import os
 import shutil
 import subprocess
-import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import tiny
-from test_policy import BENCHMARKS, CHEAP, SCENARIOS, SESSIONS, Session, environment, name_of
+from sessions import (
+    BENCHMARKS,
+    SCENARIOS,
+    Session,
+    command,
+    name_of,
+    outcomes,
+    run,
+    run_together,
+)
 
 ROOT = BENCHMARKS.parent
 
-#: What a process finds in its environment besides the usual; None takes a variable away.
-Variables = Mapping[str, str | None]
-NO_VARIABLES: Variables = {}
 
 #: All modes of one scenario on a tiny model.
 ONE_SCENARIO = ("-k", "singlestream")
@@ -30,80 +34,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("under-pytest")
 
 
-def still_running(mark: str) -> list[int]:
-    """The processes whose environment holds `mark`; none where a system has no /proc."""
-    found = []
-    for place in Path("/proc").glob("[0-9]*/environ"):
-        try:
-            if mark.encode() in place.read_bytes():
-                found.append(int(place.parent.name))
-        except OSError:  # it has just ended, or is another user's
-            continue
-    return found
-
-
-def command(here: Path, *arguments: str, suite: Path | str = BENCHMARKS) -> list[str]:
-    """What pytest is given to run `suite` on a tiny model and to write to `here`."""
-    here.mkdir(exist_ok=True)
-    file = here.parent / "tiny.onnx"
-    model = file if file.exists() else tiny.model(file)
-    places = ("-o", f"cache_dir={here / 'pytest-cache'}", "--junitxml", str(here / "junit.xml"))
-    return [str(suite), *places, *CHEAP.split(), "--model", str(model), *arguments]
-
-
-def start(
-    here: Path, cwd: Path, words: list[str], variables: Variables, stdin: str = ""
-) -> subprocess.CompletedProcess[str]:
-    """Let a process run to its end; nothing that it started may outlive it."""
-    settings = {**environment(here.parent), "SESSION": str(here), **variables}
-    done = subprocess.run(
-        words,
-        cwd=cwd,
-        env={name: text for name, text in settings.items() if text is not None},
-        input=stdin,
-        capture_output=True,
-        text=True,
-        encoding="utf-8",
-        timeout=300,
-    )
-    assert still_running(str(here)) == []
-    assert "Traceback" not in done.stdout + done.stderr
-    assert "INTERNALERROR" not in done.stdout + done.stderr
-    return done
-
-
-def run(
-    here: Path,
-    *arguments: str,
-    suite: Path | str = BENCHMARKS,
-    cwd: Path | None = None,
-    prefix: tuple[str, ...] = (),
-    variables: Variables = NO_VARIABLES,
-) -> Session:
-    """A session in a process of its own, called from the folder `cwd`."""
-    words = [*prefix, sys.executable, "-m", "pytest", *command(here, *arguments, suite=suite)]
-    done = start(here, cwd or here, words, variables)
-    return Session(here, done.returncode, done.stdout, done.stderr)
-
-
-def run_together(
-    here: Path, commands: dict[str, list[str]], variables: Variables = NO_VARIABLES
-) -> dict[str, Session]:
-    """Sessions that load no model, by name, in one process: that is quicker."""
-    given = json.dumps(list(commands.values()))
-    done = start(here, here, [sys.executable, "-c", SESSIONS], variables, given)
-    assert done.returncode == 0, done.stderr
-    found = zip(commands, json.loads(done.stdout), strict=True)
-    return {name: Session(here / name, *session) for name, session in found}
-
-
-def outcomes(session: Session) -> dict[str, str]:
-    return {name: case.outcome for name, case in session.cases.items()}
-
-
 @pytest.fixture(scope="module")
 def sessions(folder: Path) -> dict[str, Session]:
-    here, endurance = folder / "together", ROOT / "tests" / "test_endurance.py"
+    here, endurance = folder / "together", ROOT / "tests" / "whole" / "test_endurance.py"
     here.mkdir()
     collect = ("--collect-only", "-q")
     return run_together(

@@ -1,0 +1,72 @@
+"""Workers on tiny models, each with what it works on."""
+
+import hashlib
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tiny
+from numpy.typing import NDArray
+
+from bertsquad.loadgen import logs
+from bertsquad.loadgen.request import Request
+from bertsquad.squad.features import Features, save
+from bertsquad.worker.handle import Worker
+from bertsquad.worker.protocol import Setup
+
+
+@dataclass(frozen=True)
+class Child:
+    """A worker with what it works on."""
+
+    worker: Worker
+    features: Features
+    folder: Path
+    log: Path
+
+    def request(self, scenario: str, mode: str, name: str | None = None, **others: Any) -> Request:
+        folder = self.folder / (name or f"{mode}-{scenario}")
+        folder.mkdir(exist_ok=True)
+        given: dict[str, Any] = {"rules": "quick", "samples": len(self.features)}
+        if mode != "accuracy":
+            given["min_duration_s"] = 0.05
+        return Request(scenario, mode, folder=str(folder), **given | others)
+
+    def accuracy(self, scenario: str, **others: Any) -> dict[int, NDArray[np.float32]]:
+        request = self.request(scenario, "accuracy", **others)
+        self.worker.run(request, timeout_s=60)
+        return logs.read_accuracy_log(Path(request.folder))
+
+
+def start(folder: Path, file: Path | None = None, questions: int = 29, **others: Any) -> Child:
+    built = tiny.build_features(folder, questions, others.pop("poisoned", None))
+    path = folder / "tiny.npz"
+    save(built, path)
+    file = file or tiny.model(folder / "tiny.onnx")
+    setup: dict[str, Any] = {
+        "model": str(file),
+        "model_key": hashlib.sha256(file.read_bytes()).hexdigest(),
+        "features": str(path),
+        "device": "cpu",
+        "precision": "fp32",
+        "threads": 1,
+    }
+    log = folder / "worker.log"
+    return Child(Worker(Setup(**(setup | others)), log), built, folder, log)
+
+
+def is_gone(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return True
+    try:  # the orphan of a dead parent stays a zombie where nobody collects it
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
+    except OSError:
+        return False
+
+
+def pid_of(made: Worker) -> int:
+    return made._process.pid
