@@ -1,4 +1,4 @@
-"""Writing files that are whole or absent."""
+"""Files: written whole or not at all, and told of where they can't be read."""
 
 import os
 import tempfile
@@ -16,6 +16,12 @@ def user_path(text: str) -> Path:
         raise SuiteError(
             f"expected a path, got {text!r}, a home folder that isn't known: give a full path"
         ) from error
+
+
+def unreadable(path: object, error: OSError, cure: str = "") -> SuiteError:
+    """The error that says why a file can't be read, and what to do where `cure` says it."""
+    reason = f"{path} can't be read: {error.strerror or error}"
+    return SuiteError(f"{reason}; {cure}" if cure else reason)
 
 
 def write_whole(path: Path, write: Callable[[Path], object]) -> None:

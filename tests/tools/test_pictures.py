@@ -7,10 +7,9 @@ import pictures
 import pytest
 from made import accuracy, performance, run_folder
 
-ROOT = Path(__file__).resolve().parents[2]
-
-
 from bertsquad.errors import SuiteError
+
+ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture
