@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from made import OFFICIAL
 
 from bertsquad.errors import SuiteError
 from bertsquad.loadgen.logs import Run
@@ -19,7 +20,6 @@ from bertsquad.results.result import (
     PASSED,
     RESULT,
     UNDECIDED,
-    Result,
     load,
     repeat_command,
 )
@@ -28,7 +28,6 @@ from bertsquad.results.validity import judge_performance, objections
 from bertsquad.rules import SEEDS
 from bertsquad.suite import options
 from bertsquad.suite.options import OPTIONS
-from made import OFFICIAL
 
 WHAT = "minilm on pocket, cpu, fp32"
 

@@ -6,8 +6,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import made
 import pytest
+from made import ACCURACY, COMPLIANCE, OFFLINE, SERVER, STREAM, SUBSET
 
 from bertsquad.models.zoo import MODELS
 from bertsquad.results.result import FAILED, NO_TARGET, SKIPPED, UNDECIDED, Result
@@ -15,8 +15,6 @@ from bertsquad.results.table import COLUMNS, lines, remarks, table
 from bertsquad.suite.cases import collect
 from bertsquad.suite.header import header, workload
 from bertsquad.suite.options import Options
-from made import ACCURACY, SUBSET, OFFLINE, STREAM, SERVER, COMPLIANCE
-
 
 
 def rows(*results: Result) -> list[dict[str, str]]:
