@@ -17,7 +17,7 @@ from bertsquad.results import table
 from bertsquad.results.result import Result, flat_properties
 from bertsquad.runtime import parallelism
 from bertsquad.scenarios import MODES, SCENARIOS
-from bertsquad.suite import cases, gate, header, options, recording, rows
+from bertsquad.suite import cases, gate, header, options, outcomes, recording
 from bertsquad.suite.harness import Harness, RunCase
 from bertsquad.suite.options import Options
 
@@ -73,7 +73,8 @@ def pytest_configure(config: pytest.Config) -> None:
             config.stash[OPTIONS].instances,
             config.stash[OPTIONS].threads,
         )
-        cache.data_folder(), cache.cache_folder()
+        for folder in (cache.data_folder, cache.cache_folder):
+            folder()  # refuses a folder that can't be
     except SuiteError as error:
         raise pytest.UsageError(str(error)) from error
 
@@ -119,7 +120,7 @@ def run(request: pytest.FixtureRequest, harness: Harness) -> RunCase:
             if skips:
                 pytest.skip(message)
             pytest.fail(message, pytrace=False)
-        request.node.stash[rows.RESULT] = result
+        request.node.stash[outcomes.RESULT] = result
         request.node.user_properties.extend(flat_properties(result))
         return result
 
@@ -146,15 +147,10 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     # 0. A test that no case has, as accuracy hasn't for a model of random weights.
     items[:] = [item for item in items if not (_is_of_suite(item) and "NOTSET" in item.name)]
     suite = [(item, case) for item in items if (case := _case(item)) is not None]
-    # 1. Cases of one session follow each other, and in it those that divide the cores alike, so
-    #    that one process serves them all and seldom makes its sessions anew.
-    keys = [(case.session, cases.division(case, given, hardware.cores())) for _, case in suite]
-    first = {part: i for i, key in reversed([*enumerate(keys)]) for part in (key, key[0])}
-    ranked = sorted(
-        zip(keys, suite, strict=True), key=lambda pair: (first[pair[0][0]], first[pair[0]])
-    )
-    places = iter(ranked)
-    items[:] = [item if _case(item) is None else next(places)[1][0] for item in items]
+    # 1. Cases of the suite run in the order that costs least; other tests keep their places.
+    order = cases.running_order([case for _, case in suite], given, hardware.cores())
+    ordered = iter([suite[index][0] for index in order])
+    items[:] = [item if _case(item) is None else next(ordered) for item in items]
     for item, case in suite:
         # 2. Parallel runs would time each other.
         if _is_parallel(config) and not item.get_closest_marker("accuracy"):
@@ -203,7 +199,7 @@ def _is_parallel(config: pytest.Config) -> bool:
 def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
     outcome: Any = yield
     if (case := _case(item)) is not None:
-        rows.attach(outcome.get_result(), item, case.id, _mode(item))
+        outcomes.attach(outcome.get_result(), item, case.id, _mode(item))
 
 
 def pytest_report_header(config: pytest.Config) -> list[str]:
@@ -220,7 +216,7 @@ def pytest_report_collectionfinish(items: list[pytest.Item]) -> list[str]:
 
 
 def pytest_terminal_summary(terminalreporter: Any) -> None:
-    if carried := rows.carried(terminalreporter):
+    if carried := outcomes.carried(terminalreporter):
         terminalreporter.section("BERT on SQuAD")
         width = shutil.get_terminal_size().columns if terminalreporter.isatty else None
         for line, markup in table.lines(carried, width):

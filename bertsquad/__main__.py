@@ -169,8 +169,8 @@ def _doctor() -> int:
         print(f"  {name}: {state}")
     print("devices:")
     tried = try_devices()
-    for name, reason in tried["reasons"].items():
-        state = f"no: {reason}" if reason else f"ok ({', '.join(tried['precisions'][name])})"
+    for name, reason in tried.reasons.items():
+        state = f"no: {reason}" if reason else f"ok ({', '.join(tried.precisions[name])})"
         print(f"  {name}: {state}")
     return 0
 

@@ -28,7 +28,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import mlperf_loadgen as lg
 import numpy as np
 import onnx
 import onnx.helper
@@ -39,8 +38,8 @@ from bertsquad.devices import DEVICES, PRECISIONS, Device
 from bertsquad.errors import SuiteError
 from bertsquad.files import write_whole
 from bertsquad.loadgen import batching, logs
+from bertsquad.loadgen import run as loadgen
 from bertsquad.loadgen.request import Request, Targets
-from bertsquad.loadgen.run import settings_for
 from bertsquad.loadgen.sut import OfflineSut, StreamSut, Sut
 from bertsquad.machine import hardware, provenance
 from bertsquad.models import products, zoo
@@ -143,24 +142,10 @@ def run_loadgen(sut: Sut, scenario: str, count: int, queries: int) -> logs.Run:
     with tempfile.TemporaryDirectory() as folder:
         request = Request(scenario, "performance", "quick", folder, count)
         targets = Targets(1.0, None, "") if scenario == "offline" else Targets(None, 1000.0, "")
-        settings = settings_for(request, targets)
+        settings = loadgen.settings_for(request, targets)
         settings.min_duration_ms = 0
         settings.min_query_count = settings.max_query_count = queries
-        output = lg.LogOutputSettings()
-        output.outdir = folder
-        output.copy_summary_to_stdout = False
-        log = lg.LogSettings()
-        log.log_output = output
-        log.enable_trace = False
-        qsl = lg.ConstructQSL(count, count, lambda _: None, lambda _: None)
-        try:
-            audit = str(Path(folder) / "audit.config")
-            lg.StartTestWithLogSettings(sut.handle, qsl, settings, log, audit)
-        finally:
-            lg.DestroyQSL(qsl)
-            sut.close()
-        if sut.error is not None:
-            raise sut.error
+        loadgen.start(sut, settings, request)
         return logs.read_run(Path(folder))
 
 
@@ -306,8 +291,8 @@ def make_engine(
     """The suite's Offline engine of a precision, the model prepared as the suite does."""
 
     def calibration() -> Calibration:
-        file, windows, note = datasets.calibration(given.dataset, data)
-        return calibrate_with(features.load(file), windows, note)
+        chosen = datasets.calibration(given.dataset, data)
+        return calibrate_with(features.load(Path(chosen.features)), chosen.windows, chosen.note)
 
     device = DEVICES[given.device]
     cores = hardware.cores()

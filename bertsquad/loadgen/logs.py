@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bertsquad.errors import SuiteError
+from bertsquad.files import unreadable
 from bertsquad.scenarios import Scenario
 
 DETAIL = "mlperf_log_detail.txt"
@@ -136,7 +137,7 @@ def read_run(folder: Path) -> Run:
                 if record["metadata"]["is_error"]:
                     errors.append(f"LoadGen: {str(record['value']).strip()}")
     except OSError as error:
-        raise SuiteError(f"{path} can't be read: {error.strerror}") from error
+        raise unreadable(path, error) from error
     except (ValueError, KeyError, TypeError) as error:
         raise SuiteError(f"{path} is not a whole LoadGen detail log: {error}") from error
     accuracy = values.get("effective_test_mode") == "AccuracyOnly"
@@ -167,7 +168,7 @@ def read_responses(folder: Path) -> list[tuple[int, NDArray[np.float32]]]:
             for entry in entries
         ]
     except OSError as error:
-        raise SuiteError(f"{path} can't be read: {error.strerror}") from error
+        raise unreadable(path, error) from error
     except (ValueError, KeyError, TypeError) as error:
         raise SuiteError(f"{path} is not a whole LoadGen accuracy log: {error}") from error
 

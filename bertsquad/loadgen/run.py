@@ -1,16 +1,16 @@
-"""LoadGen's settings for a run, made from what is asked for.
+"""LoadGen's settings for a run, and the run itself. Only the worker imports this module."""
 
-Only the worker process calls `mlperf_loadgen`.
-"""
-
+import time
+from pathlib import Path
 from typing import Any
 
 import mlperf_loadgen as lg
 
 from bertsquad.errors import SuiteError
 from bertsquad.loadgen.request import Request, Targets, buffered_samples
+from bertsquad.loadgen.sut import Sut
 from bertsquad.loadgen.user_conf import BENCHMARK
-from bertsquad.rules import QUICK_DURATION_S, QUICK_QUERIES
+from bertsquad.rules import QUICK_DURATION_S, QUICK_QUERIES, TEST01
 from bertsquad.scenarios import SCENARIOS, Scenario
 
 #: LoadGen prepares all samples of a run beforehand; so many take it some gigabytes.
@@ -19,21 +19,41 @@ MOST_SAMPLES = 20_000_000
 ACCURACY_SERVER_QPS = 10_000.0
 
 
-def log_settings(folder: str) -> Any:
-    """Where LoadGen writes its logs, with its trace off."""
+def start(sut: Sut, settings: Any, request: Request) -> float:
+    """Let LoadGen run; the seconds that it took. Its logs lie in the request's folder then.
+
+    The SUT is closed at the end. Raises the error that one of its callbacks met, if any did.
+    """
+    folder = Path(request.folder)
+    audit = folder / "audit.config"
+    if request.mode == "compliance":
+        audit.write_text(TEST01.config, encoding="utf-8")
     output = lg.LogOutputSettings()
-    output.outdir = folder
+    output.outdir = request.folder
     output.copy_summary_to_stdout = False
     log = lg.LogSettings()
     log.log_output = output
     log.enable_trace = False  # it grows with the queries
-    return log
+    qsl = lg.ConstructQSL(request.samples, buffered_samples(request), _nothing, _nothing)
+    started = time.perf_counter()
+    try:
+        # The path of the audit's settings always, or LoadGen takes a stray file where it runs.
+        lg.StartTestWithLogSettings(sut.handle, qsl, settings, log, str(audit))
+    finally:
+        seconds = time.perf_counter() - started
+        lg.DestroyQSL(qsl)
+        sut.close()
+    if sut.error is not None:
+        raise sut.error
+    return seconds
+
+
+def _nothing(samples: list[int]) -> None:
+    """All samples are in memory already, so there is nothing to load or to give up."""
 
 
 def settings_for(request: Request, targets: Targets | None) -> Any:
     """LoadGen's TestSettings for a run (`targets` is None in accuracy mode, where none count)."""
-    import mlperf_loadgen as lg
-
     scenario = SCENARIOS[request.scenario]
     result = lg.TestSettings()
     # Type 0 is mlperf.conf, compiled in; 2 the user's file. The default, 1, works only once.

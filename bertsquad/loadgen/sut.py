@@ -7,17 +7,14 @@ raises the error once the run has ended.
 
 import threading
 import time
-from array import array
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import fields
 from typing import Any
 
 import mlperf_loadgen as lg
-import numpy as np
 
 from bertsquad.loadgen import batching
-from bertsquad.loadgen.timeline import Timeline
+from bertsquad.loadgen.timeline import Recording, Timeline
 from bertsquad.runtime.engine import Engine
 from bertsquad.runtime.inference import effective_lengths, infer, pin, side_by_side
 from bertsquad.squad.features import Features
@@ -46,7 +43,7 @@ class Sut:
         self.error: BaseException | None = None
         self.answered = 0
         self.expected: int | None = None
-        self._times = tuple(array("q") for _ in fields(Timeline))
+        self._recording = Recording()
         self.handle = lg.ConstructSUT(self._receive, self._flush)
 
     def close(self) -> None:
@@ -57,7 +54,7 @@ class Sut:
     def timeline(self) -> Timeline:
         """What was answered until now."""
         with self._lock:
-            return Timeline(*(np.array(column, np.int64) for column in self._times))
+            return self._recording.timeline()
 
     def answer(self, query: Sequence[Any]) -> None:
         """Answer one query of LoadGen; overridden by scenario."""
@@ -114,13 +111,14 @@ class Sut:
         tokens = sum(len(one) for one in logits)
         padded = len(samples) * int(self._lengths[samples].max())
         with self._lock:
-            issues, completions, *batches = self._times
-            issues.extend(one for one in issued if one is not None)
-            completions.extend([completed] * len(batch))
-            for column, value in zip(
-                batches, (started, completed, len(batch), tokens, padded), strict=True
-            ):
-                column.append(value)
+            recording = self._recording
+            recording.issued_ns.extend(one for one in issued if one is not None)
+            recording.completed_ns.extend([completed] * len(batch))
+            recording.batch_started_ns.append(started)
+            recording.batch_completed_ns.append(completed)
+            recording.batch_samples.append(len(batch))
+            recording.batch_tokens.append(tokens)
+            recording.batch_padded_tokens.append(padded)
             self.answered += len(batch)
 
 
@@ -154,8 +152,8 @@ class StreamSut(Sut):
             ]
         for batch in batches:
             self.run_batch(batch)
-        with self._lock:  # LoadGen's query is its samples' time
-            for column in self._times[:2]:
+        with self._lock:  # LoadGen times the query as a whole: its last sample stands for it
+            for column in (self._recording.issued_ns, self._recording.completed_ns):
                 del column[-len(query) : -1]
 
 

@@ -6,7 +6,8 @@ come from the SUT's own clock; the headline stays LoadGen's.
 
 import math
 import zipfile
-from dataclasses import dataclass, fields
+from array import array
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bertsquad.errors import SuiteError
-from bertsquad.files import write_whole
+from bertsquad.files import unreadable, write_whole
 
 #: The file of a run folder that holds a Timeline. A run that was broken off leaves one too.
 TIMELINE = "timeline.npz"
@@ -112,6 +113,27 @@ class Timeline:
         ]
 
 
+def _column() -> "array[int]":
+    return array("q")
+
+
+@dataclass(frozen=True)
+class Recording:
+    """A Timeline that grows while a run goes on, with the same columns."""
+
+    issued_ns: "array[int]" = field(default_factory=_column)
+    completed_ns: "array[int]" = field(default_factory=_column)
+    batch_started_ns: "array[int]" = field(default_factory=_column)
+    batch_completed_ns: "array[int]" = field(default_factory=_column)
+    batch_samples: "array[int]" = field(default_factory=_column)
+    batch_tokens: "array[int]" = field(default_factory=_column)
+    batch_padded_tokens: "array[int]" = field(default_factory=_column)
+
+    def timeline(self) -> Timeline:
+        """What was recorded until now."""
+        return Timeline(**{name: np.array(column, np.int64) for name, column in vars(self).items()})
+
+
 def _fitting(tokens: NDArray[np.float64], seconds: NDArray[np.float64]) -> NDArray[np.float64]:
     """The seconds of each batch by the `a + b * tokens` that fits all best, neither below 0."""
     apart = tokens - tokens.mean()
@@ -145,8 +167,8 @@ def load(folder: Path) -> Timeline:
     path = folder / TIMELINE
     try:
         with np.load(path, allow_pickle=False) as arrays:
-            return Timeline(*(arrays[field.name] for field in fields(Timeline)))
+            return Timeline(**{field.name: arrays[field.name] for field in fields(Timeline)})
     except OSError as error:
-        raise SuiteError(f"{path} can't be read: {error.strerror or error}") from error
+        raise unreadable(path, error) from error
     except (ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
         raise SuiteError(f"{path} is not a whole timeline of a run: run the case again") from error

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from bertsquad.errors import SuiteError
@@ -9,7 +10,6 @@ from bertsquad.scenarios import SCENARIOS
 
 #: LoadGen's name of the benchmark. Any other silently loses BERT's constants.
 BENCHMARK = "bert"
-
 
 # LoadGen reads three words a line: without the blanks it would pass over the line in silence.
 _CONF_LINE = re.compile(
@@ -27,8 +27,23 @@ _CONF_KEYS = frozenset(
 #: The keys of a user.conf that take a fraction; LoadGen reads all others as whole numbers.
 _FRACTIONS = ("target_qps", "target_latency", "target_latency_percentile")
 
-#: A user.conf's lines that mean BERT: (model, scenario, key), each of the first two maybe `*`.
-UserConf = Mapping[tuple[str, str, str], float]
+
+@dataclass(frozen=True)
+class UserConf:
+    """The lines of a user.conf that mean BERT: (model, scenario, key), the first two maybe `*`."""
+
+    path: Path
+    settings: Mapping[tuple[str, str, str], float] = field(hash=False)
+
+    def of(self, scenario: str) -> dict[str, float]:
+        """The value of each key in a scenario: of several lines, that of the most special one."""
+        name = SCENARIOS[scenario].loadgen_name
+        found: dict[str, float] = {}
+        for place in (("*", "*"), (BENCHMARK, "*"), ("*", name), (BENCHMARK, name)):
+            found |= {
+                key: value for (*at, key), value in self.settings.items() if tuple(at) == place
+            }
+        return found
 
 
 def read_user_conf(path: Path) -> UserConf:
@@ -59,4 +74,4 @@ def read_user_conf(path: Path) -> UserConf:
             raise SuiteError(f"{path}, line {number}: expected {expected}, found {text!r}")
         if match["model"] in (BENCHMARK, "*"):
             settings[match["model"], match["scenario"], match["key"]] = float(value)
-    return settings
+    return UserConf(path, settings)

@@ -74,7 +74,20 @@ def _held_back_s(root: Path) -> float:
     return 0.0
 
 
-def warnings(before: Reading | None, after: Reading | None, processors: int) -> list[str]:
+@dataclass(frozen=True)
+class Disturbance:
+    """What disturbed a run, and what to do about it."""
+
+    matter: str
+    cure: str
+
+    def __str__(self) -> str:
+        return f"{self.matter}: {self.cure}"
+
+
+def disturbances(
+    before: Reading | None, after: Reading | None, processors: int
+) -> list[Disturbance]:
     """What disturbed the time between two readings on a machine of so many processors."""
     if before is None or after is None or after.at_s <= before.at_s:
         return []
@@ -83,26 +96,21 @@ def warnings(before: Reading | None, after: Reading | None, processors: int) -> 
     stolen = (after.stolen_s - before.stolen_s) / available
     found = []
     if others > TOLERATED_SHARE:
-        found.append(
-            f"other processes used {others:.0%} of this machine's CPU time during the run: run it "
-            "again when the machine is quiet"
-        )
+        matter = f"other processes used {others:.0%} of this machine's CPU time during the run"
+        found.append(Disturbance(matter, "run it again when the machine is quiet"))
     if stolen > TOLERATED_SHARE:
-        found.append(
-            f"the hypervisor gave {stolen:.0%} of this machine's CPU time to others during the "
-            "run: run it again, or on a machine of its own"
+        matter = (
+            f"the hypervisor gave {stolen:.0%} of this machine's CPU time to others during the run"
         )
+        found.append(Disturbance(matter, "run it again, or on a machine of its own"))
     if after.heat > before.heat:
-        found.append(
-            f"cores were slowed down for heat {after.heat - before.heat} times during the run: "
-            "see to the cooling"
-        )
+        times = after.heat - before.heat
+        matter = f"cores were slowed down for heat {times} times during the run"
+        found.append(Disturbance(matter, "see to the cooling"))
     held_back = after.held_back_s - before.held_back_s
     if held_back > TOLERATED_SHARE * available:
-        found.append(
-            f"a CPU quota held the run back for {held_back:.1f} s: use fewer --instances or "
-            "--threads, or raise the quota"
-        )
+        matter = f"a CPU quota held the run back for {held_back:.1f} s"
+        found.append(Disturbance(matter, "use fewer --instances or --threads, or raise the quota"))
     return found
 
 

@@ -22,9 +22,9 @@ from bertsquad.report.exhibits import LOGGED, Chip, Plot, Table
 from bertsquad.report.plots import figure_of
 from bertsquad.results import table
 from bertsquad.results.advice import advise
-from bertsquad.results.archive import Archive, Missing, Series
+from bertsquad.results.archive import Archive, Lost, Series
 from bertsquad.results.document import started
-from bertsquad.results.result import FAILED, SKIPPED, Result, Row
+from bertsquad.results.result import FAILED, SKIPPED, Outcome, Result
 from bertsquad.scenarios import MODES, SCENARIOS
 
 #: By this the page is known as one of ours, so that only such a file is written over.
@@ -95,16 +95,15 @@ def lines(archive: Archive, width: int | None = None) -> list[str]:
     failed = [
         f"{one.case}, {one.mode}: {one.reason}" for one in archive.missing if one.verdict == FAILED
     ]
-    shown = [row for row in rows if row["verdict"] != SKIPPED]
+    shown = [row for row in rows if row.verdict != SKIPPED]
     return [*table.table(shown, width), "", *failed, *table.remarks(rows), *left_out]
 
 
-def _rows(archive: Archive) -> list[Row]:
+def _rows(archive: Archive) -> list[Outcome]:
     """The newest of each case and mode: its result, unless it failed without one since."""
     failed = {(one.mode, one.case) for one in archive.missing if one.verdict == FAILED}
     series = [one for one in archive.series if (one.mode, one.case) not in failed]
-    newest = [one.newest.as_dict() for one in series]
-    return [*newest, *(missing.row for missing in archive.missing)]
+    return [*(one.newest for one in series), *archive.missing]
 
 
 def render(archive: Archive) -> str:
@@ -164,16 +163,16 @@ def _period(newest: Sequence[Result]) -> str:
     return " to ".join(dict.fromkeys((days[0], days[-1]))) if days else ""
 
 
-def _failed(newest: Sequence[Result], missing: Sequence[Missing]) -> dict[str, list[str]]:
+def _failed(newest: Sequence[Result], missing: Sequence[Lost]) -> dict[str, list[str]]:
     """Why cases failed: each reason, and the cases that failed for it."""
-    failed: list[Result | Missing] = [one for one in newest if one.verdict == FAILED]
+    failed: list[Result | Lost] = [one for one in newest if one.verdict == FAILED]
     found: dict[str, list[str]] = {}
     for one in failed + list(missing):
         found.setdefault(one.reason, []).append(f"{one.case} ({one.mode})")
     return found
 
 
-def _cases(series: Sequence[Series], missing: Sequence[Missing]) -> list[CaseView]:
+def _cases(series: Sequence[Series], missing: Sequence[Lost]) -> list[CaseView]:
     """A view for each case, in the order of `series`; those without any result come last."""
     views: dict[str, CaseView] = {}
     for name in dict.fromkeys([*(one.case for one in series), *(one.case for one in missing)]):
@@ -203,7 +202,7 @@ def _fill(view: CaseView, modes: dict[str, Series]) -> None:
     for mode, result in newest.items():
         view.chips[mode] = exhibits.chip(result)
         view.brief[mode] = exhibits.brief(result)
-        for advice in advise(result.as_dict()):
+        for advice in advise(result):
             cure = f" \N{RIGHTWARDS ARROW} {advice.cure}" if advice.cure else ""
             view.sentences.append(f"{mode}: {advice.matter}{cure}")
     accuracy, performance, compliance = (newest.get(mode) for mode in MODES)

@@ -1,6 +1,6 @@
 """What to do about a result that is no plain success: from each cause to the option that cures it.
 
-Pure functions of `Result.as_dict()`; the table's remarks are made of them.
+Pure functions of a Result; the table's remarks are made of them.
 """
 
 import itertools
@@ -8,10 +8,10 @@ import math
 import statistics
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
+from bertsquad.loadgen.logs import Cause
 from bertsquad.results.compliance import TOLERANCE
-from bertsquad.results.result import FAILED, NO_TARGET, UNDECIDED, Row
+from bertsquad.results.result import FAILED, NO_TARGET, UNDECIDED, Result
 from bertsquad.rules import TEST01
 
 #: LoadGen pre-generates a run from its target; this much beyond what was measured leaves room for
@@ -40,30 +40,33 @@ class Advice:
     cure: str = ""
 
 
-def advise(result: Row) -> list[Advice]:
+def advise(result: Result) -> list[Advice]:
     """Everything that a reader of the result should know beyond its figures."""
-    judged = _accuracy(result) if result["mode"] == "accuracy" else _timed(result)
-    return [*judged, *_spread(result), *map(_warning, result["warnings"])]
+    judged = _accuracy(result) if result.mode == "accuracy" else _timed(result)
+    disturbed = [Advice(one.matter, one.cure) for one in result.disturbances]
+    # Results that are older than the disturbances have sentences alone.
+    sentences = [] if disturbed else [Advice(sentence) for sentence in result.warnings]
+    return [*judged, *_spread(result), *disturbed, *sentences]
 
 
-def _accuracy(result: Row) -> list[Advice]:
-    if result["verdict"] == NO_TARGET:
-        return [Advice(result["reason"], "--reference-f1 tells what the fp32 model reaches there")]
-    if result["verdict"] == UNDECIDED:
-        return [Advice(result["reason"], "a larger --dataset-size, or all")]
-    if result["verdict"] == FAILED:
-        return [Advice(result["reason"], _for_f1(result))]
+def _accuracy(result: Result) -> list[Advice]:
+    if result.verdict == NO_TARGET:
+        return [Advice(result.reason, "--reference-f1 tells what the fp32 model reaches there")]
+    if result.verdict == UNDECIDED:
+        return [Advice(result.reason, "a larger --dataset-size, or all")]
+    if result.verdict == FAILED:
+        return [Advice(result.reason, _for_f1(result))]
     # A subset's reason has the bound that it was judged by.
-    return [Advice(result["reason"])] if result["f1_upper_bound"] is not None else []
+    return [Advice(result.reason)] if result.f1_upper_bound is not None else []
 
 
-def _for_f1(result: Row) -> str:
-    reached, target = result["f1_upper_bound"] or result["f1"], result["f1_target"]
+def _for_f1(result: Result) -> str:
+    reached, target = result.f1_upper_bound or result.f1, result.f1_target
     if reached is None or target is None or reached >= target:
         return ""  # it failed for something else, which the reason tells
-    if result["precision"] in ("int8", "bf16", "fp16"):
+    if result.precision in ("int8", "bf16", "fp16"):
         return "--precision fp32 shows whether the precision or the model costs it"
-    if result["device"] != "cpu":
+    if result.device != "cpu":
         return "--device cpu shows whether the device or the model costs it"
     return (
         "look whether the model was trained for SQuAD v1.1 with BERT's uncased vocabulary, and "
@@ -71,99 +74,102 @@ def _for_f1(result: Row) -> str:
     )
 
 
-def _timed(result: Row) -> list[Advice]:
+def _timed(result: Result) -> list[Advice]:
     found = []
-    failed = result["verdict"] == FAILED
-    if result["loadgen_valid"] is False:
-        causes = result["invalid_causes"]
-        reason = result["reason"]
-        if result["mode"] == "compliance":  # whose reason is the audit's
-            said = "; ".join(cause["reason"] for cause in causes)
+    failed = result.verdict == FAILED
+    if result.loadgen_valid is False:
+        causes = result.invalid_causes
+        reason = result.reason
+        if result.mode == "compliance":  # whose reason is the audit's
+            said = "; ".join(cause.reason for cause in causes)
             reason = f"LoadGen calls the run INVALID: {said or 'see its log'}"
         found.append(Advice(reason, _cures(result, causes)))
-        failed = failed and result["mode"] == "compliance"
+        failed = failed and result.mode == "compliance"
     if failed:
-        cure = _for_audit(result) if result["mode"] == "compliance" else ""
-        found.append(Advice(result["reason"], cure))
+        cure = _for_audit(result) if result.mode == "compliance" else ""
+        found.append(Advice(result.reason, cure))
     return found
 
 
-def _for_audit(result: Row) -> str:
-    if result["compliance_responses"] == 0:
+def _for_audit(result: Result) -> str:
+    if result.compliance_responses == 0:
         return "a longer --min-duration-s gives LoadGen more responses to sample"
-    if (result["compliance_largest_difference"] or 0) > TOLERANCE[result["precision"]]:
+    tolerance = TOLERANCE.get(result.precision, math.inf)
+    if (result.compliance_largest_difference or 0) > tolerance:
         return (
             "run the case again; if it stays, --precision fp32 or --device cpu shows what makes "
             "the difference"
         )
-    ratio = result["compliance_speed_ratio"]
+    ratio = result.compliance_speed_ratio
     if ratio is not None and abs(ratio - 1) > TEST01.speed_tolerance:
         return f"run both again when the machine is quiet: -k {_quoted(result)}"
     return ""
 
 
-def _quoted(result: Row) -> str:
-    return f'"{result["scenario"]} and (performance or compliance)"'
+def _quoted(result: Result) -> str:
+    return f'"{result.scenario} and (performance or compliance)"'
 
 
-def _cures(result: Row, causes: Sequence[Mapping[str, Any]]) -> str:
+def _cures(result: Result, causes: Sequence[Cause]) -> str:
     """The cures of all causes of an INVALID run, each once.
 
     A run that was ended early misses everything else too, and one whose latency bound was missed
     can't satisfy early stopping: only the first cause needs a cure.
     """
-    kinds = [cause["kind"] for cause in causes]
+    kinds = [cause.kind for cause in causes]
     decisive = [kind for kind in kinds if kind in _DECISIVE]
-    chosen = [cause for cause in causes if not decisive or cause["kind"] == decisive[0]]
-    cures = [_CURES.get(cause["kind"], _for_error)(result, cause) for cause in chosen]
+    chosen = [cause for cause in causes if not decisive or cause.kind == decisive[0]]
+    cures = [_CURES.get(cause.kind, _for_error)(result, cause) for cause in chosen]
     return "; ".join(dict.fromkeys(cure for cure in cures if cure))
 
 
-def _for_bound(result: Row, cause: Row) -> str:
-    curve = result["timeline"].get("latency", {}).get("ms")
-    bound = result["target_latency_ms"]
+def _for_bound(result: Result, cause: Cause) -> str:
+    curve = result.timeline.get("latency", {}).get("ms")
+    bound, rate = result.target_latency_ms, result.target_qps
+    if bound is None or rate is None:
+        return ""  # no run of this suite
     if curve and curve[0] > bound:
         return (
             f"the fastest query took {_up(curve[0])} ms, so no rate keeps {bound:g} ms here: a "
             "faster --precision or --device, or a higher bound by --target-latency-ms"
         )
-    rate = min(result["target_qps"], result["qps"] or result["target_qps"])
+    rate = min(rate, result.qps or rate)
     return _target(result, "--target-qps", _down(LOWER_RATE * rate), "lowers the rate")
 
 
-def _for_duration(result: Row, cause: Row) -> str:
-    if result["qps"] and result["scenario"] == "offline":
-        rate = _up(SLACK * result["qps"])
+def _for_duration(result: Result, cause: Cause) -> str:
+    if result.qps and result.scenario == "offline":
+        rate = _up(SLACK * result.qps)
         return _target(result, "--target-qps", rate, "makes its query large enough")
-    if result["scenario"] in ("singlestream", "multistream") and result["latency_p50_ms"]:
-        latency = _down(result["latency_p50_ms"] / SLACK)
+    if result.scenario in ("singlestream", "multistream") and result.latency_p50_ms:
+        latency = _down(result.latency_p50_ms / SLACK)
         return _target(result, "--target-latency-ms", latency, "makes LoadGen prepare more queries")
     return "run it again"
 
 
-def _for_queries(result: Row, cause: Row) -> str:
+def _for_queries(result: Result, cause: Cause) -> str:
     """A duration in which as many queries fit as were needed, at the rate of this run."""
-    found, needed = cause["found"], cause["needed"]
+    found, needed = cause.found, cause.needed
     if not found or not needed:
         return "a longer --min-duration-s has more queries"
-    if result["scenario"] != "server":
-        seconds = needed * result["run_time_s"] / found
+    if result.scenario != "server" or result.target_qps is None:
+        seconds = needed * result.run_time_s / found
         return f"--min-duration-s {_up(SLACK * seconds)} has {needed} queries"
-    longer = f"--min-duration-s {_up(SLACK * needed / result['target_qps'])} has {needed} queries"
+    longer = f"--min-duration-s {_up(SLACK * needed / result.target_qps)} has {needed} queries"
     if needed <= max(2 * found, UNMISSED_QUERIES):
         return longer
-    return f"{longer}, or --target-qps {_down(LOWER_RATE * result['target_qps'])} keeps the bound"
+    return f"{longer}, or --target-qps {_down(LOWER_RATE * result.target_qps)} keeps the bound"
 
 
-def _for_ending(result: Row, cause: Row) -> str:
-    return f"take {cause['kind']} out of the user.conf, or raise it"
+def _for_ending(result: Result, cause: Cause) -> str:
+    return f"take {cause.kind} out of the user.conf, or raise it"
 
 
-def _for_error(result: Row, cause: Row) -> str:
+def _for_error(result: Result, cause: Cause) -> str:
     return "run it without the settings of the user.conf that the error names"
 
 
-_CURES: Mapping[str, Callable[[Row, Row], str]] = {
+_CURES: Mapping[str, Callable[[Result, Cause], str]] = {
     "max_duration": _for_ending,
     "max_query_count": _for_ending,
     "max_async_queries": _for_ending,
@@ -176,22 +182,22 @@ _CURES: Mapping[str, Callable[[Row, Row], str]] = {
 _DECISIVE = ("max_duration", "max_query_count", "max_async_queries", "error", "latency_bound")
 
 
-def _target(result: Row, flag: str, value: str, effect: str) -> str:
+def _target(result: Result, flag: str, value: str, effect: str) -> str:
     """How to set a target, by where the one that didn't do came from."""
     cure = f"{flag} {value} {effect}"
-    if result["target_source"] == "option":
+    if result.target_source == "option":
         return f"{cure}; without that option a probe sets it"
-    if result["target_source"] == "user-conf":
+    if result.target_source == "user-conf":
         return f"{cure}; the option overrides the user.conf"
     return cure
 
 
-def _spread(result: Row) -> list[Advice]:
-    share = steadiness(result["timeline"].get("course", {}).get("relative_speed", ()))
-    if result["mode"] == "accuracy" or share is None or share >= STEADY_SHARE[result["scenario"]]:
+def _spread(result: Result) -> list[Advice]:
+    share = steadiness(result.timeline.get("course", {}).get("relative_speed", ()))
+    if result.mode == "accuracy" or share is None or share >= STEADY_SHARE[result.scenario]:
         return []
-    longer = _up(10 * result["run_time_s"])
-    more = "" if result["rules"] == "mlperf" else f", longer (--min-duration-s {longer})"
+    longer = _up(10 * result.run_time_s)
+    more = "" if result.rules == "mlperf" else f", longer (--min-duration-s {longer})"
     return [
         Advice(
             "the speed was not steady: the slowest part of the run calculated at "
@@ -215,12 +221,6 @@ def steadiness(speeds: Sequence[float]) -> float | None:
     return min(parts) / max(parts)
 
 
-def _warning(text: str) -> Advice:
-    """A warning ends in its cure."""
-    matter, _, cure = text.rpartition(": ")
-    return Advice(matter, cure) if matter else Advice(text)
-
-
 def _up(value: float) -> str:
     """A number with two significant digits, rounded up."""
     return _two_digits(value, math.ceil)
@@ -232,6 +232,8 @@ def _down(value: float) -> str:
 
 
 def _two_digits(value: float, whole: Callable[[float], int]) -> str:
+    if value <= 0:
+        return "0"
     unit = 10.0 ** (math.floor(math.log10(value)) - 1)
     digits = round(whole(round(value / unit, 9)) * unit, 12)
     return f"{digits:.12f}".rstrip("0").rstrip(".")

@@ -24,7 +24,7 @@ from bertsquad.results.document import (
     started,
     time_of,
 )
-from bertsquad.results.result import FAILED, RESULT, SKIPPED, Result
+from bertsquad.results.result import FAILED, RESULT, SKIPPED, Missing, Result
 from bertsquad.scenarios import MODES, SCENARIOS
 
 #: The top-level lists of a JSON file that hold results, or cases without one.
@@ -32,21 +32,11 @@ _LISTS = ("accuracy", "compliance", "failures", "skipped")
 
 
 @dataclass(frozen=True)
-class Missing:
-    """A case that gave no result by `at`: it failed, was broken off or was not run."""
+class Lost(Missing):
+    """A case without a result, as a file or folder tells of it: which, and when that ended."""
 
-    case: str
-    mode: str
-    verdict: str
-    reason: str
     source: str
     at: datetime
-
-    @property
-    def row(self) -> dict[str, str]:
-        """What `summary` makes lines of."""
-        keys = ("case", "mode", "verdict", "reason")
-        return {key: getattr(self, key) for key in keys}
 
 
 @dataclass(frozen=True)
@@ -74,7 +64,7 @@ class Archive:
     """What was read: results without duplicates, cases without one, and files left out."""
 
     results: list[Result] = field(default_factory=list)
-    missing: list[Missing] = field(default_factory=list)
+    missing: list[Lost] = field(default_factory=list)
     left_out: list[str] = field(default_factory=list)
 
     @property
@@ -99,7 +89,7 @@ def read(sources: Sequence[Path]) -> Archive:
         else:
             _read_file(source, archive)
     archive.results = list(_distinct(archive.results))
-    archive.missing = _standing(archive)
+    archive.missing = _still_missing(archive)
     if not archive.results and not archive.missing:
         problem = archive.left_out[0] if archive.left_out else None
         named = ", ".join(map(str, sources))
@@ -156,21 +146,21 @@ def _read_file(path: Path, archive: Archive) -> None:
     archive.missing += missing
 
 
-def _broken_off(folder: Path) -> Missing:
+def _broken_off(folder: Path) -> Lost:
     """What is left of a run folder whose run didn't end; its name says mode and case."""
     mode, _, case = folder.name.partition("-")
     if mode not in MODES or not case:
         mode, case = "run", folder.name
     reason = f"the run was broken off: there is no {RESULT}"
-    return Missing(case, mode, FAILED, reason, str(folder), _changed(folder / TIMELINE))
+    return Lost(case, mode, FAILED, reason, str(folder), _changed(folder / TIMELINE))
 
 
-def _missing(document: Any, path: Path, at: datetime) -> Missing:
+def _missing(document: Any, path: Path, at: datetime) -> Lost:
     keys = ("case", "mode", "reason")
     if not is_map(document) or not all(isinstance(document.get(key), str) for key in keys):
         raise SuiteError(f"{path} is damaged: a case in it has no name, mode and reason")
     verdict = SKIPPED if document.get("verdict") == SKIPPED else FAILED
-    return Missing(document["case"], document["mode"], verdict, document["reason"], str(path), at)
+    return Lost(document["case"], document["mode"], verdict, document["reason"], str(path), at)
 
 
 def _distinct(results: Iterable[Result]) -> Iterator[Result]:
@@ -183,8 +173,8 @@ def _distinct(results: Iterable[Result]) -> Iterator[Result]:
             yield result
 
 
-def _standing(archive: Archive) -> list[Missing]:
-    """The latest of each kind of a case and mode, unless a later run of it gave a result."""
+def _still_missing(archive: Archive) -> list[Lost]:
+    """The cases whose latest run gave no result: one for each case, mode and verdict."""
     ran: dict[tuple[str, str], datetime] = {}
     for result in sorted(archive.results, key=started):
         ran[result.mode, result.case] = started(result)

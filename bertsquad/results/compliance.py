@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from bertsquad import scenarios
 from bertsquad.loadgen import logs
 from bertsquad.loadgen.logs import Run
-from bertsquad.results.result import FAILED, PASSED, Result, Verdict
+from bertsquad.results.result import FAILED, PASSED, Verdict
 from bertsquad.rules import TEST01
 
 Logits = NDArray[np.float32]
@@ -90,25 +90,27 @@ def judge(
 
 @dataclass(frozen=True)
 class Audited:
-    """TEST01's outcome: the comparison of responses, the ratio of speeds, and the judgement."""
+    """What TEST01 found: the comparison of responses, and the ratio of speeds if both are known."""
 
     comparison: Comparison
     speed_ratio: float | None
-    verdict: Verdict
+    tolerance: float
+
+    def judge(self, rules: str, what: str) -> Verdict:
+        """The judgement; `what` says model, data set, device and precision."""
+        return judge(self.comparison, self.speed_ratio, rules, self.tolerance, what)
 
 
-def audit(audited: Run, unaudited: Run, accuracy_folder: Path, result: Result) -> Audited:
-    """Hold an audited run (`result` says of which case) against the other two, from their logs."""
-    tolerance = TOLERANCE[result.precision]
-    comparison = compare(
-        logs.read_responses(audited.folder),
-        logs.read_accuracy_log(accuracy_folder),
-        tolerance,
-    )
-    plain, under_audit = (speed(run, result.scenario) for run in (unaudited, audited))
+def audit(
+    audited: Run, unaudited: Run, accuracy_folder: Path, scenario: str, precision: str
+) -> Audited:
+    """Hold an audited run against the other two runs of its case, from their logs."""
+    tolerance = TOLERANCE[precision]
+    responses = logs.read_responses(audited.folder)
+    comparison = compare(responses, logs.read_accuracy_log(accuracy_folder), tolerance)
+    plain, under_audit = (speed(run, scenario) for run in (unaudited, audited))
     ratio = under_audit / plain if plain and under_audit else None
-    verdict = judge(comparison, ratio, result.rules, tolerance, result.what)
-    return Audited(comparison, ratio, verdict)
+    return Audited(comparison, ratio, tolerance)
 
 
 def speed(run: Run, scenario: str) -> float | None:

@@ -1,20 +1,16 @@
 """Reading a result from a JSON document, with every field checked."""
 
 import json
-import types
-import typing
-from dataclasses import fields
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from bertsquad import typed
 from bertsquad.errors import SuiteError
-from bertsquad.results import table
+from bertsquad.files import unreadable
 from bertsquad.results.result import SCHEMA_VERSION, Result
 from bertsquad.scenarios import MODES, SCENARIOS
-
-#: No figure of a result is larger; what is comes from a damaged file, and would break a plot.
-LARGEST = 1e18
+from bertsquad.typed import is_figure
 
 #: What a result of each mode can't be shown without. Lists stand for "one of these".
 _NEEDED: dict[str, tuple[tuple[str, ...], ...]] = {
@@ -38,7 +34,7 @@ def load_document(path: Path) -> Any:
     try:
         content = path.read_bytes()
     except OSError as error:
-        raise SuiteError(f"{path} can't be read: {error.strerror or error}") from error
+        raise unreadable(path, error) from error
     if not content.strip():
         raise SuiteError(f"{path} is empty: run the case again")
     try:
@@ -66,7 +62,6 @@ def is_result(value: Any) -> bool:
     return is_map(value) and "schema_version" in value
 
 
-_HINTS = typing.get_type_hints(Result)
 _REQUIRED = {"case", "mode", "verdict", "schema_version"}
 
 
@@ -81,48 +76,13 @@ def result_of(document: Any, path: Path) -> Result:
             f"{SCHEMA_VERSION}: run the case again"
         )
     what = f"{path} is damaged: in its result of {str(document['case'])[:100]}"
-    known = {f.name: document[f.name] for f in fields(Result) if f.name in document}
-    for name, value in known.items():
-        if not _fits(value, _HINTS[name]):
-            raise SuiteError(f"{what}, {name} is {str(value)[:60]!r}")
     try:
-        result = Result(**known)
-    except TypeError as error:
-        raise SuiteError(f"{what}, fields are missing") from error
+        result = typed.build(Result, document)
+    except typed.Misfit as error:
+        raise SuiteError(f"{what}, {error}") from error
     if problem := _problem(result):
         raise SuiteError(f"{what}, {problem}")
     return result
-
-
-def _fits(value: Any, hint: Any) -> bool:
-    """Whether a value of JSON is what a field's annotation says, and finite."""
-    origin, parts = typing.get_origin(hint), typing.get_args(hint)
-    if origin is types.UnionType:
-        return any(_fits(value, part) for part in parts)
-    if origin is list:
-        return isinstance(value, list) and all(_fits(one, parts[0]) for one in value)
-    if origin is tuple:
-        return (
-            isinstance(value, (list, tuple))
-            and len(value) == len(parts)
-            and all(map(_fits, value, parts))
-        )
-    if origin is dict:
-        return isinstance(value, dict)
-    if hint is float:
-        return _is_figure(value)
-    if hint is int:
-        return isinstance(value, int) and _is_figure(value)
-    return isinstance(value, hint)
-
-
-def _is_figure(value: Any) -> bool:
-    """A number that can be drawn."""
-    return (
-        isinstance(value, (int, float))
-        and not isinstance(value, bool)
-        and abs(value) <= LARGEST  # which NaN isn't either
-    )
 
 
 def _problem(result: Result) -> str | None:
@@ -131,6 +91,9 @@ def _problem(result: Result) -> str | None:
         return f"mode is {result.mode[:60]!r}"
     if result.scenario not in SCENARIOS:
         return f"scenario is {result.scenario[:60]!r}"
+    for name, value in vars(result).items():
+        if is_figure(value) and value < 0:
+            return f"{name} is {value}"
     for names in _NEEDED[result.mode]:
         if all(getattr(result, name) is None for name in names):
             return f"no {' and no '.join(names)} is in it"
@@ -145,11 +108,6 @@ def _problem(result: Result) -> str | None:
         return f"provenance.started_at is {result.provenance['started_at'][:60]!r}"
     if not _draws(result.timeline):
         return "the timeline isn't whole"
-    row = result.as_dict()
-    try:
-        table.table([row]), table.remarks([row])
-    except (ArithmeticError, LookupError, TypeError, ValueError):
-        return "figures contradict each other"
     return None
 
 
@@ -163,16 +121,16 @@ def _draws(timeline: dict[str, Any]) -> bool:
     speeds = [course.get("samples_per_s", []), course.get("tokens_per_s", [])]
     relative = course.get("relative_speed", [])
     for one in (*lists, *speeds, relative):
-        if not isinstance(one, list) or not all(map(_is_figure, one)):
+        if not isinstance(one, list) or not all(map(is_figure, one)):
             return False
     wanted = ("samples", "count", "tokens", "padded_tokens")
     return (
         len(lists[0]) == len(lists[1])
         and len(speeds[0]) == len(speeds[1])
         and all(0 <= percentile < 100 for percentile in lists[0])
-        and _is_figure(course.get("span_s", 0.0))
-        and (off_by is None or _is_figure(off_by))
-        and all(is_map(one) and all(_is_figure(one.get(k)) for k in wanted) for one in batches)
+        and is_figure(course.get("span_s", 0.0))
+        and (off_by is None or is_figure(off_by))
+        and all(is_map(one) and all(is_figure(one.get(k)) for k in wanted) for one in batches)
     )
 
 

@@ -3,15 +3,16 @@
 import dataclasses
 import json
 import shlex
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from bertsquad import typed
 from bertsquad.errors import SuiteError
-from bertsquad.files import write_whole
-
-Row = Mapping[str, Any]
+from bertsquad.files import unreadable, write_whole
+from bertsquad.loadgen.logs import Cause
+from bertsquad.machine.noise import Disturbance
 
 #: Raised whenever a key of `result.json` changes its meaning or goes away.
 SCHEMA_VERSION = 1
@@ -31,15 +32,23 @@ PASSED, FAILED, UNDECIDED, NO_TARGET = "passed", "failed", "undecided", "no targ
 SKIPPED = "skipped"
 
 
-@dataclass
+@dataclass(frozen=True)
+class Verdict:
+    """A judgement: one of the four words, and the sentence that explains it."""
+
+    word: str
+    reason: str
+
+
+@dataclass(frozen=True)
 class Result:
     """One case's figures. None where a figure has no meaning for the case.
 
     The names end in their units; F1 and exact match are in per cent. `mlperf_metric` names what
-    `mlperf_metric_value` is: samples/s for Offline and Server, ms for the others. `warnings` say
-    what disturbed a timed run. `padding_share` is the padding among all tokens calculated;
-    `peak_memory_bytes` the most memory that the process with the model has had so far; `timeline`
-    is what plots are drawn from. `docs/results.md` says what each key means.
+    `mlperf_metric_value` is: samples/s for Offline and Server, ms for the others. `disturbances`
+    say what disturbed a timed run, `warnings` the same in sentences. `padding_share` is the padding
+    among all tokens calculated; `peak_memory_bytes` the most memory that the worker has had so far;
+    `timeline` is what plots are drawn from. `docs/results.md` says what each key means.
     """
 
     case: str
@@ -70,7 +79,7 @@ class Result:
     loadgen_valid: bool | None = None
     mlperf_valid: bool = False
     invalid_reasons: list[str] = field(default_factory=list)
-    invalid_causes: list[dict[str, Any]] = field(default_factory=list)
+    invalid_causes: list[Cause] = field(default_factory=list)
     f1: float | None = None
     exact_match: float | None = None
     f1_target: float | None = None
@@ -84,6 +93,7 @@ class Result:
     min_query_count: int | None = None
     query_count: int | None = None
     warnings: list[str] = field(default_factory=list)
+    disturbances: list[Disturbance] = field(default_factory=list)
     padding_share: float | None = None
     peak_memory_bytes: int | None = None
     timeline: dict[str, Any] = field(default_factory=dict)
@@ -119,6 +129,24 @@ class Result:
         write_whole(Path(self.run_dir) / RESULT, lambda file: file.write_text(text, "utf-8"))
 
 
+@dataclass(frozen=True)
+class Missing:
+    """A case that gave no result: it failed, was broken off or was not run."""
+
+    case: str
+    mode: str
+    verdict: str
+    reason: str
+
+    def as_dict(self) -> dict[str, Any]:
+        """The four fields, as JSON can hold them."""
+        return {field.name: getattr(self, field.name) for field in dataclasses.fields(Missing)}
+
+
+#: What came of a case.
+Outcome = Result | Missing
+
+
 def load(folder: Path) -> Result:
     """Read the `result.json` of a run folder; SuiteError says what is wrong with it."""
     path = folder / RESULT
@@ -129,10 +157,10 @@ def load(folder: Path) -> Result:
             raise SuiteError(
                 f"{path} has schema version {version}, not {SCHEMA_VERSION}: run the case again"
             )
-        return Result(**document)
+        return typed.build(Result, document)
     except OSError as error:
-        raise SuiteError(f"{path} can't be read: {error.strerror}; run the case again") from error
-    except (ValueError, KeyError, TypeError) as error:
+        raise unreadable(path, error, "run the case again") from error
+    except (ValueError, KeyError, TypeError, RecursionError, typed.Misfit) as error:
         raise SuiteError(f"{path} is not a whole {RESULT}: run the case again") from error
 
 
@@ -140,7 +168,7 @@ def repeat_command(result: Result) -> str:
     """The line of a shell that runs the case again in a checkout of the suite, as it was run.
 
     It names every setting that counts: also those that were this machine's or this version's
-    defaults, or that a probe found. `result` must be complete but for this.
+    defaults, or that a probe found.
     """
     facts = result.provenance
     given: dict[str, object] = {
@@ -169,43 +197,24 @@ def repeat_command(result: Result) -> str:
     return shlex.join(words)
 
 
-def lists(rows: Sequence[Mapping[str, Any]]) -> dict[str, list[Mapping[str, Any]]]:
-    """What the JSON holds beside pytest-benchmark's own, whose entries are the timed cases.
-
-    `rows` are a session's: results, or case, mode, verdict and reason alone of what has none.
-    """
-    whole = [row for row in rows if "provider" in row]
-    return {
-        "accuracy": [row for row in whole if row["mode"] == "accuracy"],
-        "compliance": [row for row in whole if row["mode"] == "compliance"],
-        "failures": [row for row in rows if row["verdict"] == FAILED],
-        "skipped": [row for row in rows if row["verdict"] == SKIPPED],
+def lists(outcomes: Sequence[Outcome]) -> dict[str, list[dict[str, Any]]]:
+    """What the JSON holds beside pytest-benchmark's own, whose entries are the timed cases."""
+    results = [one for one in outcomes if isinstance(one, Result)]
+    chosen: dict[str, Sequence[Outcome]] = {
+        "accuracy": [one for one in results if one.mode == "accuracy"],
+        "compliance": [one for one in results if one.mode == "compliance"],
+        "failures": [one for one in outcomes if one.verdict == FAILED],
+        "skipped": [one for one in outcomes if one.verdict == SKIPPED],
     }
+    return {name: [one.as_dict() for one in some] for name, some in chosen.items()}
+
+
+_JUDGED = ("loadgen_valid", "mlperf_valid", "verdict")
 
 
 def flat_properties(result: Result) -> Iterator[tuple[str, float | str | bool]]:
     """What JUnit shows of a result."""
-    wanted = result.as_dict()
-    for key in (
-        "f1",
-        "exact_match",
-        "f1_target",
-        "qps",
-        "latency_p50_ms",
-        "latency_p90_ms",
-        "latency_p99_ms",
-        "latency_p99_9_ms",
-        "loadgen_valid",
-        "mlperf_valid",
-        "verdict",
-    ):
-        if wanted[key] is not None:
-            yield key, wanted[key]
-
-
-@dataclass(frozen=True)
-class Verdict:
-    """A judgement: one of the four words, and the sentence that explains it."""
-
-    word: str
-    reason: str
+    latencies = [name for _, name in LATENCIES]
+    for key in ("f1", "exact_match", "f1_target", "qps", *latencies, *_JUDGED):
+        if (value := getattr(result, key)) is not None:
+            yield key, value

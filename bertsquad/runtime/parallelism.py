@@ -34,6 +34,9 @@ class Parallelism:
         return self.pins[instance] if self.pins else ()
 
 
+ONE = Parallelism(1, 1)
+
+
 def plan(
     scenario: str,
     device: str,

@@ -79,11 +79,20 @@ def load(name: str, show: Show = unseen) -> Data:
     return Data(dataset, built, vocabulary, path, file, checksum)
 
 
-def calibration(name: str, data: Data, show: Show = unseen) -> tuple[Path, tuple[int, ...], str]:
-    """What an int8 model for the data set `name` is calibrated with.
+@dataclass(frozen=True)
+class CalibrationSet:
+    """What a model is quantised with: these `windows` of the features in a file; a note for people.
 
-    The file of some features, the numbers of the windows in it, and both in words.
+    The path is text, so that it is JSON.
     """
+
+    features: str
+    windows: tuple[int, ...]
+    note: str
+
+
+def calibration(name: str, data: Data, show: Show = unseen) -> CalibrationSet:
+    """What an int8 model for the data set `name` is calibrated with."""
     entry = DATASETS[name]
     file = registry.fetch(entry.calibration, "dataset", show)
     if file.suffix == ".txt":  # MLPerf's list of windows of the dev set, which its rules allow
@@ -93,12 +102,14 @@ def calibration(name: str, data: Data, show: Show = unseen) -> tuple[Path, tuple
             raise SuiteError(f"{file} should hold one window number a line: {error}") from error
         if not windows or not 0 <= min(windows) <= max(windows) < len(data.features):
             raise SuiteError(f"{file} should hold numbers of the {len(data.features)} windows")
-        return data.features_file, windows, f"MLPerf's {len(windows)} windows of {name}"
+        note = f"MLPerf's {len(windows)} windows of {name}"
+        return CalibrationSet(str(data.features_file), windows, note)
     vocabulary_file = registry.fetch(VOCABULARY)
     built, path = cached_features(
         questions.load(file), data.vocabulary, file, vocabulary_file, show
     )
-    return path, tuple(range(len(built))), f"the {len(built)} windows of {file.name}"
+    note = f"the {len(built)} windows of {file.name}"
+    return CalibrationSet(str(path), tuple(range(len(built))), note)
 
 
 def cached_features(

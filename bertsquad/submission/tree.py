@@ -76,7 +76,7 @@ def submit(
             f'{CATEGORIES[0].f1_target:.5f}: set division = "open", or use a better model'
         )
     audits = {
-        scenario: _audit(chosen, scenario).verdict
+        scenario: _audit(chosen, scenario)
         for scenario in (EDGE_SCENARIOS if answers.division == "closed" else ())
     }
     for scenario, verdict in audits.items():
@@ -152,12 +152,12 @@ def _write(
     return written
 
 
-def _audit(chosen: Chosen, scenario: str) -> compliance.Audited:
+def _audit(chosen: Chosen, scenario: str) -> Verdict:
     """TEST01's judgement, made anew from the logs."""
     audited, accuracy = chosen[scenario, "compliance"], chosen[scenario, "accuracy"]
-    return compliance.audit(
-        audited.run, chosen[scenario, "performance"].run, accuracy.folder, audited.result
-    )
+    result, plain = audited.result, chosen[scenario, "performance"].run
+    found = compliance.audit(audited.run, plain, accuracy.folder, scenario, result.precision)
+    return found.judge(result.rules, result.what)
 
 
 def _write_scenario(

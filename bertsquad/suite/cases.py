@@ -34,13 +34,13 @@ class Case:
         return self.scenario, DEVICES[self.device].marker
 
     @property
-    def session(self) -> tuple[str, str, str, str]:
-        """What cases must share to run in one process, one after the other."""
+    def group(self) -> tuple[str, str, str, str]:
+        """What cases must share to run in one worker, one after the other."""
         return self.model.name, self.dataset, self.device, self.precision
 
 
 def collect(options: Options, mode: str = "performance") -> list[Case]:
-    """All cases of a mode that `options` ask for, cases of one session side by side.
+    """All cases of a mode that `options` ask for, those of one group side by side.
 
     Precisions that a device can't calculate in are left out, unless the user named the device. A
     model of random weights has cases for performance alone.
@@ -100,6 +100,24 @@ def division(
     return parallelism.plan(
         case.scenario, case.device, cores, options.instances, options.threads, owned
     )
+
+
+def running_order(cases: Sequence[Case], options: Options, cores: int) -> list[int]:
+    """The order to run `cases` in, as indices into them: by group, then by division of the cores.
+
+    So one worker serves a whole group, and seldom makes its sessions anew. Groups, and divisions
+    within a group, come in the order of their first cases.
+    """
+    groups: dict[tuple[str, ...], dict[parallelism.Parallelism, list[int]]] = {}
+    for index, case in enumerate(cases):
+        divisions = groups.setdefault(case.group, {})
+        divisions.setdefault(division(case, options, cores), []).append(index)
+    return [
+        index
+        for divisions in groups.values()
+        for indices in divisions.values()
+        for index in indices
+    ]
 
 
 def sample_count(case: Case, options: Options, available: int) -> int:

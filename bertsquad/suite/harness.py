@@ -1,9 +1,10 @@
-"""From a case to its result: files, features, a worker, a run, a judgement."""
+"""Runs cases: files, features, a worker, a run, a judgement; each case and mode once."""
 
 import contextlib
 import os
 from collections.abc import Callable
 from contextlib import AbstractContextManager
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -13,24 +14,23 @@ from bertsquad.assets import cache
 from bertsquad.console import SILENT, Progress
 from bertsquad.devices import DEVICES
 from bertsquad.errors import SuiteError, Unavailable
-from bertsquad.loadgen import logs, user_conf
-from bertsquad.loadgen.logs import Run
+from bertsquad.loadgen import logs
 from bertsquad.loadgen.request import Request
 from bertsquad.loadgen.timeline import TIMELINE
+from bertsquad.loadgen.user_conf import UserConf
 from bertsquad.machine import hardware, noise, provenance
 from bertsquad.models.zoo import Model, locate
 from bertsquad.progress import Step
-from bertsquad.results import statistics, validity
-from bertsquad.results.accuracy import judge_f1, score_log
-from bertsquad.results.result import PASSED, RESULT, Result, Verdict, repeat_command
-from bertsquad.rules import SEEDS
+from bertsquad.results import compliance
+from bertsquad.results.accuracy import score_log
+from bertsquad.results.result import FAILED, RESULT, Result
 from bertsquad.squad import datasets
-from bertsquad.squad.datasets import Data
+from bertsquad.squad.datasets import CalibrationSet, Data
 from bertsquad.suite.cases import Case, division, missing_device, sample_count
-from bertsquad.suite.judge import compliance_verdict, judge_timed, off_by_us, save
+from bertsquad.suite.judge import Audit, Ran, judge
 from bertsquad.suite.options import Options
-from bertsquad.worker.handle import Worker
-from bertsquad.worker.protocol import Event, OnEvent, Setup
+from bertsquad.worker.handle import OnMessage, Worker
+from bertsquad.worker.protocol import Failing, Ready, Setup
 
 #: How a test asks for the result of a case in a mode: the `run` fixture.
 RunCase = Callable[[Case, str], Result]
@@ -55,10 +55,9 @@ class Harness:
         self._cores = max(1, hardware.cores() // parallel)
         self._command = command
         self._progress = progress
-        self._user_conf = _user_conf(options.user_conf)
         self._data: dict[str, Data] = {}
         self._models: dict[str, tuple[Path, str]] = {}
-        self._worker: tuple[tuple[str, ...], Worker] | None = None
+        self._worker: tuple[tuple[str, ...], Worker, Ready] | None = None
         self._outcomes: dict[tuple[str, str], Result | SuiteError] = {}
 
     def close(self) -> None:
@@ -87,62 +86,43 @@ class Harness:
         return outcome
 
     def _run(self, case: Case, mode: str) -> Result:
-        accuracy, performance = (
-            self.run(case, other) if mode == "compliance" else None
-            for other in ("accuracy", "performance")
-        )
+        unaudited: tuple[Result, Result] | None = None
+        if mode == "compliance":
+            unaudited = self.run(case, "accuracy"), self.run(case, "performance")
         started = datetime.now(UTC)
         if (reason := missing_device(case)) is not None:  # before anything is downloaded for it
             raise Unavailable(reason, "device")
         model_file, model_key = self._model(case.model)
         data = self._dataset(case.dataset)
-        folder = self._options.output / f"{mode}-{case.id}"
-        request = self._request(case, mode, folder, data, performance)
-        on_event = self._showing(case, mode)
-        worker = self._worker_for(case, model_file, model_key, data, on_event)
+        request = self._request(case, mode, data, unaudited and unaudited[1])
+        folder = Path(request.folder)
+        on_message = self._showing(case, mode)
+        worker, ready = self._worker_for(case, model_file, model_key, data, on_message)
         _empty(folder)
         with self._device_for(case, mode):
-            event = worker.run(request, self._timeout_s(), on_event)
+            measured = worker.run(request, self._timeout_s(), on_message)
         run = logs.read_run(folder)
         if mode == "accuracy" and run.errors:
             raise SuiteError(f"the accuracy run ended with errors: {'; '.join(run.errors)}")
-        result = Result(
-            case=case.id,
-            mode=mode,
-            model=case.model.name,
-            dataset=case.dataset,
-            scenario=case.scenario,
-            device=case.device,
-            precision=case.precision,
-            rules=request.rules,
-            sample_count=request.samples,
-            dataset_samples=len(data.features),
-            run_dir=str(folder),
-            provider=event["provider"],
-            verdict="",
-            reason="",
-            run_time_s=event["seconds"],
-            padding_share=event["padding_share"],
-            peak_memory_bytes=event["peak_memory_bytes"],
-            warnings=event["warnings"] if mode != "accuracy" else [],
-            timeline=event["timeline"] | {"off_by_us": off_by_us(event["timeline"], run)},
-        )
+        facts = self._facts(started) | _of_files(case.model, model_file, model_key, data, ready)
+        facts["log_checksums"] = logs.checksums(folder)
+        reference = case.model.reference_f1.get(case.dataset, self._options.reference_f1)
+        target = self._options.accuracy_target
+        samples = len(data.features)
+        ran = Ran(case, request, measured, run, samples, facts, target, reference)
         if mode == "accuracy":
-            verdict = self._accuracy(result, case, data)
+            self._progress.show(Step(f"{case.id}, accuracy: scoring"))
+            result = judge(ran, score=score_log(data, folder, request.samples))
+        elif unaudited is not None:
+            accuracy, performance = unaudited
+            plain = logs.read_run(Path(performance.run_dir))
+            audited = compliance.audit(
+                run, plain, Path(accuracy.run_dir), case.scenario, case.precision
+            )
+            result = judge(ran, audit=Audit(audited, performance.target_source))
         else:
-            verdict = judge_timed(result, run, event)
-        if accuracy is not None and performance is not None:
-            verdict = compliance_verdict(result, run, accuracy, performance, verdict)
-        result.verdict, result.reason = verdict.word, verdict.reason
-        result.provenance = self._provenance(
-            started, case.model, model_file, model_key, data, worker, run, request, event
-        )
-        result.repeat = repeat_command(result)
-        objections = [objection.reason for objection in validity.objections(result, run)]
-        result.invalid_reasons = (run.invalid_reasons if mode != "accuracy" else []) + objections
-        result.mlperf_valid = verdict.word == PASSED and not result.invalid_reasons
-        save(result, event["unwritten"])
-        return result
+            result = judge(ran)
+        return _saved(result, measured.unwritten)
 
     def _dataset(self, name: str) -> Data:
         if name not in self._data:
@@ -156,13 +136,13 @@ class Harness:
         return self._models[model.name]
 
     def _worker_for(
-        self, case: Case, model: Path, key: str, data: Data, on_event: OnEvent
-    ) -> Worker:
-        """The worker of the case's session; another session's is ended first."""
+        self, case: Case, model: Path, key: str, data: Data, on_message: OnMessage
+    ) -> tuple[Worker, Ready]:
+        """The worker of the case's group, ready; that of another group is ended first."""
         if self._worker is not None:
-            session, worker = self._worker
-            if session == case.session and worker.alive:
-                return worker
+            group, worker, ready = self._worker
+            if group == case.group and worker.alive:
+                return worker, ready
             self.close()
         setup = Setup(
             model=str(model),
@@ -171,12 +151,13 @@ class Harness:
             device=case.device,
             precision=case.precision,
             threads=self._cores,
-            **self._calibration(case, data),
+            calibration=self._calibration(case, data),
         )
-        log = self._options.output / f"worker-{'-'.join(case.session)}-{os.getpid()}.log"
-        worker = Worker(setup, log, self._timeout_s(), on_event)
-        self._worker = case.session, worker
-        return worker
+        log = self._options.output / f"worker-{'-'.join(case.group)}-{os.getpid()}.log"
+        worker = Worker(log)
+        ready = worker.prepare(setup, self._timeout_s(), on_message)
+        self._worker = case.group, worker, ready
+        return worker, ready
 
     def _device_for(self, case: Case, mode: str) -> AbstractContextManager[None]:
         """The case's device, for this run alone where it is being timed."""
@@ -184,55 +165,46 @@ class Harness:
             return contextlib.nullcontext()
         return noise.device_to_itself(DEVICES[case.device].marker, self._progress.say)
 
-    def _showing(self, case: Case, mode: str) -> OnEvent:
-        """What shows the steps that the worker tells of."""
+    def _showing(self, case: Case, mode: str) -> OnMessage:
+        """What shows the steps that the worker tells of, with the case's name before each."""
 
-        def show(event: Event) -> None:
-            if event["event"] == "step":
-                step = {key: value for key, value in event.items() if key != "event"}
-                name = f"{case.id}, {mode}: {event['name']}"
-                self._progress.show(Step(**step | {"name": name}))
+        def show(message: Step | Failing) -> None:
+            if isinstance(message, Step):
+                name = f"{case.id}, {mode}: {message.name}"
+                self._progress.show(replace(message, name=name))
 
         return show
 
-    def _calibration(self, case: Case, data: Data) -> dict[str, Any]:
-        """The part of a Setup that says what to calibrate with, if that may be needed."""
+    def _calibration(self, case: Case, data: Data) -> CalibrationSet | str:
+        """What the worker may quantise the model with, or why there is nothing."""
         if case.precision != "int8" or case.model.precision == "int8":
-            return {}
+            return "no calibration data was given"
         try:
-            file, windows, note = datasets.calibration(case.dataset, data, self._progress.show)
-        except Unavailable as error:  # the model may be quantised already; only the child knows
-            return {"calibration_note": str(error)}
-        return {
-            "calibration": str(file),
-            "calibration_windows": windows,
-            "calibration_note": note,
-        }
+            return datasets.calibration(case.dataset, data, self._progress.show)
+        except Unavailable as error:  # only the worker knows whether it is quantised already
+            return str(error)
 
-    def _request(
-        self, case: Case, mode: str, folder: Path, data: Data, unaudited: Result | None
-    ) -> Request:
+    def _request(self, case: Case, mode: str, data: Data, unaudited: Result | None) -> Request:
         options = self._options
         qps, latency_ms = options.target_qps, options.target_latency_ms
         if unaudited is not None:  # audited and unaudited run must have been asked for the same
             qps, latency_ms = unaudited.target_qps, unaudited.target_latency_ms
         owned = hardware.owned_cpus() if self._parallel == 1 else ()
-        shape = division(case, options, self._cores, owned)
+        conf = options.user_conf
         return Request(
-            instances=shape.instances,
-            threads=shape.threads,
-            pins=shape.pins,
-            batch_tokens=options.batch_tokens,
             scenario=case.scenario,
             mode=mode,
             rules=options.rules,
-            folder=str(folder),
+            folder=str(options.output / f"{mode}-{case.id}"),
             samples=sample_count(case, options, len(data.features)),
+            parallelism=division(case, options, self._cores, owned),
+            batch_tokens=options.batch_tokens,
             buffer_size=options.buffer_size,
             target_qps=qps,
             target_latency_ms=latency_ms,
             min_duration_s=options.min_duration_s,
-            user_conf=str(options.user_conf) if options.user_conf else None,
+            user_conf=str(conf.path) if conf else None,
+            conf=conf.of(case.scenario) if conf else {},
         )
 
     def _timeout_s(self) -> float | None:
@@ -240,34 +212,8 @@ class Harness:
             return self._options.case_timeout_s
         return None if self._options.whole_dataset else QUICK_TIMEOUT_S
 
-    def _accuracy(self, result: Result, case: Case, data: Data) -> Verdict:
-        self._progress.show(Step(f"{case.id}, accuracy: scoring"))
-        score = score_log(data, Path(result.run_dir), result.sample_count)
-        reference = case.model.reference_f1.get(case.dataset, self._options.reference_f1)
-        result.reference_f1, result.accuracy_target = reference, self._options.accuracy_target
-        if score.total:
-            result.f1, result.exact_match = score.f1, score.exact_match
-        result.f1_interval = statistics.interval(score.f1_by_question)
-        result.question_count = score.total
-        share = self._options.accuracy_target / 100
-        result.f1_target = None if reference is None else share * reference
-        verdict, result.f1_upper_bound = judge_f1(
-            score.f1, result.f1_target, score.f1_by_question, not result.whole, result.what
-        )
-        return verdict
-
-    def _provenance(
-        self,
-        started: datetime,
-        model: Model,
-        model_file: Path,
-        model_key: str,
-        data: Data,
-        worker: Worker,
-        run: Run,
-        request: Request,
-        event: Event,
-    ) -> dict[str, Any]:
+    def _facts(self, started: datetime) -> dict[str, Any]:
+        """What a result's provenance says of the suite, the machine and the command line."""
         return {
             "suite_version": __version__,
             "git_revision": provenance.git_revision(cache.PACKAGE.parent),
@@ -276,31 +222,55 @@ class Harness:
             "working_folder": str(Path.cwd()),
             "environment": {k: v for k, v in os.environ.items() if k.startswith("BERTSQUAD_")},
             **provenance.facts(),
-            "instances": request.instances,
-            "threads": request.threads,
-            "pinned_cpus": [list(cpus) for cpus in request.pins],
-            "batch_tokens": event["batch_tokens"],
-            "batches": event["batches"],
-            "provider_proof": event["proof"],
-            "model_preparation": worker.ready["preparation"],
-            "model_file": model_file.name,
-            "model_path": str(model.path) if model.path else None,
-            "model_checksum": model_key,
-            "model_input_type": worker.ready["input_type"],
-            "dataset_file": data.file.name,
-            "dataset_checksum": data.checksum,
-            "user_conf": self._user_conf,
-            "seeds": {seed: run.values.get(seed) for seed in SEEDS},
-            "log_checksums": logs.checksums(run.folder),
+            "user_conf": _of_conf(self._options.user_conf),
         }
 
 
-def _user_conf(path: Path | None) -> dict[str, Any] | None:
+def _of_files(
+    model: Model, model_file: Path, model_key: str, data: Data, ready: Ready
+) -> dict[str, Any]:
+    """What a result's provenance says of the model and the data set."""
+    return {
+        "model_preparation": ready.preparation,
+        "model_padded_to": ready.padded_to,
+        "model_rebuilt": ready.rebuilt,
+        "model_file": model_file.name,
+        "model_path": str(model.path) if model.path else None,
+        "model_checksum": model_key,
+        "model_input_type": ready.input_type,
+        "dataset_file": data.file.name,
+        "dataset_checksum": data.checksum,
+    }
+
+
+def _of_conf(conf: UserConf | None) -> dict[str, Any] | None:
     """Which user.conf was given, and what in it means BERT."""
-    if path is None:
+    if conf is None:
         return None
-    settings = {".".join(key): value for key, value in user_conf.read_user_conf(path).items()}
-    return {"file": str(path), "settings": settings}
+    settings = {".".join(key): value for key, value in conf.settings.items()}
+    return {"file": str(conf.path), "settings": settings}
+
+
+def _saved(result: Result, unwritten: str | None) -> Result:
+    """Write `result.json`; where it or what is `unwritten` can't be, the result says so and fails.
+
+    So the figures still reach the table and the JSON.
+    """
+    try:
+        if unwritten is None:
+            result.save()
+            return result
+    except OSError as error:
+        place = Path(result.run_dir) / RESULT
+        unwritten = f"{place} could not be written ({error.strerror or error})"
+    reason = (
+        f"{unwritten}: free some space, or choose another folder with --output; what was measured "
+        f"stands in the table. {result.reason}"
+    )
+    failed = replace(result, verdict=FAILED, mlperf_valid=False, reason=reason)
+    with contextlib.suppress(OSError):
+        failed.save()
+    return failed
 
 
 def _empty(folder: Path) -> None:

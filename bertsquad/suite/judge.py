@@ -1,41 +1,147 @@
-"""From what was measured to a verdict."""
+"""From what was asked of a run, measured and logged to its Result: one pure function."""
 
-import contextlib
-import dataclasses
-from pathlib import Path
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
 
-from bertsquad.loadgen import logs
 from bertsquad.loadgen.logs import Run
+from bertsquad.loadgen.request import Request
 from bertsquad.loadgen.timeline import PERCENTILES
-from bertsquad.results import compliance, validity
-from bertsquad.results.result import FAILED, PASSED, RESULT, Result, Verdict
+from bertsquad.results import statistics, validity
+from bertsquad.results.accuracy import judge_f1
+from bertsquad.results.compliance import Audited
+from bertsquad.results.result import LATENCIES, PASSED, Result, Verdict, repeat_command
+from bertsquad.rules import SEEDS
 from bertsquad.scenarios import SCENARIOS
-from bertsquad.worker.protocol import Event
+from bertsquad.squad.score import Score
+from bertsquad.suite.cases import Case
+from bertsquad.worker.protocol import Measured
 
 
-def judge_timed(result: Result, run: Run, event: Event) -> Verdict:
-    """Fill in what LoadGen's log says of a timed run; the verdict on it."""
-    scenario = SCENARIOS[result.scenario]
-    result.loadgen_valid = run.valid
-    result.invalid_causes = [dataclasses.asdict(cause) for cause in run.invalid_causes]
-    result.mlperf_metric = scenario.metric
-    result.mlperf_metric_value = run.metric(scenario)
-    result.qps = result.mlperf_metric_value if scenario.has_rate else None
-    result.latency_p50_ms = run.latency_ms(50)
-    result.latency_p90_ms = run.latency_ms(90)
-    result.latency_p99_ms = run.latency_ms(99)
-    result.latency_p99_9_ms = run.latency_ms(99.9)
-    result.buffer_size = run.values.get("effective_performance_sample_count")
-    result.min_duration_s = run.values.get("effective_min_duration_ms", 0) / 1000
-    result.min_query_count = run.values.get("effective_min_query_count")
-    result.query_count = run.values.get("result_query_count")
-    result.target_qps = event["target_qps"]
-    result.target_latency_ms = event["target_latency_ms"]
-    result.target_source = event["target_source"]
-    return validity.judge_performance(result.rules, run.valid, run.invalid_reasons, result.what)
+@dataclass(frozen=True)
+class Ran:
+    """A run that has ended: what was asked, what the worker measured, what LoadGen logged.
+
+    `dataset_samples` are all windows of the data set; `provenance` says where files, model and
+    machine came from. F1 must reach `accuracy_target` per cent of `reference_f1` (None: unknown).
+    """
+
+    case: Case
+    request: Request
+    measured: Measured
+    run: Run
+    dataset_samples: int
+    provenance: Mapping[str, Any]
+    accuracy_target: float
+    reference_f1: float | None
+
+    @property
+    def what(self) -> str:
+        """Model, data set, device and precision, for messages."""
+        case = self.case
+        return f"{case.model.name} on {case.dataset}, {case.device}, {case.precision}"
 
 
-def off_by_us(digest: Event, run: Run) -> float | None:
+@dataclass(frozen=True)
+class Audit:
+    """TEST01 of a compliance run, and where its unaudited run had its targets from."""
+
+    audited: Audited
+    target_source: str | None
+
+
+def judge(ran: Ran, score: Score | None = None, audit: Audit | None = None) -> Result:
+    """The result of a run: `score` is that of an accuracy run, `audit` that of a compliance run."""
+    case, request, measured, run = ran.case, ran.request, ran.measured, ran.run
+    if score is not None:
+        verdict, figures = _accuracy(ran, score)
+    else:
+        verdict, figures = _speed(ran)
+    if audit is not None:
+        if verdict.word == PASSED:
+            verdict = audit.audited.judge(request.rules, ran.what)
+        figures |= {
+            "target_source": audit.target_source,
+            "compliance_responses": audit.audited.comparison.responses,
+            "compliance_largest_difference": audit.audited.comparison.largest,
+            "compliance_speed_ratio": audit.audited.speed_ratio,
+        }
+    judged = Result(
+        case=case.id,
+        mode=request.mode,
+        model=case.model.name,
+        dataset=case.dataset,
+        scenario=case.scenario,
+        device=case.device,
+        precision=case.precision,
+        rules=request.rules,
+        sample_count=request.samples,
+        dataset_samples=ran.dataset_samples,
+        run_dir=request.folder,
+        provider=measured.provider,
+        verdict=verdict.word,
+        reason=verdict.reason,
+        run_time_s=measured.seconds,
+        padding_share=measured.padding_share,
+        peak_memory_bytes=measured.peak_memory_bytes,
+        timeline=measured.timeline | {"off_by_us": _off_by_us(measured.timeline, run)},
+        provenance=_provenance(ran),
+        **figures,
+    )
+    reasons = run.invalid_reasons if score is None else []
+    reasons += [objection.reason for objection in validity.objections(judged, run)]
+    return replace(
+        judged,
+        invalid_reasons=reasons,
+        mlperf_valid=verdict.word == PASSED and not reasons,
+        repeat=repeat_command(judged),
+    )
+
+
+def _accuracy(ran: Ran, score: Score) -> tuple[Verdict, dict[str, Any]]:
+    target = None
+    if ran.reference_f1 is not None:
+        target = ran.accuracy_target / 100 * ran.reference_f1
+    subset = ran.request.samples < ran.dataset_samples
+    verdict, bound = judge_f1(score.f1, target, score.f1_by_question, subset, ran.what)
+    return verdict, {
+        "f1": score.f1 if score.total else None,
+        "exact_match": score.exact_match if score.total else None,
+        "f1_interval": statistics.interval(score.f1_by_question),
+        "f1_target": target,
+        "f1_upper_bound": bound,
+        "question_count": score.total,
+        "accuracy_target": ran.accuracy_target,
+        "reference_f1": ran.reference_f1,
+    }
+
+
+def _speed(ran: Ran) -> tuple[Verdict, dict[str, Any]]:
+    run, scenario, targets = ran.run, SCENARIOS[ran.case.scenario], ran.measured.targets
+    metric = run.metric(scenario)
+    verdict = validity.judge_performance(
+        ran.request.rules, run.valid, run.invalid_reasons, ran.what
+    )
+    return verdict, {
+        "loadgen_valid": run.valid,
+        "invalid_causes": run.invalid_causes,
+        "mlperf_metric": scenario.metric,
+        "mlperf_metric_value": metric,
+        "qps": metric if scenario.has_rate else None,
+        **{name: run.latency_ms(percentile) for percentile, name in LATENCIES},
+        "buffer_size": run.values.get("effective_performance_sample_count"),
+        "min_duration_s": run.values.get("effective_min_duration_ms", 0) / 1000,
+        "min_query_count": run.values.get("effective_min_query_count"),
+        "query_count": run.values.get("result_query_count"),
+        "target_qps": targets and targets.qps,
+        "target_latency_ms": targets and targets.latency_ms,
+        "target_source": targets and targets.source,
+        "disturbances": ran.measured.disturbances,
+        "warnings": [str(one) for one in ran.measured.disturbances],
+    }
+
+
+def _off_by_us(digest: Mapping[str, Any], run: Run) -> float | None:
     """How far the SUT's latencies are from LoadGen's, at the worst percentile of its log; in us."""
     curve = dict(zip(digest["latency"]["percentile"], digest["latency"]["ms"], strict=True))
     logged = {percentile: run.latency_ms(percentile) for percentile in PERCENTILES}
@@ -43,36 +149,15 @@ def off_by_us(digest: Event, run: Run) -> float | None:
     return round(max(apart), 1) if apart else None
 
 
-def compliance_verdict(
-    result: Result, run: Run, accuracy: Result, performance: Result, unaudited: Verdict
-) -> Verdict:
-    """Fill in what TEST01 found; the verdict on the audited run."""
-    audited = compliance.audit(
-        run, logs.read_run(Path(performance.run_dir)), Path(accuracy.run_dir), result
-    )
-    result.target_source = performance.target_source
-    result.compliance_responses = audited.comparison.responses
-    result.compliance_largest_difference = audited.comparison.largest
-    result.compliance_speed_ratio = audited.speed_ratio
-    return audited.verdict if unaudited.word == PASSED else unaudited
-
-
-def save(result: Result, unwritten: str | None) -> None:
-    """Write `result.json`; where it or what is `unwritten` can't be, the result says so and fails.
-
-    So the figures still reach the table and the JSON.
-    """
-    try:
-        if unwritten is None:
-            result.save()
-            return
-    except OSError as error:
-        place = Path(result.run_dir) / RESULT
-        unwritten = f"{place} could not be written ({error.strerror or error})"
-    result.reason = (
-        f"{unwritten}: free some space, or choose another folder with --output; what was measured "
-        f"stands in the table. {result.reason}"
-    )
-    result.verdict, result.mlperf_valid = FAILED, False
-    with contextlib.suppress(OSError):
-        result.save()
+def _provenance(ran: Ran) -> dict[str, Any]:
+    measured, parallelism = ran.measured, ran.request.parallelism
+    return {
+        **ran.provenance,
+        "instances": parallelism.instances,
+        "threads": parallelism.threads,
+        "pinned_cpus": [list(cpus) for cpus in parallelism.pins],
+        "batch_tokens": measured.batch_tokens,
+        "batches": measured.batches,
+        "provider_proof": measured.proof,
+        "seeds": {seed: ran.run.values.get(seed) for seed in SEEDS},
+    }

@@ -8,7 +8,7 @@ from typing import Any
 from bertsquad.devices import DEVICES, PRECISIONS
 from bertsquad.errors import SuiteError
 from bertsquad.files import user_path
-from bertsquad.loadgen.user_conf import read_user_conf
+from bertsquad.loadgen.user_conf import UserConf, read_user_conf
 from bertsquad.models.zoo import DEFAULT_MODELS, MODELS, Model, find
 from bertsquad.rules import MIN_DURATION_S, RULES, SAMPLES
 from bertsquad.runtime.parallelism import BATCH_TOKENS
@@ -37,7 +37,7 @@ class Options:
     accuracy_target: float = 99.0
     reference_f1: float | None = None
     output: Path = field(default_factory=lambda: Path("results").absolute())
-    user_conf: Path | None = None
+    user_conf: UserConf | None = None
 
     @property
     def whole_dataset(self) -> bool:
@@ -66,16 +66,16 @@ class Options:
             )
 
 
-def _check_official(path: Path) -> None:
+def _check_official(conf: UserConf) -> None:
     """Refuse a user.conf that changes what MLPerf's rules leave to LoadGen."""
-    for (_, _, key), value in read_user_conf(path).items():
+    for (_, _, key), value in conf.settings.items():
         if key in ("target_qps", "target_latency"):
             continue
         if key == "min_duration" and value >= MIN_DURATION_S * 1000:
             continue
         raise SuiteError(
-            f"{path} sets {key} to {value:g}, but --rules mlperf leaves all but the targets, and a "
-            f"min_duration of {MIN_DURATION_S * 1000:g} ms or more, to LoadGen"
+            f"{conf.path} sets {key} to {value:g}, but --rules mlperf leaves all but the targets, "
+            f"and a min_duration of {MIN_DURATION_S * 1000:g} ms or more, to LoadGen"
         )
 
 
@@ -135,11 +135,9 @@ def per_cent(text: str) -> float:
     return value
 
 
-def user_conf(text: str) -> Path:
+def user_conf(text: str) -> UserConf:
     """A parser that takes a LoadGen user.conf which LoadGen will understand."""
-    path = user_path(text)
-    read_user_conf(path)
-    return path
+    return read_user_conf(user_path(text))
 
 
 def output(text: str) -> Path:

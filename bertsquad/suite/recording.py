@@ -14,7 +14,7 @@ from pytest_benchmark.utils import safe_dumps
 
 from bertsquad.files import write_whole
 from bertsquad.results.result import lists
-from bertsquad.suite import rows
+from bertsquad.suite import outcomes
 from bertsquad.suite.gate import benchmark_session, has_earlier, part_unlike, without_earlier
 
 #: What of a processor's description changes from one minute to the next.
@@ -32,7 +32,7 @@ _NOTES = pytest.StashKey[list[str]]()
 @pytest.hookimpl(optionalhook=True)
 def pytest_benchmark_update_json(config: pytest.Config, output_json: dict[str, Any]) -> None:
     """Add what pytest-benchmark doesn't time."""
-    carried = rows.carried(config.pluginmanager.getplugin("terminalreporter"))
+    carried = outcomes.carried(config.pluginmanager.getplugin("terminalreporter"))
     output_json.update(lists(carried))
 
 

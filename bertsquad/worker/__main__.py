@@ -1,12 +1,11 @@
-"""The child process that `worker.py` starts: it makes one engine and runs case after case.
+"""The process with the model, which `worker/handle.py` starts.
 
-    python -m bertsquad.child
+    python -m bertsquad.worker
 
-A case is warming up, probing, letting LoadGen run and writing what the SUT saw.
+It reads messages from standard input and answers on standard output (`worker/protocol.py`).
 """
 
 import contextlib
-import json
 import os
 import queue
 import sys
@@ -18,13 +17,23 @@ from bertsquad.devices import DEVICES
 from bertsquad.errors import SuiteError
 from bertsquad.loadgen.request import Request
 from bertsquad.runtime.proofs import precisions_here, why_not_really
-from bertsquad.worker.protocol import DEVICES_ASKED, Event, Setup
+from bertsquad.worker.protocol import (
+    Answer,
+    DevicesAsked,
+    DevicesFound,
+    FromWorker,
+    Raised,
+    Setup,
+    ToWorker,
+    decode,
+    encode,
+)
 from bertsquad.worker.reporter import Reporter
 from bertsquad.worker.runner import Runner, describe
 
 
 class Service:
-    """Answers the parent's messages: the first sets it up, each of the others is a case."""
+    """Answers messages: the first sets it up, each of the others asks for a run."""
 
     def __init__(self, channel: TextIO) -> None:
         self._channel = channel
@@ -32,34 +41,36 @@ class Service:
         self._reporter = Reporter(self.send)
         self._runner: Runner | None = None
 
-    def send(self, event: str, **fields: object) -> None:
-        """Tell the parent something."""
+    def send(self, message: FromWorker) -> None:
+        """Say something to pytest's process."""
         with self._lock:
-            self._channel.write(json.dumps({"event": event, **fields}) + "\n")
+            self._channel.write(encode(message))
             self._channel.flush()
 
-    def serve(self, messages: Iterator[Event]) -> None:
-        """Answer one message after the other, with `done` or `raised` in the end."""
-        for message in messages:
+    def serve(self, lines: Iterator[str]) -> None:
+        """Answer one message after the other, each with an answer or with Raised."""
+        for line in lines:
             try:
-                self.send("done", **self._answer(message))
+                self.send(self._answer(decode(line)))
             except SuiteError as error:
-                subject = getattr(error, "subject", None)
-                kind = type(error).__name__
-                self.send("raised", kind=kind, message=str(error), subject=subject)
+                self.send(Raised.of(error))
             except Exception as error:  # anything else is the model's or the runtime's
-                self.send("raised", kind="SuiteError", message=describe(error))
+                self.send(Raised(SuiteError.__name__, describe(error)))
 
-    def _answer(self, message: Event) -> Event:
-        if DEVICES_ASKED in message:
-            reasons = {name: why_not_really(name) for name in DEVICES}
-            able = {name: precisions_here(name) for name in DEVICES if not reasons[name]}
-            return {"reasons": reasons, "precisions": able}
-        with self._reporter:
-            if self._runner is None:
-                self._runner = Runner(Setup(**message), self.send, self._reporter)
-                return self._runner.facts()
-            return self._runner.run(Request(**message))
+    def _answer(self, message: ToWorker) -> Answer:
+        match message:
+            case DevicesAsked():
+                reasons = {name: why_not_really(name) for name in DEVICES}
+                able = {name: precisions_here(name) for name in DEVICES if not reasons[name]}
+                return DevicesFound(reasons, able)
+            case Setup():
+                with self._reporter:
+                    self._runner = Runner(message, self.send, self._reporter)
+                    return self._runner.ready
+            case Request() if self._runner is not None:
+                with self._reporter:
+                    return self._runner.run(message)
+        raise SuiteError(f"expected a Setup before anything else, found {message!r:.60}")
 
     def abandon(self) -> None:
         """End at once, but leave what a run under way has measured."""
@@ -70,27 +81,27 @@ class Service:
 
 
 def _main() -> None:
-    # Libraries print to standard output; the events keep a channel of their own.
+    # Libraries print to standard output; the messages keep a channel of their own.
     with os.fdopen(os.dup(1), "w", encoding="utf-8") as channel:
         os.dup2(2, 1)
         service = Service(channel)
         with contextlib.suppress(BrokenPipeError):
-            service.serve(_messages(service.abandon))
+            service.serve(_lines(service.abandon))
     os._exit(0)  # runtimes have threads that would delay a normal exit
 
 
-def _messages(at_end: Callable[[], None]) -> Iterator[Event]:
-    """What the parent says; `at_end` is called when it is gone or has given up, whatever runs."""
-    messages: queue.Queue[Event] = queue.Queue()
+def _lines(at_end: Callable[[], None]) -> Iterator[str]:
+    """What is said to the worker; `at_end` is called once nobody speaks any more, whatever runs."""
+    lines: queue.Queue[str] = queue.Queue()
 
     def read() -> None:
         for line in sys.stdin:
-            messages.put(json.loads(line))
+            lines.put(line)
         at_end()
 
     threading.Thread(target=read, daemon=True).start()
     while True:
-        yield messages.get()
+        yield lines.get()
 
 
 if __name__ == "__main__":

@@ -1,14 +1,11 @@
-"""The handle on the child process in which the session and LoadGen live (`child.py`).
+"""The handle on the worker, the process in which the model and LoadGen live.
 
 LoadGen is C++ that aborts its process when something is wrong and can't be stopped; so it has one
-of its own, which is fed with cases and killed when it must be. The two talk in lines of JSON:
-requests on the child's standard input, events on its standard output. Whatever else the child's
-libraries print goes to a log file.
+of its own, which is fed with cases and killed when it must be. The two exchange messages
+(`protocol.py`) over its standard input and output. What its libraries print goes to a log file.
 """
 
 import contextlib
-import dataclasses
-import json
 import os
 import queue
 import signal
@@ -17,54 +14,69 @@ import sys
 import tempfile
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import TypeVar
 
-from bertsquad import errors
-from bertsquad.errors import SuiteError, Unavailable
+from bertsquad.errors import SuiteError
 from bertsquad.loadgen.request import Request
-from bertsquad.worker.protocol import DEVICES_ASKED, Event, OnEvent, Setup
+from bertsquad.progress import Step
+from bertsquad.worker.protocol import (
+    DevicesAsked,
+    DevicesFound,
+    Failing,
+    FromWorker,
+    Measured,
+    Raised,
+    Ready,
+    Setup,
+    ToWorker,
+    decode,
+    encode,
+)
 
-#: How long a child may go on after it said that a callback failed, in seconds.
+#: How long a worker may go on after it said that a callback failed, in seconds.
 GRACE_S = 5.0
-#: How long a child that has nothing to do may take to end by itself, in seconds.
+#: How long a worker that has nothing to do may take to end by itself, in seconds.
 CLOSING_S = 0.5
 
 #: ONNX Runtime's wheels report to their maker from a background thread unless told not to before
 #: they start: traffic that nobody asked for, beside what is being timed.
 _ENVIRONMENT = {"ORT_DISABLE_TELEMETRY": "1"}
 
+_Wanted = TypeVar("_Wanted", Ready, DevicesFound, Measured)
 
-def try_devices() -> Event:
-    """What devices this machine has, tried in a child.
+#: Told of what a worker says before it answers: which step it is at, and that a callback failed.
+OnMessage = Callable[[Step | Failing], object]
 
-    `reasons` says for each why it can't run a small model (None if it can), `precisions` what
-    those that can calculate in.
-    """
+
+def _ignore(message: Step | Failing) -> None:
+    """Do nothing."""
+
+
+def try_devices() -> DevicesFound:
+    """What devices this machine has, tried in a worker of its own."""
     with tempfile.TemporaryDirectory() as folder:
-        worker = Worker(None, Path(folder) / "worker.log")
-        worker.close()
-    return worker.ready
+        worker = Worker(Path(folder) / "worker.log")
+        try:
+            return worker.try_devices()
+        finally:
+            worker.close()
 
 
 class WorkerDied(SuiteError):
-    """The child ended, was killed or took too long; the message says which."""
+    """The worker ended, was killed, took too long or isn't understood; the message says which."""
 
 
 class Worker:
-    """Starts a child and runs one case after the other in it."""
+    """A process that runs one case after the other.
 
-    def __init__(
-        self,
-        setup: Setup | None,
-        log: Path,
-        timeout_s: float | None = None,
-        on_event: OnEvent = lambda event: None,
-    ) -> None:
-        """Start the child and wait until its model is ready (None: until it tried devices).
+    Each of its answers may raise what the worker raised, Unavailable, BoundUnattainable or
+    SuiteError, or WorkerDied if it ended or took longer than `timeout_s` (it is killed then).
+    """
 
-        Raises what the child raised, Unavailable or SuiteError, or WorkerDied as `run` does. What
-        the child's libraries print is in the file `log`, which is removed if it stays empty.
-        """
+    def __init__(self, log: Path) -> None:
+        """Start the process. What its libraries print is in the file `log`, if it is anything."""
         self._log = log
         log.parent.mkdir(parents=True, exist_ok=True)
         with log.open("wb") as file:
@@ -76,110 +88,108 @@ class Worker:
                 text=True,
                 encoding="utf-8",
                 env=os.environ | _ENVIRONMENT | {"PYTHONPATH": _python_path()},
-                start_new_session=True,  # a terminal's Ctrl-C is the parent's to handle
+                start_new_session=True,  # a terminal's Ctrl-C is for pytest's process to handle
             )
-        self._events: queue.Queue[Event | None] = queue.Queue()
+        self._messages: queue.Queue[FromWorker | WorkerDied | None] = queue.Queue()
         threading.Thread(target=self._listen, daemon=True).start()
-        try:
-            message = {DEVICES_ASKED: True} if setup is None else dataclasses.asdict(setup)
-            self.ready = self._ask(message, timeout_s, on_event)
-        except BaseException as error:
-            self._give_up(error)
-            self.close()
-            raise
 
     @property
     def alive(self) -> bool:
-        """Whether the child can take another case."""
+        """Whether the worker can take another case."""
         return self._process.poll() is None
 
-    def run(
-        self,
-        request: Request,
-        timeout_s: float | None = None,
-        on_event: OnEvent = lambda event: None,
-    ) -> Event:
-        """Run one case; the child's closing event.
+    def try_devices(self) -> DevicesFound:
+        """Ask which devices this machine has."""
+        return self._ask(DevicesAsked(), DevicesFound, None, _ignore)
 
-        Raises WorkerDied if the child ended or exceeded `timeout_s` (it is killed then), or what
-        the child raised.
-        """
+    def prepare(
+        self, setup: Setup, timeout_s: float | None = None, on_message: OnMessage = _ignore
+    ) -> Ready:
+        """Have the model made ready for all runs; where it can't be, the worker is closed."""
         try:
-            return self._ask(dataclasses.asdict(request), timeout_s, on_event)
-        except BaseException as error:
-            self._give_up(error)
+            return self._ask(setup, Ready, timeout_s, on_message)
+        except BaseException:
+            self.close()
             raise
 
-    def _give_up(self, error: BaseException) -> None:
-        """End a child that isn't waiting for the next message after `error`, as after Ctrl-C."""
-        if not isinstance(error, SuiteError) or isinstance(error, WorkerDied):
-            self.close()
+    def run(
+        self, request: Request, timeout_s: float | None = None, on_message: OnMessage = _ignore
+    ) -> Measured:
+        """Run one case."""
+        try:
+            return self._ask(request, Measured, timeout_s, on_message)
+        except BaseException as error:
+            # After anything but its own refusal, as after Ctrl-C, it waits for no other case.
+            if not isinstance(error, SuiteError) or isinstance(error, WorkerDied):
+                self.close()
+            raise
 
     def close(self) -> None:
-        """Let the child end by itself, which leaves what it has measured, or kill it."""
+        """Let the worker end by itself, which leaves what it has measured, or kill it."""
         if self._process.stdin is not None:
             with contextlib.suppress(OSError):
                 self._process.stdin.close()
         try:
             self._process.wait(timeout=CLOSING_S)
         except subprocess.TimeoutExpired:
-            self.kill()
-        self._tidy()
-
-    def _tidy(self) -> None:
+            self._process.kill()
+            self._process.wait()
         with contextlib.suppress(OSError):
             if self._log.stat().st_size == 0:
                 self._log.unlink()
 
-    def kill(self) -> None:
-        """End the child at once."""
-        self._process.kill()
-        self._process.wait()
-        self._tidy()
-
     def _listen(self) -> None:
         assert self._process.stdout is not None
         for line in self._process.stdout:
-            with contextlib.suppress(ValueError):  # Python's start-up may print before we can
-                event = json.loads(line)
-                if isinstance(event, dict) and "event" in event:
-                    self._events.put(event)
-        self._events.put(None)
+            try:
+                message = decode(line)
+            except SuiteError as error:
+                message = WorkerDied(str(error))
+            if message is not None:  # Python's start-up may print before the worker can
+                self._messages.put(message)
+        self._messages.put(None)
 
-    def _ask(self, message: Event, timeout_s: float | None, on_event: OnEvent) -> Event:
+    def _ask(
+        self,
+        question: ToWorker,
+        wanted: type[_Wanted],
+        timeout_s: float | None,
+        on_message: OnMessage,
+    ) -> _Wanted:
         assert self._process.stdin is not None
         try:
-            self._process.stdin.write(json.dumps(message) + "\n")
+            self._process.stdin.write(encode(question))
             self._process.stdin.flush()
         except OSError:
             raise self._died() from None
-        deadline = None if timeout_s is None else time.monotonic() + timeout_s
+        deadline = float("inf") if timeout_s is None else time.monotonic() + timeout_s
         failing: str | None = None
         while True:
-            left = None if deadline is None else max(0.0, deadline - time.monotonic())
             try:
-                event = self._events.get(timeout=left)
+                message = self._messages.get(timeout=_left_s(deadline))
             except queue.Empty:
-                if failing is not None:
-                    raise WorkerDied(failing) from None
                 raise WorkerDied(
-                    f"the case didn't end within {timeout_s:g} s and was stopped "
+                    failing
+                    or f"the case didn't end within {timeout_s:g} s and was stopped "
                     "(--case-timeout-s allows more)"
                 ) from None
-            if event is None:
-                raise self._died() if failing is None else WorkerDied(failing)
-            kind = event["event"]
-            if kind == "done":
-                return event
-            if kind == "raised":
-                if event["kind"] == Unavailable.__name__:
-                    raise Unavailable(event["message"], event["subject"])
-                raised: type[SuiteError] = getattr(errors, event["kind"])
-                raise raised(event["message"])
-            if kind == "failing":
-                failing = event["message"]
-                deadline = min(deadline or float("inf"), time.monotonic() + GRACE_S)
-            on_event(event)
+            match message:
+                case None:
+                    raise self._died() if failing is None else WorkerDied(failing)
+                case WorkerDied():
+                    raise message
+                case Raised():
+                    raise message.error()
+                case Failing():
+                    failing = message.message
+                    deadline = min(deadline, time.monotonic() + GRACE_S)
+                    on_message(message)
+                case Step():
+                    on_message(message)
+                case wanted():
+                    return message
+                case _:
+                    raise WorkerDied(f"the worker answered {message!r:.60} to {question!r:.60}")
 
     def _died(self) -> WorkerDied:
         code = self._process.wait()
@@ -190,6 +200,11 @@ class Worker:
             tail = text.strip().splitlines()[-3:]
         last = f"; its last words, from {self._log}: {' / '.join(tail)}" if tail else ""
         return WorkerDied(f"the process that ran the model {how}{last}")
+
+
+def _left_s(deadline: float) -> float | None:
+    """The seconds until a moment of `time.monotonic`; None where there is no limit."""
+    return None if deadline == float("inf") else max(0.0, deadline - time.monotonic())
 
 
 def _killed_by(number: int) -> str:
@@ -204,7 +219,7 @@ def _killed_by(number: int) -> str:
 
 
 def _python_path() -> str:
-    """The child's import path: this package first, wherever it was imported from."""
+    """The worker's import path: this package first, wherever it was imported from."""
     here = str(Path(__file__).resolve().parents[2])
     inherited = os.environ.get("PYTHONPATH")
     return os.pathsep.join([here, inherited] if inherited else [here])

@@ -1,20 +1,27 @@
-"""What the pytest process and the worker say to each other."""
+"""What the pytest process and the worker say to each other: each message a line of JSON.
 
-from collections.abc import Callable
-from dataclasses import dataclass
+To the worker: a Setup (or DevicesAsked), then a Request for each run. From it: Steps while it is
+at something, then one answer: Ready, DevicesFound, Measured or Raised. Failing may come before it.
+"""
+
+import json
+from dataclasses import asdict, dataclass
 from typing import Any
 
-Event = dict[str, Any]
-OnEvent = Callable[[Event], None]
+from bertsquad import typed
+from bertsquad.errors import BoundUnattainable, SuiteError, Unavailable
+from bertsquad.loadgen.request import Request, Targets
+from bertsquad.machine.noise import Disturbance
+from bertsquad.progress import Step
+from bertsquad.squad.datasets import CalibrationSet
 
 
 @dataclass(frozen=True)
 class Setup:
-    """What a child is made for: one model on one device in one precision, over one data set.
+    """What a worker is made for: one model on one device in one precision, over one data set.
 
-    `threads` are for preparing the model. To quantise it, the windows `calibration_windows` of the
-    features `calibration` serve (`calibration_note` in words); where there are none, the note says
-    why.
+    `threads` are for preparing the model. `calibration` is what it is quantised with, or the reason
+    why there is nothing for that. Paths are text, so that it is JSON.
     """
 
     model: str
@@ -23,10 +30,134 @@ class Setup:
     device: str
     precision: str
     threads: int
-    calibration: str | None = None
-    calibration_windows: tuple[int, ...] = ()
-    calibration_note: str = "no calibration data was given"
+    calibration: CalibrationSet | str = "no calibration data was given"
 
 
-#: What a child is asked instead of a Setup to say which devices this machine has.
-DEVICES_ASKED = "devices"
+@dataclass(frozen=True)
+class DevicesAsked:
+    """Asks which devices this machine has, instead of a Setup."""
+
+
+@dataclass(frozen=True)
+class DevicesFound:
+    """The answer to DevicesAsked.
+
+    `reasons` says for each device why it can't run a small model (None if it can), `precisions`
+    what those that can calculate in.
+    """
+
+    reasons: dict[str, str | None]
+    precisions: dict[str, list[str]]
+
+
+@dataclass(frozen=True)
+class Ready:
+    """The model is prepared: what was done to it, and the type of its inputs.
+
+    `padded_to` is the length that every sample must be padded to, None if none. `rebuilt` says what
+    was wrong with the copy in the cache (`damaged` or `older`), None if nothing.
+    """
+
+    preparation: str
+    input_type: str
+    padded_to: int | None
+    rebuilt: str | None
+
+
+@dataclass(frozen=True)
+class Measured:
+    """A run has ended: what LoadGen's logs don't tell of it.
+
+    `targets` is None in an accuracy run. `timeline` is the digest of its timeline; `unwritten` says
+    why a file of the run could not be written, None if all were.
+    """
+
+    seconds: float
+    targets: Targets | None
+    provider: str
+    proof: str
+    batch_tokens: int
+    batches: int
+    padding_share: float
+    peak_memory_bytes: int | None
+    disturbances: list[Disturbance]
+    timeline: dict[str, Any]
+    unwritten: str | None
+
+
+@dataclass(frozen=True)
+class Failing:
+    """A callback has failed; LoadGen goes on until its time is up."""
+
+    message: str
+
+
+@dataclass(frozen=True)
+class Raised:
+    """What was asked for can't be done: the kind of the error, and its sentence.
+
+    `subject` is that of an Unavailable.
+    """
+
+    kind: str
+    message: str
+    subject: str | None = None
+
+    @classmethod
+    def of(cls, error: SuiteError) -> "Raised":
+        """The message for an error."""
+        if isinstance(error, Unavailable):
+            return cls(Unavailable.__name__, str(error), error.subject)
+        kind = BoundUnattainable if isinstance(error, BoundUnattainable) else SuiteError
+        return cls(kind.__name__, str(error))
+
+    def error(self) -> SuiteError:
+        """The error again, in the other process."""
+        if self.subject is not None:
+            return Unavailable(self.message, self.subject)
+        kind = BoundUnattainable if self.kind == BoundUnattainable.__name__ else SuiteError
+        return kind(self.message)
+
+
+ToWorker = Setup | DevicesAsked | Request
+Answer = Ready | DevicesFound | Measured
+FromWorker = Answer | Step | Failing | Raised
+
+_KINDS: dict[str, type[Any]] = {
+    kind.__name__: kind
+    for kind in (
+        *(Setup, DevicesAsked, Request),
+        *(Ready, DevicesFound, Measured, Step, Failing, Raised),
+    )
+}
+
+
+def encode(message: ToWorker | FromWorker) -> str:
+    """A message as a line of JSON."""
+    return json.dumps({"message": type(message).__name__, "fields": asdict(message)}) + "\n"
+
+
+def decode(line: str) -> Any:
+    """The message in a line, None where the line is none, as what a library prints.
+
+    Raises SuiteError where a message lacks a field or has one of another type.
+    """
+    try:
+        document = json.loads(line)
+    except (ValueError, RecursionError):
+        return None
+    if not isinstance(document, dict) or document.keys() != {"message", "fields"}:
+        return None
+    name, fields = document["message"], document["fields"]
+    if not isinstance(name, str) or name not in _KINDS or not isinstance(fields, dict):
+        raise SuiteError(
+            "the worker and pytest's process are of different versions: expected one of the "
+            f"messages {', '.join(_KINDS)}, found {str(name)[:60]!r}; reinstall the suite"
+        )
+    try:
+        return typed.build(_KINDS[name], fields, whole=True)
+    except typed.Misfit as error:
+        raise SuiteError(
+            f"the worker and pytest's process are of different versions: in a message {name}, "
+            f"{error}; reinstall the suite"
+        ) from None

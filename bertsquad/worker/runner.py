@@ -1,46 +1,36 @@
-"""One engine over one data set, running case after case."""
+"""Cases, one after the other, on one model: each is prepared, probed, run by LoadGen, told of."""
 
 import os
-import time
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Any
-
-import mlperf_loadgen as lg
 
 from bertsquad.devices import DEVICES
 from bertsquad.errors import SuiteError, Unavailable, out_of_memory
+from bertsquad.loadgen import run as loadgen
 from bertsquad.loadgen.probe import Probe
-from bertsquad.loadgen.request import (
-    Request,
-    Targets,
-    buffered_samples,
-    given_targets,
-    server_bound_ms,
-)
-from bertsquad.loadgen.run import goal, log_settings, settings_for
+from bertsquad.loadgen.request import Request, Targets, given_targets, server_bound_ms
 from bertsquad.loadgen.sut import OfflineSut, ServerSut, StreamSut, Sut
 from bertsquad.loadgen.timeline import TIMELINE
 from bertsquad.machine import hardware, noise
 from bertsquad.models.calibration import Calibration, calibrate_with
 from bertsquad.models.preparation import prepare
 from bertsquad.progress import Step
-from bertsquad.rules import TEST01
 from bertsquad.runtime.availability import why_not
 from bertsquad.runtime.engine import Engine, batch_tokens
-from bertsquad.runtime.parallelism import Parallelism
 from bertsquad.runtime.proofs import prove_precision
 from bertsquad.runtime.sessions import open_on_cpu
 from bertsquad.scenarios import SCENARIOS
 from bertsquad.squad import features
-from bertsquad.worker.protocol import Setup
-from bertsquad.worker.reporter import Reporter, Send
+from bertsquad.worker.protocol import Failing, Measured, Ready, Setup
+from bertsquad.worker.reporter import Reporter
 
 
 class Runner:
-    """One engine over one data set, running case after case."""
+    """One model over one data set, running case after case."""
 
-    def __init__(self, setup: Setup, send: Send, reporter: Reporter) -> None:
+    def __init__(self, setup: Setup, send: Callable[[Failing], object], reporter: Reporter) -> None:
+        """Prepare the model; Unavailable or SuiteError where it or the device can't be had."""
         self._send = send
         self._reporter = reporter
         self._setup = setup
@@ -68,36 +58,32 @@ class Runner:
         self._running: tuple[Sut, Path] | None = None
 
     def _calibration(self) -> Calibration:
-        setup = self._setup
-        if setup.calibration is None:
-            raise Unavailable(
-                f"{Path(setup.model).name} can't be quantised: {setup.calibration_note}", "dataset"
-            )
-        found = features.load(Path(setup.calibration))
-        return calibrate_with(found, setup.calibration_windows, setup.calibration_note)
+        given = self._setup.calibration
+        if isinstance(given, str):
+            name = Path(self._setup.model).name
+            raise Unavailable(f"{name} can't be quantised: {given}", "dataset")
+        return calibrate_with(features.load(Path(given.features)), given.windows, given.note)
 
-    def facts(self) -> dict[str, Any]:
-        """What is known of the model once it is prepared."""
-        return {
-            "preparation": self._prepared.note,
-            "input_type": self._prepared.signature.dtype,
-        }
+    @property
+    def ready(self) -> Ready:
+        """What is known of the model now that it is prepared."""
+        made = self._prepared
+        return Ready(made.note, made.signature.dtype, made.signature.length, None)
 
     def _engine_for(self, request: Request) -> Engine:
         """The engine in the parallelism of `request`; one of another is given up for it."""
-        wanted = Parallelism(request.instances, request.threads, tuple(map(tuple, request.pins)))
-        tokens = request.batch_tokens or self._batch_tokens
+        wanted = request.parallelism, request.batch_tokens or self._batch_tokens
         engine = self._engine
-        if engine is None or (engine.parallelism, engine.batch_tokens) != (wanted, tokens):
+        if engine is None or (engine.parallelism, engine.batch_tokens) != wanted:
             self._reporter.show(Step("making the session"))
             self._probes.clear()
             self._engine = engine = None  # its memory first
-            engine = Engine(self._prepared, self._device, self._setup.precision, wanted, tokens)
+            engine = Engine(self._prepared, self._device, self._setup.precision, *wanted)
             self._engine = engine
         return engine
 
-    def run(self, request: Request) -> dict[str, Any]:
-        """Run one case into its (existing) folder; what LoadGen's logs don't tell.
+    def run(self, request: Request) -> Measured:
+        """Run one case into its (existing) folder.
 
         Raises BoundUnattainable, without having started LoadGen, where no Server rate is honest.
         """
@@ -107,55 +93,33 @@ class Runner:
         if request.mode != "accuracy":
             self._reporter.show(Step("probing"))
             targets = given_targets(request) or probe.targets(request)
+        settings = loadgen.settings_for(request, targets)
+        expected, duration_s = loadgen.goal(request, settings)
         sut = self._sut(engine, request, probe)
         self._running = sut, Path(request.folder)
-        audit = Path(request.folder) / "audit.config"
-        if request.mode == "compliance":
-            audit.write_text(TEST01.config, encoding="utf-8")
-        qsl = lg.ConstructQSL(
-            request.samples, buffered_samples(request), lambda _: None, lambda _: None
-        )
         before = noise.read()
-        started = time.perf_counter()
+        self._reporter.follow(
+            lambda: Step("running", sut.answered, expected or sut.expected, "samples", duration_s)
+        )
         try:
-            settings = settings_for(request, targets)
-            expected, duration_s = goal(request, settings)
-            self._reporter.follow(
-                lambda: Step(
-                    "running", sut.answered, expected or sut.expected, "samples", duration_s
-                )
-            )
-            lg.StartTestWithLogSettings(
-                sut.handle,
-                qsl,
-                settings,
-                log_settings(request.folder),
-                str(audit),  # never a stray one from the working directory
-            )
+            seconds = loadgen.start(sut, settings, request)
         finally:
-            seconds = time.perf_counter() - started
-            disturbances = noise.warnings(before, noise.read(), os.cpu_count() or 1)
-            lg.DestroyQSL(qsl)
-            sut.close()
+            disturbances = noise.disturbances(before, noise.read(), os.cpu_count() or 1)
             unwritten = self.keep()
-        if sut.error is not None:
-            raise sut.error
         timeline = sut.timeline
-        return {
-            "seconds": seconds,
-            "target_qps": targets.qps if targets else None,
-            "target_latency_ms": targets.latency_ms if targets else None,
-            "target_source": targets.source if targets else None,
-            "provider": engine.provider,
-            "proof": engine.proof,
-            "batch_tokens": engine.batch_tokens,
-            "batches": len(timeline.batch_samples),
-            "padding_share": timeline.padding_share,
-            "peak_memory_bytes": hardware.peak_memory_bytes(),
-            "warnings": disturbances,
-            "timeline": timeline.digest(),
-            "unwritten": unwritten,
-        }
+        return Measured(
+            seconds=seconds,
+            targets=targets,
+            provider=engine.provider,
+            proof=engine.proof,
+            batch_tokens=engine.batch_tokens,
+            batches=len(timeline.batch_samples),
+            padding_share=timeline.padding_share,
+            peak_memory_bytes=hardware.peak_memory_bytes(),
+            disturbances=disturbances,
+            timeline=timeline.digest(),
+            unwritten=unwritten,
+        )
 
     def keep(self) -> str | None:
         """Write down what the run under way has done until now, if there is one; else why not."""
@@ -187,8 +151,8 @@ class Runner:
         return StreamSut(engine, self._features, self._failing, cost)
 
     def _failing(self, error: BaseException) -> None:
-        """Tell the parent at once, since LoadGen goes on until its time is up."""
-        self._send("failing", message=describe(error))
+        """Say so at once, since LoadGen goes on until its time is up."""
+        self._send(Failing(describe(error)))
 
 
 def describe(error: BaseException) -> str:

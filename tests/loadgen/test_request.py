@@ -31,7 +31,10 @@ OWN_TARGETS = {
 
 
 def request(scenario: str = "offline", mode: str = "performance", **others: Any) -> Request:
-    return Request(**{"scenario": scenario, "mode": mode, "rules": "quick", "folder": ""} | others)
+    given = {"scenario": scenario, "mode": mode, "rules": "quick", "folder": ""} | others
+    if path := others.get("user_conf"):
+        given["conf"] = user_conf.read_user_conf(Path(path)).of(scenario)
+    return Request(**given)
 
 
 def conf(folder: Path, *lines: str) -> str:
@@ -201,7 +204,7 @@ def test_the_line_that_loadgen_itself_would_follow_is_followed(
     own = lg.TestSettings()
     own.FromConfig(path, "bert", "Server", 2)
     assert own.server_target_qps == expected
-    asked = Request("server", "performance", "quick", "", 9, user_conf=path)
+    asked = request("server", samples=9, user_conf=path)
     assert given_targets(asked) == Targets(expected, 130.0, "user-conf")
 
 
@@ -223,7 +226,7 @@ def test_user_conf_is_read_past_comments_blanks_and_other_models(tmp_path: Path)
         "bert.*.min_duration = 60000",
         "resnet50.Offline.target_qps = 99",
     )
-    assert user_conf.read_user_conf(Path(path)) == {
+    assert user_conf.read_user_conf(Path(path)).settings == {
         ("bert", "Offline", "target_qps"): 12.5,
         ("*", "Server", "target_latency"): 100,
         ("bert", "*", "min_duration"): 60000,

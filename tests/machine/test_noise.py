@@ -22,8 +22,8 @@ linux = pytest.mark.skipif(not Path("/proc/stat").exists(), reason="needs Linux"
 
 
 def test_a_run_alone_on_its_machine_has_no_warning() -> None:
-    assert noise.warnings(QUIET, LATER, 2) == []
-    assert noise.warnings(QUIET, replace(LATER, busy_s=1010.9), 2) == []
+    assert noise.disturbances(QUIET, LATER, 2) == []
+    assert noise.disturbances(QUIET, replace(LATER, busy_s=1010.9), 2) == []
 
 
 @pytest.mark.parametrize(
@@ -38,15 +38,16 @@ def test_a_run_alone_on_its_machine_has_no_warning() -> None:
 def test_each_disturbance_is_told_in_a_sentence_with_its_cure(
     change: dict[str, float], warning: str
 ) -> None:
-    (found,) = noise.warnings(QUIET, replace(LATER, **change), 2)  # type: ignore[arg-type]
-    assert found.startswith(warning)
-    assert ": " in found or ", or " in found
+    (found,) = noise.disturbances(QUIET, replace(LATER, **change), 2)  # type: ignore[arg-type]
+    assert found.matter.startswith(warning)
+    assert found.cure
+    assert str(found) == f"{found.matter}: {found.cure}"
 
 
 def test_what_cannot_be_read_warns_of_nothing(tmp_path: Path) -> None:
     assert noise.read(tmp_path) is None
-    assert noise.warnings(None, LATER, 2) == []
-    assert noise.warnings(QUIET, None, 2) == []
+    assert noise.disturbances(None, LATER, 2) == []
+    assert noise.disturbances(QUIET, None, 2) == []
 
 
 @linux
@@ -83,8 +84,8 @@ def test_another_process_that_works_is_noticed_on_this_machine() -> None:
     workers = [subprocess.Popen([sys.executable, "-c", code]) for _ in range(os.cpu_count() or 1)]
     for worker in workers:
         worker.wait()
-    found = noise.warnings(before, noise.read(), os.cpu_count() or 1)
-    assert any(one.startswith("other processes used") for one in found)
+    found = noise.disturbances(before, noise.read(), os.cpu_count() or 1)
+    assert any(one.matter.startswith("other processes used") for one in found)
 
 
 @pytest.fixture

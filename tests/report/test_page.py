@@ -24,6 +24,7 @@ from bertsquad.__main__ import main
 from bertsquad.errors import SuiteError
 from bertsquad.loadgen import logs
 from bertsquad.loadgen.timeline import TIMELINE
+from bertsquad.machine.noise import Disturbance
 from bertsquad.report.page import lines, render, write
 from bertsquad.results import archive
 from bertsquad.results.result import FAILED, NO_TARGET, RESULT, SKIPPED, Result
@@ -308,7 +309,7 @@ def test_why_no_published_figure_stands_beside_a_run_is_told(
 
 def test_a_failure_leads_and_says_why() -> None:
     bad = performance("server", verdict=FAILED, reason="LoadGen calls the run INVALID")
-    lost = archive.Missing(
+    lost = archive.Lost(
         "x-y-offline-cuda-fp16", "accuracy", FAILED, "cuda: no GPU", "out.json", NOW
     )
     page = page_of(accuracy("offline"), bad, missing=[lost])
@@ -322,7 +323,7 @@ def test_a_failure_leads_and_says_why() -> None:
 
 def test_a_case_that_failed_without_a_result_is_failed_whatever_it_reached_before() -> None:
     run = performance("server")
-    lost = archive.Missing(run.case, "performance", FAILED, "it took too long", "out.json", NOW)
+    lost = archive.Lost(run.case, "performance", FAILED, "it took too long", "out.json", NOW)
     read = archive.Archive([run], [lost])
     page = parsed(render(read))
     (verdicts,) = by_class(page, "verdicts")
@@ -334,11 +335,10 @@ def test_a_case_that_failed_without_a_result_is_failed_whatever_it_reached_befor
 
 
 def test_what_to_do_is_told_and_what_was_not_run_makes_no_case() -> None:
-    run = performance("offline", warnings=["the CPU was busy: run it when it is quiet"])
+    busy = Disturbance("the CPU was busy", "run it when it is quiet")
+    run = performance("offline", disturbances=[busy])
     skipped = [
-        archive.Missing(
-            f"x-y-{name}-cuda-fp16", "accuracy", SKIPPED, "cuda: no GPU", "out.json", NOW
-        )
+        archive.Lost(f"x-y-{name}-cuda-fp16", "accuracy", SKIPPED, "cuda: no GPU", "out.json", NOW)
         for name in SCENARIOS
     ]
     page = page_of(run, missing=skipped)
@@ -564,9 +564,7 @@ def wide(folder: Path) -> Path:
     long = {"case": "x" * 300, "reason": "y" * 300, "verdict": FAILED, "warnings": ["z" * 300]}
     runs = [replace(performance("server"), **{**LARGE, **long})]
     runs += [replace(performance("offline", day), **LARGE) for day in range(1, 9)]
-    read = archive.Archive(
-        runs, [archive.Missing("m" * 200, "accuracy", FAILED, "n" * 99, "o", NOW)]
-    )
+    read = archive.Archive(runs, [archive.Lost("m" * 200, "accuracy", FAILED, "n" * 99, "o", NOW)])
     write(read, folder / "wide.html")
     return folder / "wide.html"
 

@@ -12,6 +12,9 @@ from hypothesis import given as given_any
 from hypothesis import strategies as st
 from made import ACCURACY, COMPLIANCE, OFFLINE, SERVER, STREAM, SUBSET
 
+from bertsquad.loadgen.logs import Cause
+from bertsquad.loadgen.user_conf import read_user_conf
+from bertsquad.machine.noise import Disturbance
 from bertsquad.models.zoo import find
 from bertsquad.results.advice import Advice, advise, steadiness
 from bertsquad.results.result import FAILED, NO_TARGET, UNDECIDED, Result
@@ -20,17 +23,17 @@ from bertsquad.suite.harness import Harness
 from bertsquad.suite.options import OPTIONS, Options
 
 
-def cause(kind: str, found: int | None = None, needed: int | None = None) -> dict[str, Any]:
-    return {"kind": kind, "reason": f"it lacks {kind}", "found": found, "needed": needed}
+def cause(kind: str, found: int | None = None, needed: int | None = None) -> Cause:
+    return Cause(kind, f"it lacks {kind}", found, needed)
 
 
-def invalid(result: Result, *causes: dict[str, Any]) -> Result:
-    reason = f"LoadGen calls the run INVALID: {'; '.join(cause['reason'] for cause in causes)}"
+def invalid(result: Result, *causes: Cause) -> Result:
+    reason = f"LoadGen calls the run INVALID: {'; '.join(cause.reason for cause in causes)}"
     return replace(result, loadgen_valid=False, reason=reason, invalid_causes=list(causes))
 
 
 def advice(result: Result) -> Advice:
-    (only,) = advise(result.as_dict())
+    (only,) = advise(result)
     return only
 
 
@@ -42,7 +45,7 @@ MULTISTREAM = replace(STREAM, scenario="multistream", run_time_s=3.0)
 
 @pytest.mark.parametrize("result", [ACCURACY, OFFLINE, STREAM, COMPLIANCE])
 def test_a_plain_success_needs_no_advice(result: Result) -> None:
-    assert advise(result.as_dict()) == []
+    assert advise(result) == []
 
 
 @pytest.mark.parametrize(
@@ -99,7 +102,7 @@ def test_whatever_was_measured_the_advice_has_options_that_the_suite_takes(
     measured: dict[str, Any] = {"qps": figure, "latency_p50_ms": figure, "run_time_s": figure}
     result = replace(result, target_qps=figure, target_latency_ms=figure, **measured)
     result = invalid(result, *(cause(kind, found, needed) for kind in kinds))
-    for given in advise(result.as_dict()):
+    for given in advise(result):
         assert given.matter
         for flag, value in re.findall(r"(--[a-z-]+) ([\d.e+-]+)", given.cure):
             assert FIELDS[flag].parse(value)
@@ -133,7 +136,7 @@ def test_a_compliance_run_shows_both_what_loadgen_and_what_the_audit_says() -> N
     first, second = advise(
         replace(
             invalid(COMPLIANCE, cause("min_duration")), verdict=FAILED, reason="TEST01: too slow"
-        ).as_dict()
+        )
     )
     assert first.matter == "LoadGen calls the run INVALID: it lacks min_duration"
     assert second.matter == "TEST01: too slow"
@@ -177,12 +180,22 @@ def test_a_subset_that_passed_shows_the_bound_it_was_judged_by() -> None:
     assert advice(SUBSET) == Advice(SUBSET.reason)
 
 
-def test_a_warning_ends_in_its_cure() -> None:
-    warned = replace(OFFLINE, warnings=["others took 40% of it: run it again", "something"])
-    assert advise(warned.as_dict()) == [
-        Advice("others took 40% of it", "run it again"),
-        Advice("something"),
-    ]
+def test_a_disturbance_is_told_with_its_cure() -> None:
+    disturbed = Disturbance("others took 40% of it", "run it again")
+    warned = replace(OFFLINE, disturbances=[disturbed], warnings=[str(disturbed)])
+    assert advise(warned) == [Advice("others took 40% of it", "run it again")]
+
+
+def test_a_warning_of_an_older_result_is_told_as_it_is() -> None:
+    warned = replace(OFFLINE, warnings=["others took 40% of it: run it again"])
+    assert advise(warned) == [Advice("others took 40% of it: run it again")]
+
+
+def test_what_no_run_of_the_suite_leaves_is_survived() -> None:
+    nothing: dict[str, Any] = {"target_qps": None, "target_latency_ms": None, "run_time_s": 0.0}
+    for kind in KINDS:
+        result = replace(invalid(SERVER, cause(kind, 5, 64)), **nothing)
+        assert advice(result).matter == result.reason
 
 
 def course(*relative_speed: float) -> dict[str, Any]:
@@ -196,11 +209,11 @@ def test_a_run_that_slowed_down_on_the_way_says_so() -> None:
     assert "--min-duration-s 130" in given.cure  # ten times as long as it took
     assert "--min-duration-s" not in advice(replace(halved, rules="mlperf")).cure
     usual = replace(OFFLINE, timeline=course(*[1.0] * 5, *[0.7] * 5))
-    assert advise(usual.as_dict()) == []
+    assert advise(usual) == []
     # One batch after the other varies less.
     single = replace(usual, scenario="singlestream", timeline=course(*[1.0] * 5, *[0.65] * 5))
     assert "65% of the fastest's" in advice(single).matter
-    assert advise(replace(halved, mode="accuracy").as_dict()) == []
+    assert advise(replace(halved, mode="accuracy")) == []
 
 
 def test_single_spans_that_stand_still_or_out_are_no_wide_spread() -> None:
@@ -228,12 +241,12 @@ def run(folder: Path, scenario: str, given: Given) -> Result:
 
 
 def missed(result: Result) -> set[str]:
-    return {cause["kind"] for cause in result.invalid_causes}
+    return {cause.kind for cause in result.invalid_causes}
 
 
 def as_advised(result: Result, given: Given) -> Given:
     """The options of the first way out that the advice on an INVALID run names."""
-    cure = next(one for one in advise(result.as_dict()) if "INVALID" in one.matter).cure
+    cure = next(one for one in advise(result) if "INVALID" in one.matter).cure
     changed = dict(given)
     if "out of the user.conf" in cure:
         changed.pop("user_conf")
@@ -285,7 +298,7 @@ def test_what_is_advised_cures_the_run(
     tiny.model(tmp_path / "tiny.onnx", slow=True)
     if conf:
         (tmp_path / "user.conf").write_text(f"{conf}\n", encoding="utf-8")
-        given = {**given, "user_conf": tmp_path / "user.conf"}
+        given = {**given, "user_conf": read_user_conf(tmp_path / "user.conf")}
     result = run(tmp_path, scenario, given)
     assert kinds <= missed(result)
     for _ in range(6):  # a busy machine may be slower than it was just before

@@ -11,6 +11,7 @@ import tiny
 from sessions import CHEAP, Session, name_of, run_sessions, run_tiny
 
 from bertsquad.assets import registry
+from bertsquad.loadgen.user_conf import UserConf
 from bertsquad.models.zoo import MODELS
 from bertsquad.results import comparison
 from bertsquad.results.comparison import differences
@@ -144,7 +145,7 @@ def case(scenario: str = "offline") -> Case:
         (Options(buffer_size=20), ["buffer_size"]),
         (Options(min_duration_s=1.0), ["min_duration_s"]),
         (Options(rules="mlperf"), ["rules", "min_duration_s"]),
-        (Options(dataset_size=20, user_conf=Path("some.conf")), ["sample_count"]),
+        (Options(dataset_size=20, user_conf=UserConf(Path("some.conf"), {})), ["sample_count"]),
     ],
 )
 def test_what_makes_runs_unlike_is_known_before_they_start(

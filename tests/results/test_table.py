@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 from made import ACCURACY, COMPLIANCE, OFFLINE, SERVER, STREAM, SUBSET
 
+from bertsquad.machine.noise import Disturbance
 from bertsquad.models.zoo import MODELS
-from bertsquad.results.result import FAILED, NO_TARGET, SKIPPED, UNDECIDED, Result
+from bertsquad.results.result import FAILED, NO_TARGET, SKIPPED, UNDECIDED, Missing, Result
 from bertsquad.results.table import COLUMNS, lines, remarks, table
 from bertsquad.suite.cases import collect
 from bertsquad.suite.header import header, workload
@@ -19,7 +20,7 @@ from bertsquad.suite.options import Options
 
 def rows(*results: Result) -> list[dict[str, str]]:
     """The table's cells by column; every cell must start where its column's name does."""
-    lines = table([result.as_dict() for result in results])
+    lines = table(results)
     starts = [lines[0].index(column) for column in COLUMNS]
     found = []
     for line in lines[1:]:
@@ -71,7 +72,7 @@ def test_a_compliance_row_shows_what_was_compared() -> None:
 
 
 def lines_below(*results: Result) -> list[str]:
-    return remarks([result.as_dict() for result in results])
+    return remarks(results)
 
 
 def test_multistream_shows_the_percentile_that_mlperf_judges_it_by() -> None:
@@ -97,8 +98,7 @@ def test_a_valid_run_that_failed_all_the_same_says_both() -> None:
 
 def test_where_the_table_does_not_fit_every_result_has_two_lines_that_do() -> None:
     results = [ACCURACY, SUBSET, OFFLINE, STREAM, SERVER]
-    rows = [result.as_dict() for result in results]
-    narrow = table(rows, 80)
+    narrow = table(results, 80)
     assert len(narrow) == 2 * len(results)
     assert max(map(len, narrow)) <= 100
     assert narrow[6:8] == [
@@ -109,14 +109,14 @@ def test_where_the_table_does_not_fit_every_result_has_two_lines_that_do() -> No
         "minilm-pocket-offline-cpu-fp32  performance  VALID",
         "    15.77 QPS, target 18.10 QPS (probe), 12.3 s, CPU",
     ]
-    assert table(rows, 200) == table(rows)
+    assert table(results, 200) == table(results)
 
 
 @pytest.mark.parametrize("width", [80, 200])
 def test_lines_are_coloured_by_their_verdict(width: int) -> None:
     failed = replace(ACCURACY, verdict=FAILED, reason="F1 is under the target")
     undecided = replace(ACCURACY, verdict=UNDECIDED)
-    shown = lines([one.as_dict() for one in (OFFLINE, failed, SERVER, undecided)], width)
+    shown = lines([OFFLINE, failed, SERVER, undecided], width)
     found = ["".join(markup) for line, markup in shown if line.startswith("minilm-pocket-")]
     assert found[:4] == ["", "red", "yellow", "yellow"]
     assert not any(found[4:])  # what is said below
@@ -133,8 +133,8 @@ def test_below_the_table_stands_what_is_no_plain_success_and_what_to_do_about_it
 
 
 def test_results_with_the_same_cure_share_its_line() -> None:
-    busy = ["other processes used 40% of the CPU: run it again"]
-    told = lines_below(*(replace(one, warnings=busy) for one in (OFFLINE, STREAM)))
+    busy = [Disturbance("other processes used 40% of the CPU", "run it again")]
+    told = lines_below(*(replace(one, disturbances=busy) for one in (OFFLINE, STREAM)))
     assert told[:3] == [
         f"{OFFLINE.case}, performance: other processes used 40% of the CPU",
         f"{STREAM.case}, performance: other processes used 40% of the CPU",
@@ -160,10 +160,10 @@ def test_plain_successes_get_one_remark_that_they_are_not_mlperfs() -> None:
 
 def test_what_was_not_run_is_counted_by_its_reason_below_the_table() -> None:
     gpu = "cuda: no NVIDIA GPU with a driver was found"
-    skipped = {"mode": "accuracy", "verdict": SKIPPED}
-    rows = [{**skipped, "case": f"minilm-pocket-{s}-cuda-fp32", "reason": gpu} for s in "ab"]
-    alone = {**skipped, "case": "minilm-pocket-server-cpu-fp32", "reason": "130 ms can't be kept"}
-    told = [line for line, _ in lines([OFFLINE.as_dict(), *rows, alone])]
+    rows = [Missing(f"minilm-pocket-{s}-cuda-fp32", "accuracy", SKIPPED, gpu) for s in "ab"]
+    why = "130 ms can't be kept"
+    alone = Missing("minilm-pocket-server-cpu-fp32", "accuracy", SKIPPED, why)
+    told = [line for line, _ in lines([OFFLINE, *rows, alone])]
     assert [line for line in told if "not run" in line] == [
         f"2 cases not run: {gpu}",
         "minilm-pocket-server-cpu-fp32, accuracy: not run: 130 ms can't be kept",
@@ -175,10 +175,10 @@ def test_the_last_line_is_the_command_that_makes_a_page_of_what_was_written(
     tmp_path: Path,
 ) -> None:
     result = replace(OFFLINE, run_dir=str(tmp_path / "with blanks" / "performance-x"))
-    assert not any("report" in line for line, _ in lines([result.as_dict()]))
+    assert not any("report" in line for line, _ in lines([result]))
     Path(result.run_dir).mkdir(parents=True)
     result.save()
-    *_, (last, _) = lines([result.as_dict(), OFFLINE.as_dict()])
+    *_, (last, _) = lines([result, OFFLINE])
     command = shlex.split(last.partition(": ")[2])
     assert command[:4] == ["python", "-m", "bertsquad", "report"]
     assert command[4:] == [str(tmp_path / "with blanks"), "-o", "report.html"]
@@ -219,21 +219,21 @@ def test_the_workload_counts_the_cases_and_tells_seconds_from_minutes() -> None:
 
 
 def test_a_model_that_had_to_be_padded_is_remarked_upon() -> None:
-    note = "needs 384 tokens always, so every sample is padded"
-    padded = replace(ACCURACY, provenance={"model_preparation": note})
+    padded = replace(ACCURACY, provenance={"model_padded_to": 384})
     assert any("minilm: run padded" in line for line in lines_below(padded))
     assert not any("run padded" in line for line in lines_below(ACCURACY))
 
 
 def test_a_case_that_failed_without_a_result_has_a_row_too() -> None:
-    died = {"case": "minilm-pocket-server-cpu-fp32", "mode": "performance"}
-    lines = table([ACCURACY.as_dict(), {**died, "verdict": FAILED, "reason": "it was killed"}])
-    assert lines[2].split()[0] == died["case"]
+    died = Missing("minilm-pocket-server-cpu-fp32", "performance", FAILED, "it was killed")
+    lines = table([ACCURACY, died])
+    assert lines[2].split()[0] == died.case
     assert lines[2].endswith("failed")
 
 
 def test_a_model_whose_cached_copy_was_damaged_is_told() -> None:
-    note = "as it is (rebuilt, since the cached copy was damaged)"
-    rebuilt = replace(ACCURACY, provenance={"model_preparation": note})
-    assert f"minilm: {note}" in remarks([rebuilt.as_dict()])
-    assert not any("rebuilt" in line for line in remarks([ACCURACY.as_dict()]))
+    facts = {"model_preparation": "as it is", "model_rebuilt": "damaged"}
+    rebuilt = replace(ACCURACY, provenance=facts)
+    told = "minilm: as it is (rebuilt, since the cached copy was damaged)"
+    assert told in remarks([rebuilt])
+    assert not any("rebuilt" in line for line in remarks([ACCURACY]))

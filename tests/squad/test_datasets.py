@@ -81,13 +81,14 @@ def windows_of(built: Features) -> set[tuple[int, ...]]:
 
 
 def test_pocket_is_calibrated_with_a_data_set_of_its_own(pocket: Data) -> None:
-    file, windows, note = datasets.calibration("pocket", pocket)
-    assert file != pocket.features_file
-    found = features.load(file)
+    chosen = datasets.calibration("pocket", pocket)
+    windows = chosen.windows
+    assert chosen.features != str(pocket.features_file)
+    found = features.load(Path(chosen.features))
     assert windows == tuple(range(len(found)))
     assert len(windows) >= 100
-    assert f"{len(windows)} windows of calibration-v1.1.json" in note
-    assert datasets.calibration("pocket", pocket) == (file, windows, note)
+    assert f"{len(windows)} windows of calibration-v1.1.json" in chosen.note
+    assert datasets.calibration("pocket", pocket) == chosen
     assert windows_of(found).isdisjoint(windows_of(pocket.features))
 
 
@@ -97,18 +98,19 @@ def test_squad_is_calibrated_with_mlperfs_windows_of_it(
 ) -> None:
     monkeypatch.setenv("BERTSQUAD_DATA", str(SHARED / "pooch-cache"))
     dev_set = datasets.load("squad")
-    file, windows, note = datasets.calibration("squad", dev_set)
-    assert file == dev_set.features_file
+    chosen = datasets.calibration("squad", dev_set)
+    windows = chosen.windows
+    assert chosen.features == str(dev_set.features_file)
     assert len(windows) == len(set(windows)) == 100
     assert set(windows) <= set(range(10_833))
-    assert note == "MLPerf's 100 windows of squad"
+    assert chosen.note == "MLPerf's 100 windows of squad"
 
 
 def test_a_list_of_windows_is_read_line_by_line(listed: Listed, pocket: Data) -> None:
     listed(b"7\n0\n\n493\n")
-    file, windows, note = datasets.calibration("squad", pocket)
-    assert (file, windows) == (pocket.features_file, (7, 0, 493))
-    assert "3 windows" in note
+    chosen = datasets.calibration("squad", pocket)
+    assert (chosen.features, chosen.windows) == (str(pocket.features_file), (7, 0, 493))
+    assert "3 windows" in chosen.note
 
 
 @pytest.mark.parametrize(

@@ -65,7 +65,7 @@ def test_what_is_named_twice_runs_once() -> None:
 
 
 def test_cases_of_one_session_stand_side_by_side() -> None:
-    sessions = [case.session for case in collect(Options())]
+    sessions = [case.group for case in collect(Options())]
     assert all(len(set(sessions[start : start + 4])) == 1 for start in range(0, 32, 4))
 
 

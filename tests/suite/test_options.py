@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -124,7 +125,9 @@ def test_a_folder_is_no_model(tmp_path: Path) -> None:
 def test_a_user_conf_is_read_while_parsing(tmp_path: Path) -> None:
     conf = tmp_path / "user.conf"
     conf.write_text("# mine\n*.Offline.target_qps = 12\nbert.Server.target_latency = 100\n")
-    assert PARSERS["--user-conf"](str(conf)) == conf
+    parsed: Any = PARSERS["--user-conf"](str(conf))
+    assert parsed.path == conf
+    assert parsed.of("offline") == {"target_qps": 12.0}
     conf.write_text("*.Offline.target_qps = 12\n\n*.Sometimes.target_qps = 3\n")
     with pytest.raises(SuiteError, match=r"line 3: .*Sometimes"):
         PARSERS["--user-conf"](str(conf))

@@ -16,7 +16,7 @@ from sessions import BENCHMARKS, Session, command, name_of, outcomes, run, start
 
 from bertsquad.loadgen.timeline import TIMELINE
 from bertsquad.results.result import FAILED, NO_TARGET, PASSED, RESULT, SKIPPED, lists
-from bertsquad.suite import judge
+from bertsquad.suite import harness
 
 #: BERT's vocabulary has "the" at this place; no window of SQuAD is without it.
 THE = 1996
@@ -236,14 +236,14 @@ def test_a_result_that_cannot_be_written_fails_and_keeps_its_figures(tmp_path: P
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (100, before[1]))
     try:
-        judge.save(result, None)
+        kept = harness._saved(result, None)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
     assert list(tmp_path.iterdir()) == []
-    assert lists([result.as_dict()])["failures"] == [result.as_dict()]
-    assert (result.verdict, result.mlperf_valid, result.qps) == (FAILED, False, 12.0)
+    assert lists([kept])["failures"] == [kept.as_dict()]
+    assert (kept.verdict, kept.mlperf_valid, kept.qps) == (FAILED, False, 12.0)
     for part in (f"{tmp_path / RESULT} could not be written (", "--output", "all is well"):
-        assert part in result.reason
+        assert part in kept.reason
 
 
 #: What the JSON holds of this suite's cases.

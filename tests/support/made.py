@@ -8,6 +8,7 @@ from typing import Any
 import made
 import numpy as np
 
+from bertsquad.loadgen.logs import Cause
 from bertsquad.loadgen.timeline import Timeline, rank
 from bertsquad.results.result import PASSED, RESULT, Result
 from bertsquad.scenarios import SCENARIOS
@@ -203,12 +204,7 @@ SERVER = replace(
     reason="LoadGen calls the run INVALID: the latency bound was not kept",
     invalid_reasons=["the latency bound was not kept", "run under --rules quick"],
     invalid_causes=[
-        {
-            "kind": "latency_bound",
-            "reason": "the latency bound was not kept",
-            "found": None,
-            "needed": None,
-        }
+        Cause("latency_bound", "the latency bound was not kept"),
     ],
 )
 

@@ -2,7 +2,7 @@
 
 import hashlib
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +12,10 @@ from numpy.typing import NDArray
 
 from bertsquad.loadgen import logs
 from bertsquad.loadgen.request import Request
+from bertsquad.runtime.parallelism import ONE
 from bertsquad.squad.features import Features, save
 from bertsquad.worker.handle import Worker
-from bertsquad.worker.protocol import Setup
+from bertsquad.worker.protocol import Ready, Setup
 
 
 @dataclass(frozen=True)
@@ -22,6 +23,7 @@ class Child:
     """A worker with what it works on."""
 
     worker: Worker
+    ready: Ready
     features: Features
     folder: Path
     log: Path
@@ -32,7 +34,13 @@ class Child:
         given: dict[str, Any] = {"rules": "quick", "samples": len(self.features)}
         if mode != "accuracy":
             given["min_duration_s"] = 0.05
-        return Request(scenario, mode, folder=str(folder), **given | others)
+        divided = {
+            key: others.pop(key) for key in ("instances", "threads", "pins") if key in others
+        }
+        parallelism = replace(ONE, **divided)
+        return Request(
+            scenario, mode, folder=str(folder), parallelism=parallelism, **given | others
+        )
 
     def accuracy(self, scenario: str, **others: Any) -> dict[int, NDArray[np.float32]]:
         request = self.request(scenario, "accuracy", **others)
@@ -54,7 +62,9 @@ def start(folder: Path, file: Path | None = None, questions: int = 29, **others:
         "threads": 1,
     }
     log = folder / "worker.log"
-    return Child(Worker(Setup(**(setup | others)), log), built, folder, log)
+    worker = Worker(log)
+    ready = worker.prepare(Setup(**(setup | others)))
+    return Child(worker, ready, built, folder, log)
 
 
 def is_gone(pid: int) -> bool:

@@ -25,13 +25,14 @@ from bertsquad.assets import registry
 from bertsquad.errors import SuiteError
 from bertsquad.loadgen import timeline
 from bertsquad.loadgen.request import Request
+from bertsquad.progress import Step
 from bertsquad.results.result import RESULT, load
 from bertsquad.scenarios import SCENARIOS
 from bertsquad.squad import features
 from bertsquad.squad.features import Features
 from bertsquad.termination import INTERRUPTED, TERMINATED, Terminated, terminable
 from bertsquad.worker.handle import Worker, WorkerDied
-from bertsquad.worker.protocol import Event, Setup
+from bertsquad.worker.protocol import Failing, Setup
 
 resource = pytest.importorskip("resource", reason="Windows has no such signals and limits")
 
@@ -44,6 +45,7 @@ LIMIT_S = 4.0
 #: the child when that comes to a phase.
 OBSERVER = """
 import json, os
+from bertsquad.progress import Step
 from bertsquad.squad import features
 from bertsquad.suite import harness
 from bertsquad.worker.handle import Worker
@@ -60,18 +62,18 @@ def noted(function, phase):
         return function(*args, **kwargs)
     return call
 
-def ask(self, message, timeout_s, on_event, ask=Worker._ask):
-    def on_each(event):
-        phase, pid = event.get("name"), self._process.pid
+def ask(self, question, wanted, timeout_s, on_message, ask=Worker._ask):
+    def on_each(message):
+        phase, pid = getattr(message, "name", None), self._process.pid
         if phase:
             note(phase, pid)
         if kills and kills[0][0] == phase and pid not in killed:
             killed.add(pid)
             os.kill(pid, kills.pop(0)[1])
-        on_event(event)
+        on_message(message)
 
     note("a child", self._process.pid)
-    return ask(self, message, timeout_s, on_each)
+    return ask(self, question, wanted, timeout_s, on_each)
 
 features.build = noted(features.build, "featurising")
 harness.score_log = noted(harness.score_log, "scoring")
@@ -638,13 +640,13 @@ def test_a_model_that_raises_in_any_batch_fails_its_case_alone(
     model = tiny.model(tmp_path / "poisoned.onnx", raises_on=tiny.POISON)
     made = begin_child(file=model, questions=35, features=str(tmp_path / "swapped.npz"))
     for scenario in SCENARIOS:
-        events: list[Event] = []
+        messages: list[Step | Failing] = []
         request = made.request(scenario, "accuracy")
         with pytest.raises(SuiteError, match="out of data bounds") as caught:
-            made.worker.run(request, 60, events.append)
+            made.worker.run(request, 60, messages.append)
         assert not isinstance(caught.value, WorkerDied)
         is_loadgens = place > 0 or scenario in ("offline", "singlestream")
-        assert [event["event"] for event in events].count("failing") == is_loadgens
+        assert [type(message) for message in messages].count(Failing) == is_loadgens
     if place:
         assert sorted(made.accuracy("server", name="good", samples=place)) == [*range(place)]
 
@@ -745,8 +747,8 @@ def test_a_child_that_may_have_no_more_memory_ends_in_a_sentence(
     monkeypatch.setenv("BERTSQUAD_CACHE", str(tmp_path / "cache"))
     monkeypatch.chdir(tmp_path)  # where a core file would go
 
-    def limit(event: Event) -> None:
-        if event.get("name") == phase:
+    def limit(message: Step | Failing) -> None:
+        if isinstance(message, Step) and message.name == phase:
             (*_, child) = children_of(os.getpid())
             pages = int(Path(f"/proc/{child}/statm").read_text().split()[0])
             size = pages * os.sysconf("SC_PAGE_SIZE")
@@ -757,8 +759,9 @@ def test_a_child_that_may_have_no_more_memory_ends_in_a_sentence(
     minilm = registry.path_of("pocket/minilm-squad.onnx")
     setup = Setup(str(minilm), "minilm", str(tmp_path / "tiny.npz"), "cpu", "fp32", 1)
     with pytest.raises(SuiteError) as caught:
-        worker = Worker(setup, tmp_path / "worker.log", 60, limit)
+        worker = Worker(tmp_path / "worker.log")
         try:
+            worker.prepare(setup, 60, limit)
             request = Request("offline", "accuracy", "quick", str(tmp_path), len(built))
             worker.run(request, 60, limit)
         finally:

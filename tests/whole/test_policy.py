@@ -125,7 +125,7 @@ def test_cases_of_a_session_that_divide_the_cores_alike_follow_each_other(
     for name in collected[""]:
         model, dataset, scenario, device, precision = name.partition("[")[2].rstrip("]").split("-")
         case = Case(zoo.MODELS[model], dataset, scenario, device, precision)
-        divisions.append((case.session, division(case, Options(), hardware.cores())))
+        divisions.append((case.group, division(case, Options(), hardware.cores())))
     assert len(list(groupby(divisions))) == len(set(divisions))
 
 

@@ -1,8 +1,6 @@
 """LoadGen and the session in a real child: it answers, it fails, it dies, and the parent knows."""
 
 import contextlib
-import dataclasses
-import json
 import os
 import re
 import signal
@@ -26,10 +24,11 @@ from bertsquad.machine import hardware
 from bertsquad.progress import Step
 from bertsquad.runtime.parallelism import BATCH_TOKENS
 from bertsquad.scenarios import MODES, SCENARIOS
+from bertsquad.squad.datasets import CalibrationSet
 from bertsquad.squad.features import save
 from bertsquad.worker import handle
 from bertsquad.worker.handle import Worker, WorkerDied, try_devices
-from bertsquad.worker.protocol import Event, Setup
+from bertsquad.worker.protocol import Failing, Ready, Setup, encode
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -105,9 +104,7 @@ def test_the_parent_holds_neither_the_runtime_nor_loadgen() -> None:
 
 
 def test_a_child_tells_of_its_model_before_the_first_case(child: Child) -> None:
-    ready = child.worker.ready
-    assert ready["preparation"] == "as it is"
-    assert ready["input_type"] == "int64"
+    assert child.ready == Ready("as it is", "int64", padded_to=None, rebuilt=None)
 
 
 def apart_us(folder: Path) -> float:
@@ -125,22 +122,23 @@ def apart_us(folder: Path) -> float:
 
 @pytest.mark.parametrize("mode", MODES)
 def test_a_run_ends_with_what_was_proven_and_counted(child: Child, mode: str) -> None:
-    event = child.worker.run(child.request("offline", mode, name=f"told-{mode}"), timeout_s=60)
-    assert event["provider"] == "CPUExecutionProvider"
-    assert event["proof"] == "1 of 1 matrix products on CPUExecutionProvider, calculated in fp32"
-    assert event["batch_tokens"] == BATCH_TOKENS
-    assert event["batches"] > 1
-    assert 0 < event["padding_share"] < 0.5
-    assert 2**24 < event["peak_memory_bytes"] < 2**32
+    measured = child.worker.run(child.request("offline", mode, name=f"told-{mode}"), timeout_s=60)
+    assert measured.provider == "CPUExecutionProvider"
+    assert measured.proof == "1 of 1 matrix products on CPUExecutionProvider, calculated in fp32"
+    assert measured.batch_tokens == BATCH_TOKENS
+    assert measured.batches > 1
+    assert 0 < measured.padding_share < 0.5
+    assert measured.peak_memory_bytes is not None
+    assert 2**24 < measured.peak_memory_bytes < 2**32
 
 
 def steps(made: Child, request: Request) -> list[Step]:
     """What a child tells of a run."""
     told: list[Step] = []
 
-    def keep(event: Event) -> None:
-        assert event.pop("event") == "step"
-        told.append(Step(**event))
+    def keep(message: Step | Failing) -> None:
+        assert isinstance(message, Step)
+        told.append(message)
 
     made.worker.run(request, 60, keep)
     return told
@@ -239,23 +237,21 @@ def test_however_the_cores_are_divided_the_answers_are_the_same(
 
 def test_a_budget_of_one_padded_sample_is_a_batch_a_sample(folder: Path, begin: Begin) -> None:
     made = begin(file=tiny.model(folder / "long.onnx", length=384, hardwired=True))
-    event = made.worker.run(made.request("offline", "accuracy", batch_tokens=384), 60)
-    assert event["batches"] == 30
-    assert event["padding_share"] == pytest.approx(1 - made.features.lengths.mean() / 384)
+    measured = made.worker.run(made.request("offline", "accuracy", batch_tokens=384), 60)
+    assert measured.batches == 30
+    assert measured.padding_share == pytest.approx(1 - made.features.lengths.mean() / 384)
 
 
 def test_a_float_model_is_quantised_and_answers_much_the_same(folder: Path, begin: Begin) -> None:
     made = begin(
         file=tiny.model(folder / "wide.onnx", wide=True),
         precision="int8",
-        calibration=str(folder / "tiny.npz"),
-        calibration_windows=(3, 5, 8, 20),
-        calibration_note="four windows",
+        calibration=CalibrationSet(str(folder / "tiny.npz"), (3, 5, 8, 20), "four windows"),
     )
-    note = made.worker.ready["preparation"]
+    note = made.ready.preparation
     assert note == "1 of 2 matrix products quantised, calibrated with four windows"
-    event = made.worker.run(made.request("offline", "accuracy", name="int8", instances=2), 60)
-    assert event["proof"].endswith("1 of 2 calculated in int8")
+    measured = made.worker.run(made.request("offline", "accuracy", name="int8", instances=2), 60)
+    assert measured.proof.endswith("1 of 2 calculated in int8")
     found = logs.read_accuracy_log(made.folder / "int8")
     expected = tiny.answers(made.features)
     differences = [np.abs(found[sample] - expected[sample]).max() for sample in found]
@@ -295,7 +291,7 @@ def test_performance_is_probed_run_and_recorded(
 ) -> None:
     request = child.request(scenario, "performance", instances=instances)
     phases: list[str] = []
-    event = child.worker.run(request, 60, lambda event: phases.append(event.get("name", "")))
+    measured = child.worker.run(request, 60, lambda step: phases.append(getattr(step, "name", "")))
     run = logs.read_run(Path(request.folder))
     assert run.values["effective_scenario"] == SCENARIOS[scenario].loadgen_name
     assert run.values["effective_test_mode"] == "PerformanceOnly"
@@ -317,14 +313,16 @@ def test_performance_is_probed_run_and_recorded(
     p50, p90, p99 = (run.latency_ms(percentile) for percentile in (50, 90, 99))
     assert p50 is not None and p90 is not None and p99 is not None
     assert 0 < p50 <= p90 <= p99
-    assert event["target_source"] == "probe"
+    targets = measured.targets
+    assert targets is not None
+    assert targets.source == "probe"
     if SCENARIOS[scenario].has_rate:
-        assert event["target_qps"] > 0
+        assert (targets.qps or 0) > 0
         assert (run.metric(SCENARIOS[scenario]) or 0) > 0
     else:
-        assert event["target_latency_ms"] > 0
+        assert (targets.latency_ms or 0) > 0
     if scenario == "server":
-        assert event["target_latency_ms"] == 130
+        assert targets.latency_ms == 130
         assert run.values["effective_target_latency_ns"] == 130_000_000
 
 
@@ -387,9 +385,10 @@ def test_a_target_that_the_user_gave_is_what_loadgen_is_told(
     child: Child, scenario: str, given: dict[str, float], told: tuple[str, float]
 ) -> None:
     request = child.request(scenario, "performance", name=f"target-{scenario}", **given)
-    event = child.worker.run(request, timeout_s=60)
-    assert event["target_source"] == "option"
-    assert event["target_qps"] == given.get("target_qps")
+    measured = child.worker.run(request, timeout_s=60)
+    assert measured.targets is not None
+    assert measured.targets.source == "option"
+    assert measured.targets.qps == given.get("target_qps")
     assert logs.read_run(Path(request.folder)).values[told[0]] == told[1]
 
 
@@ -428,7 +427,9 @@ def test_a_server_bound_below_one_query_starts_no_run_and_says_so(child: Child) 
     forced = child.request(
         "server", "performance", name="forced", target_latency_ms=1e-6, target_qps=2000.0
     )
-    assert child.worker.run(forced, timeout_s=60)["target_qps"] == 2000
+    targets = child.worker.run(forced, timeout_s=60).targets
+    assert targets is not None
+    assert targets.qps == 2000
     run = logs.read_run(Path(forced.folder))
     assert "the latency bound was not kept" in run.invalid_reasons
 
@@ -460,7 +461,7 @@ def test_a_model_with_fixed_sizes_answers_every_sample_the_same(
     folder: Path, begin: Begin, trait: dict[str, Any], note: str
 ) -> None:
     made = begin(file=tiny.model(folder / "other.onnx", **trait))
-    assert note in made.worker.ready["preparation"]
+    assert note in made.ready.preparation
     expected = tiny.answers(made.features, "hardwired" in trait, "inputs" not in trait)
     for scenario in ("offline", "multistream"):
         found = made.accuracy(scenario)
@@ -488,12 +489,12 @@ def test_a_model_that_raises_fails_its_case_alone_with_the_original_error(
     poisoned: Child, scenario: str, instances: int
 ) -> None:
     request = poisoned.request(scenario, "accuracy", instances=instances)
-    events: list[Event] = []
+    messages: list[Step | Failing] = []
     with pytest.raises(SuiteError, match="out of data bounds") as caught:
-        poisoned.worker.run(request, 60, events.append)
+        poisoned.worker.run(request, 60, messages.append)
     assert not isinstance(caught.value, WorkerDied)
     assert "\n" not in str(caught.value)
-    assert [event["event"] for event in events].count("failing") == 1
+    assert [type(message) for message in messages].count(Failing) == 1
     before = timeline.load(Path(request.folder)).latencies_ns
     assert len(before) < len(poisoned.features)  # what was answered until then is kept
 
@@ -524,8 +525,8 @@ def test_a_child_that_dies_of_a_failed_run_is_told_with_the_original_error(
     model = tiny.model(folder / "poisoned.onnx", raises_on=tiny.POISON)
     made = begin(file=model, questions=61, poisoned=UNTOUCHED)
 
-    def kill(event: Event) -> None:
-        if event["event"] == "failing":
+    def kill(message: Step | Failing) -> None:
+        if isinstance(message, Failing):
             os.kill(pid_of(made.worker), signal.SIGKILL)
 
     request = made.request("singlestream", "accuracy")
@@ -539,9 +540,10 @@ def test_what_python_itself_prints_at_its_start_is_no_event(
 ) -> None:
     (folder / "sitecustomize.py").write_text("print('welcome')", encoding="utf-8")
     monkeypatch.setenv("PYTHONPATH", str(folder))
-    made = Worker(None, folder / "worker.log", timeout_s=30.0)
+    made = Worker(folder / "worker.log")
+    found = made.try_devices()
     made.close()
-    assert made.ready["reasons"]["cpu"] is None
+    assert found.reasons["cpu"] is None
 
 
 @pytest.mark.parametrize(
@@ -550,7 +552,7 @@ def test_what_python_itself_prints_at_its_start_is_no_event(
         ({"model": "nowhere.onnx"}, SuiteError(), r"nowhere\.onnx can't be read"),
         ({"features": "nowhere.npz"}, SuiteError(), r"nowhere\.npz is not a cache of features"),
         (
-            {"precision": "int8", "calibration_note": "its list is not here"},
+            {"precision": "int8", "calibration": "its list is not here"},
             Unavailable("", "dataset"),
             r"tiny\.onnx can't be quantised: its list is not here",
         ),
@@ -581,7 +583,7 @@ def test_a_child_that_cannot_begin_says_why_and_is_gone(
 
 
 def test_every_device_is_tried_in_a_child_of_its_own() -> None:
-    reasons = try_devices()["reasons"]
+    reasons = try_devices().reasons
     assert list(reasons) == ["cpu", "openvino", "cuda", "tensorrt"]
     assert reasons["cpu"] is None
     assert all(reason is None or len(reason) > 20 for reason in reasons.values())
@@ -596,11 +598,11 @@ def endless(child: Child) -> Request:
 
 
 def when_running(action: Any) -> Any:
-    def on_event(event: Event) -> None:
-        if event.get("name") == "running":
+    def on_message(message: Step | Failing) -> None:
+        if isinstance(message, Step) and message.name == "running":
             action()
 
-    return on_event
+    return on_message
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
@@ -657,10 +659,10 @@ def test_a_case_that_takes_too_long_is_stopped_naming_the_option(begin: Begin) -
 class Interrupting:
     """Ctrl-C, as it reaches the parent while it waits."""
 
-    calls: list[Event] = field(default_factory=list)
+    calls: list[Step | Failing] = field(default_factory=list)
 
-    def __call__(self, event: Event) -> None:
-        self.calls.append(event)
+    def __call__(self, message: Step | Failing) -> None:
+        self.calls.append(message)
         raise KeyboardInterrupt
 
 
@@ -695,21 +697,19 @@ def test_closing_ends_the_child_and_may_be_repeated(begin: Begin) -> None:
     assert not mortal.worker.alive
     assert is_gone(pid_of(mortal.worker))
     mortal.worker.close()
-    mortal.worker.kill()
 
 
 PARENT = """
-import json, sys
+import sys
 from pathlib import Path
-from bertsquad.loadgen.request import Request
 from bertsquad.worker.handle import Worker
-from bertsquad.worker.protocol import Setup
+from bertsquad.worker.protocol import decode
 
-worker = Worker(Setup(**json.loads(sys.argv[1])), Path(sys.argv[2]))
+worker = Worker(Path(sys.argv[2]))
+worker.prepare(decode(sys.argv[1]))
 print(worker._process.pid, flush=True)
 if len(sys.argv) > 3:
-    on_event = lambda event: print(event.get("name"), flush=True)
-    worker.run(Request(**json.loads(sys.argv[3])), None, on_event)
+    worker.run(decode(sys.argv[3]), None, lambda step: print(step.name, flush=True))
 sys.stdin.read()
 """
 
@@ -720,7 +720,7 @@ def test_a_child_ends_when_its_parent_is_killed(folder: Path, busy: bool) -> Non
     save(built, folder / "tiny.npz")
     model = tiny.model(folder / "tiny.onnx")
     setup = Setup(str(model), "key", str(folder / "tiny.npz"), "cpu", "fp32", 1)
-    arguments = [json.dumps(dataclasses.asdict(setup)), str(folder / "worker.log")]
+    arguments = [encode(setup), str(folder / "worker.log")]
     if busy:
         request = Request(
             "server",
@@ -731,7 +731,7 @@ def test_a_child_ends_when_its_parent_is_killed(folder: Path, busy: bool) -> Non
             target_qps=1.0,
             min_duration_s=600.0,
         )
-        arguments.append(json.dumps(dataclasses.asdict(request)))
+        arguments.append(encode(request))
     parent = subprocess.Popen(
         [sys.executable, "-c", PARENT, *arguments],
         cwd=ROOT,
@@ -763,5 +763,7 @@ def test_the_child_keeps_onnx_runtime_from_reporting_home(
         encoding="utf-8",
     )
     monkeypatch.setenv("PYTHONPATH", str(folder))
-    Worker(None, folder / "worker.log").close()
+    made = Worker(folder / "worker.log")
+    made.try_devices()
+    made.close()
     assert (folder / "worker.log").read_text(encoding="utf-8").startswith("1\n")

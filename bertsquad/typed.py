@@ -1,0 +1,103 @@
+"""Dataclasses from JSON: every field is there and has the type of its annotation."""
+
+import dataclasses
+import types
+import typing
+from collections.abc import Mapping
+from functools import cache
+from typing import Any, TypeVar
+
+_Made = TypeVar("_Made")
+
+#: No number is larger: what is comes from a damaged file, and would break a plot.
+LARGEST = 1e18
+
+
+class Misfit(Exception):
+    """A field that is missing or has another type than its annotation says; the text names it."""
+
+
+def build(cls: type[_Made], document: Mapping[str, Any], whole: bool = False) -> _Made:
+    """An object of the dataclass `cls` from a JSON object; Misfit names the field that is wrong.
+
+    Fields with a default may be missing unless it must be `whole`. Keys that are no field are
+    passed over, so that what a later version writes can be read.
+    """
+    of: Any = cls  # for type checkers, which can't know that it is a dataclass
+    hints = _hints(of)
+    values = {}
+    for field in dataclasses.fields(of):
+        if field.name in document:
+            try:
+                values[field.name] = _fitted(document[field.name], hints[field.name])
+            except Misfit as error:
+                raise Misfit(f"{field.name} {error}") from None
+        elif whole or not _has_default(field):
+            raise Misfit(f"{field.name} is missing")
+    return cls(**values)
+
+
+def _has_default(field: "dataclasses.Field[Any]") -> bool:
+    missing = dataclasses.MISSING
+    return field.default is not missing or field.default_factory is not missing
+
+
+@cache
+def _hints(cls: Any) -> dict[str, Any]:
+    return typing.get_type_hints(cls)
+
+
+def _fitted(value: Any, hint: Any) -> Any:
+    """A value of JSON as the annotation `hint` wants it: lists become tuples, objects dataclasses.
+
+    Misfit where it has another type.
+    """
+    origin, parts = typing.get_origin(hint), typing.get_args(hint)
+    if hint is Any:
+        return value
+    if origin in (types.UnionType, typing.Union):
+        return _any_of(value, parts)
+    if origin is list and isinstance(value, list):
+        return [_fitted(one, parts[0]) for one in value]
+    if origin is tuple and isinstance(value, (list, tuple)):
+        if parts[1:] == (...,):
+            return tuple(_fitted(one, parts[0]) for one in value)
+        if len(value) == len(parts):
+            return tuple(map(_fitted, value, parts))
+    if origin is dict and isinstance(value, dict):
+        return {_fitted(key, parts[0]): _fitted(one, parts[1]) for key, one in value.items()}
+    if dataclasses.is_dataclass(hint) and isinstance(value, dict):
+        return build(typing.cast(type, hint), value)
+    if hint in (int, float):
+        if is_figure(value) and (hint is float or isinstance(value, int)):
+            return value
+    elif isinstance(hint, type) and isinstance(value, hint):
+        return value
+    raise Misfit(f"is {_shown(value)}, and should be {getattr(hint, '__name__', hint)}")
+
+
+def _any_of(value: Any, hints: tuple[Any, ...]) -> Any:
+    """The value as the first of `hints` that it fits."""
+    if value is None and types.NoneType in hints:
+        return None
+    wanted = [hint for hint in hints if hint is not types.NoneType]
+    for hint in wanted[:-1]:
+        try:
+            return _fitted(value, hint)
+        except Misfit:
+            continue
+    return _fitted(value, wanted[-1])
+
+
+def is_figure(value: Any) -> bool:
+    """Whether a value of JSON is a number that can be drawn: finite, and no truth value."""
+    return (
+        isinstance(value, (int, float))
+        and not isinstance(value, bool)
+        and abs(value) <= LARGEST  # which NaN isn't either
+    )
+
+
+def _shown(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."
