@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from bertsquad.runtime.parallelism import BATCH_TOKENS
 
-#: Offline leaves each instance at least so many batches, so that none is long alone at the end.
+#: Batches that each instance gets in Offline at least, so that none works alone at the end.
 BATCHES_EACH = 4
 
 
@@ -23,11 +23,11 @@ def by_length(
     most: int | None = None,
     instances: int = 1,
 ) -> list[list[int]]:
-    """Cut a query into batches of equal-as-possible length within `budget` padded tokens.
+    """Offline's decision: batches of samples of similar length, within `budget` padded tokens each.
 
     `lengths` holds each sample's tokens; the batches hold positions into it, longest first, at
     most `most` each. A sample longer than the budget is a batch of its own. A query that is small
-    for several `instances` is cut finer, so that all have work until the end.
+    for several `instances` is cut into smaller batches, so that all have work until the end.
     """
     if instances > 1:
         budget = min(budget, int(np.sum(lengths)) // (BATCHES_EACH * instances))
@@ -60,7 +60,7 @@ class Cost:
 
     @classmethod
     def fit(cls, measured: Sequence[tuple[int, float]]) -> "Cost":
-        """The least-squares line through (padded tokens, seconds) pairs, never falling."""
+        """The least-squares line through pairs of padded tokens and seconds; it never falls."""
         tokens, seconds = np.array(measured, np.float64).T
         if len(set(tokens)) < 2:
             return cls(0.0, float((seconds / tokens).mean()))
@@ -71,10 +71,10 @@ class Cost:
 
 
 def soonest(lengths: Sequence[int], cost: Cost, budget: int = BATCH_TOKENS) -> list[list[int]]:
-    """MultiStream's decision: the batches in which a query is answered soonest, one after another.
+    """MultiStream's decision: the batches that answer a query soonest, run one after another.
 
-    As positions into `lengths`, longest first. One batch saves its base cost, several save
-    padding; of all ways to cut the samples in order of length the one of least cost is taken.
+    They hold positions into `lengths`, longest first. Fewer batches save base cost, more batches
+    save padding: all ways to cut the samples, sorted by length, are compared by their cost.
     """
     order = sorted(range(len(lengths)), key=lambda i: (-lengths[i], i))
     # best[n]: the cost of the n longest samples, and how many of them are in the last batch.
@@ -104,10 +104,10 @@ def next_batch(
 ) -> list[int]:
     """Server's decision: which of the waiting samples to run now, as positions into `lengths`.
 
-    The samples are in the order of their arrival and the oldest is always taken. The others join
-    it, nearest length first, as long as that wastes less time in padding than a batch of their
-    own would cost, the budget holds, and no deadline (same clock as `now`, seconds) that would
-    be met is missed. A sample that is late in any case binds nobody.
+    The samples are in the order of their arrival, and the oldest is always taken. Others join it,
+    nearest length first, while three things hold: the padding costs less time than a batch of their
+    own, the batch stays within the budget, and no sample misses a deadline that it could have met
+    alone. Deadlines are seconds of the clock of `now`.
     """
     chosen = [0]
     longest = lengths[0]
@@ -167,8 +167,8 @@ def simulate_server(
     return latencies
 
 
-#: What a probed rate leaves for noise: the simulated percentile may use this share of the bound,
-#: and the run asks for this share of the rate found.
+#: Room for noise in a probed rate: the simulated percentile may use this share of the bound, and
+#: the run asks for this share of the rate found.
 PROBE_MARGIN = 0.9
 
 
@@ -182,9 +182,9 @@ def sustainable_rate(
 ) -> float | None:
     """The queries a second at which the device should keep `percentile` of them within `bound_s`.
 
-    Found by simulating a fixed Poisson trace over samples drawn evenly from `lengths`, with a
-    margin for noise. None where the bound can't be kept even at a hundredth of the rate at which
-    the device is always busy: then no rate is honest.
+    It is found by simulating a fixed Poisson trace over samples drawn evenly from `lengths`, with a
+    margin for noise. None where the bound isn't kept even at a hundredth of the device's full rate:
+    then no rate is honest.
     """
     rng = np.random.default_rng(0)
     drawn = [int(n) for n in rng.choice(np.asarray(lengths), 2000)]

@@ -1,4 +1,4 @@
-"""LoadGen's logs: what they say that a run did.
+"""LoadGen's logs: what a run did.
 
 LoadGen has no getter for results, so the detail log's `:::MLLOG` lines are the source.
 """
@@ -58,9 +58,9 @@ class Run:
 
     @property
     def invalid_causes(self) -> list[Cause]:
-        """Why the run is not valid, for programs.
+        """Why the run is not valid, cause by cause.
 
-        LoadGen's recommendations count only where it gives nothing else: for a run that was ended
+        LoadGen's recommendations are taken only where it says nothing else: for a run that ended
         early they name options that don't help.
         """
         if self.valid:
@@ -86,7 +86,7 @@ class Run:
     def latency_ms(self, percentile: float) -> float | None:
         """LoadGen's latency of a query (Offline, Server: a sample) at a percentile that it logs.
 
-        In ms. MultiStream's log has the latencies of its samples too, which judge nothing.
+        In ms. MultiStream is judged by its queries' latencies; its log has those of samples too.
         """
         for what in ("percentile_per_query_latency", "percentile_latency"):
             value = self.values.get(f"result_{percentile:.2f}_{what}_ns")

@@ -18,16 +18,16 @@ from bertsquad.runtime.inference import effective_lengths, infer, side_by_side
 from bertsquad.scenarios import SCENARIOS
 from bertsquad.squad.features import Features
 
-#: Seconds that a measurement takes by the rules, and the batches that it runs at least. A run of
-#: ten minutes that a moment's noise made INVALID would be a pity, so more is spent on it.
+#: Seconds of a measurement under each rules, and the batches that it runs at least. Before a run of
+#: ten minutes it takes longer, so that a moment's noise doesn't set a wrong target.
 PROBE_S = {"quick": 0.7, "mlperf": 7.0}
 PROBE_BATCHES = 3
 
 #: Seconds that measuring the cost of batches takes at most.
 COST_S = 2.0
 
-#: LoadGen prepares its queries from the expectation and gives up where they run out, so the probe
-#: errs on the side of more: rates are raised and latencies lowered by this share.
+#: LoadGen prepares as many queries as it expects, and a run that has no more is INVALID. So the
+#: probe expects more: it raises rates and lowers latencies by this share.
 SLACK = 0.15
 
 
@@ -41,7 +41,7 @@ class Probe:
         self._cost: batching.Cost | None = None
 
     def warm_up(self, show: Show = unseen) -> None:
-        """Run samples over the spread of lengths, alone and together."""
+        """Run samples of all lengths, alone and in batches."""
         order = np.argsort(self._lengths)
         spread = np.linspace(0, len(order) - 1, 4).astype(int)
         batches = [([int(order[position])], 0) for position in spread]
@@ -93,7 +93,7 @@ class Probe:
         return time.perf_counter() - start
 
     def _rate(self, batches: Sequence[Sequence[int]], budget_s: float) -> float:
-        """The samples a second of all instances together, over as many of `batches` as fit."""
+        """Samples a second of all instances, over as many of `batches` as the time allows."""
         lock = threading.Lock()
         left = iter(batches)
         begun = done = 0

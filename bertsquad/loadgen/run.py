@@ -13,10 +13,17 @@ from bertsquad.loadgen.user_conf import BENCHMARK
 from bertsquad.rules import QUICK_DURATION_S, QUICK_QUERIES, TEST01
 from bertsquad.scenarios import SCENARIOS, Scenario
 
-#: LoadGen prepares all samples of a run beforehand; so many take it some gigabytes.
+#: LoadGen prepares all samples of a run beforehand; so many take some gigabytes.
 MOST_SAMPLES = 20_000_000
-#: Queries a second in Server's accuracy mode, where the rate means nothing but waiting.
+#: Queries a second in Server's accuracy mode, where a lower rate would only mean waiting.
 ACCURACY_SERVER_QPS = 10_000.0
+#: LoadGen's settings of each scenario's targets: that of the rate, and that of the latency in ns.
+_TARGETS = {
+    "offline": ("offline_expected_qps", None),
+    "singlestream": (None, "single_stream_expected_latency_ns"),
+    "multistream": (None, "multi_stream_expected_latency_ns"),
+    "server": ("server_target_qps", "server_target_latency_ns"),
+}
 
 
 def start(sut: Sut, settings: Any, request: Request) -> float:
@@ -37,7 +44,7 @@ def start(sut: Sut, settings: Any, request: Request) -> float:
     qsl = lg.ConstructQSL(request.samples, buffered_samples(request), _nothing, _nothing)
     started = time.perf_counter()
     try:
-        # The path of the audit's settings always, or LoadGen takes a stray file where it runs.
+        # LoadGen reads an audit.config in the working directory unless it is given a path.
         lg.StartTestWithLogSettings(sut.handle, qsl, settings, log, str(audit))
     finally:
         seconds = time.perf_counter() - started
@@ -53,7 +60,7 @@ def _nothing(samples: list[int]) -> None:
 
 
 def settings_for(request: Request, targets: Targets | None) -> Any:
-    """LoadGen's TestSettings for a run (`targets` is None in accuracy mode, where none count)."""
+    """LoadGen's TestSettings for a run; `targets` is None in accuracy mode."""
     scenario = SCENARIOS[request.scenario]
     result = lg.TestSettings()
     # Type 0 is mlperf.conf, compiled in; 2 the user's file. The default, 1, works only once.
@@ -64,24 +71,23 @@ def settings_for(request: Request, targets: Targets | None) -> Any:
     if request.user_conf is not None:
         result.FromConfig(request.user_conf, BENCHMARK, scenario.loadgen_name, 2)
     result.scenario = getattr(lg.TestScenario, scenario.loadgen_name)
-    result.mode = (
-        lg.TestMode.AccuracyOnly if request.mode == "accuracy" else lg.TestMode.PerformanceOnly
-    )
+    accuracy = request.mode == "accuracy"
+    result.mode = lg.TestMode.AccuracyOnly if accuracy else lg.TestMode.PerformanceOnly
     if request.min_duration_s is not None:
         result.min_duration_ms = int(request.min_duration_s * 1000)
     result.performance_sample_count_override = buffered_samples(request)
-    if request.mode == "accuracy":
+    if accuracy:
         result.server_target_qps = ACCURACY_SERVER_QPS
     elif targets is not None:
         _check_size(scenario, targets, result.min_duration_ms / 1000)
-        _set_targets(result, request.scenario, targets)
+        _set_targets(result, scenario, targets)
     return result
 
 
 def goal(request: Request, settings: Any) -> tuple[int | None, float | None]:
     """How many samples a run answers at least, and how many seconds it lasts at least.
 
-    In Offline the samples of a performance run are LoadGen's choice: its one query tells.
+    Both are None in Offline's performance runs: LoadGen chooses the samples of its one query.
     """
     size = SCENARIOS[request.scenario].samples_per_query
     if request.mode == "accuracy":
@@ -96,25 +102,18 @@ def _check_size(scenario: Scenario, targets: Targets, duration_s: float) -> None
     rate = targets.qps if scenario.has_rate else 1000 / (targets.latency_ms or 1000)
     samples = (rate or 0) * duration_s * scenario.samples_per_query
     if samples > MOST_SAMPLES:
-        given = (
-            f"--target-qps {targets.qps:g}"
-            if scenario.has_rate
-            else f"--target-latency-ms {targets.latency_ms:g}"
-        )
+        flag, value = "--target-latency-ms", targets.latency_ms
+        if scenario.has_rate:
+            flag, value = "--target-qps", targets.qps
         raise SuiteError(
-            f"{given} over {duration_s:g} s makes LoadGen prepare {samples:.3g} samples, and it "
+            f"{flag} {value:g} over {duration_s:g} s makes LoadGen prepare {samples:.3g} samples, and it "
             f"can hold {MOST_SAMPLES:.0e}: give a target that the device can come near to"
         )
 
 
-def _set_targets(result: Any, scenario: str, targets: Targets) -> None:
-    if scenario == "offline":
-        result.offline_expected_qps = targets.qps
-    elif scenario == "server":
-        result.server_target_qps = targets.qps
-        if targets.latency_ms is not None:
-            result.server_target_latency_ns = int(targets.latency_ms * 1e6)
-    elif scenario == "singlestream" and targets.latency_ms is not None:
-        result.single_stream_expected_latency_ns = int(targets.latency_ms * 1e6)
-    elif scenario == "multistream" and targets.latency_ms is not None:
-        result.multi_stream_expected_latency_ns = int(targets.latency_ms * 1e6)
+def _set_targets(result: Any, scenario: Scenario, targets: Targets) -> None:
+    qps, latency_ns = _TARGETS[scenario.name]
+    if qps is not None:
+        setattr(result, qps, targets.qps)
+    if latency_ns is not None and targets.latency_ms is not None:
+        setattr(result, latency_ns, int(targets.latency_ms * 1e6))

@@ -1,8 +1,8 @@
 """The system under test: LoadGen issues queries here, the engine answers them.
 
-LoadGen aborts the process when a callback raises, so nothing escapes from one: the first error is
-kept, all that is outstanding or still comes is completed with empty responses, and the worker
-raises the error once the run has ended.
+LoadGen aborts the process when a callback raises, so a callback never does. The first error is kept
+instead, every open query is completed with empty responses, and so are those that still come. The
+error is raised once the run has ended.
 """
 
 import threading
@@ -26,10 +26,10 @@ Failing = Callable[[BaseException], None]
 
 
 class Sut:
-    """Answers the queries of one run by calling `answer(samples)`, in the way of its scenario.
+    """Answers the queries of one run; each scenario has its own `answer`.
 
-    What was answered when is in `timeline`; `answered` counts samples while it goes on, of
-    `expected` where one query holds them all.
+    `timeline` says when each query was answered. `answered` counts the samples until now, and
+    `expected` all of the run where one query holds them (Offline).
     """
 
     def __init__(self, engine: Engine, features: Features, failing: Failing) -> None:
@@ -61,7 +61,7 @@ class Sut:
         raise NotImplementedError
 
     def _flush(self) -> None:
-        """LoadGen has issued its last query; nothing is held back here, so nothing is due."""
+        """LoadGen has issued its last query. No query is held back here, so nothing is to do."""
 
     def _receive(self, query: Sequence[Any]) -> None:
         now = time.perf_counter_ns()
@@ -91,7 +91,7 @@ class Sut:
         lg.QuerySamplesComplete([lg.QuerySampleResponse(id_, 0, 0) for id_ in ids])
 
     def run_batch(self, batch: Sequence[Any], instance: int = 0) -> None:
-        """Infer and complete LoadGen's samples `batch`, and keep what each of them took."""
+        """Calculate and complete the samples of a batch, and record when."""
         samples = [sample.index for sample in batch]
         started = time.perf_counter_ns()
         logits = infer(self._engine, self._features, samples, instance)
@@ -128,7 +128,7 @@ class StreamSut(Sut):
     def __init__(
         self, engine: Engine, features: Features, failing: Failing, cost: batching.Cost | None
     ) -> None:
-        """`cost` says how a query of several samples is best cut into batches."""
+        """`cost` decides how a query of several samples is cut into batches."""
         super().__init__(engine, features, failing)
         self._cost = cost
         self._unpin: Callable[[], None] | None = None
@@ -140,7 +140,7 @@ class StreamSut(Sut):
         super().close()
 
     def answer(self, query: Sequence[Any]) -> None:
-        """Complete the query; its latency is that of its last sample."""
+        """Complete the query, in one batch or several."""
         if self._unpin is None:
             self._unpin = pin(self._engine.parallelism.cpus(0))
         batches = [list(query)]
@@ -184,7 +184,7 @@ class OfflineSut(Sut):
 
 
 class ServerSut(Sut):
-    """Server: each instance's thread takes from what waits, as `batching.next_batch` decides."""
+    """Server: each instance's thread takes waiting samples, as `batching.next_batch` decides."""
 
     def __init__(
         self,
@@ -194,7 +194,7 @@ class ServerSut(Sut):
         cost: batching.Cost,
         bound_s: float,
     ) -> None:
-        """`cost` and the latency bound `bound_s` are what the batcher plans with."""
+        """Batches are planned with `cost` and the latency bound `bound_s`."""
         super().__init__(engine, features, failing)
         self._cost = cost
         self._bound_s = bound_s

@@ -1,7 +1,7 @@
 """When every query was answered and every batch calculated: the raw figures behind the plots.
 
-LoadGen's log has percentiles and a rate. Distributions, and what happened in the course of a run,
-come from the SUT's own clock; the headline stays LoadGen's.
+LoadGen's log has percentiles and a rate, which are the figures that count. Distributions, and what
+happened in the course of a run, come from the SUT's own clock.
 """
 
 import math
@@ -32,9 +32,8 @@ PERCENTILES = (50.0, 90.0, 95.0, 97.0, 99.0, 99.9)
 class Timeline:
     """What one run did. Times are int64 nanoseconds of one clock of the machine.
 
-    A query here is what LoadGen times: in SingleStream and MultiStream a query, in Offline and
-    Server a sample. A batch went through the model at once; its padded tokens are its samples
-    times the length to which they were padded.
+    A query is here what LoadGen times: in Offline and Server a sample. A batch is what went through
+    the model at once; its padded tokens are its samples times the length they were padded to.
     """
 
     issued_ns: NDArray[np.int64]  # [queries], in the order of completion
@@ -70,10 +69,10 @@ class Timeline:
         }
 
     def _course(self) -> dict[str, Any]:
-        """Samples/s, and padded tokens a second of an instance's time, span by span.
+        """For each span of time: samples/s, padded tokens/s of an instance, relative speed.
 
-        `relative_speed` is what the span's batches should have taken, by the cost that fits the
-        whole run best, over what they took; 0 where none ended.
+        The relative speed is the time that the span's batches should have taken, by the line that
+        fits the whole run best, over the time that they took; 0 where no batch ended.
         """
         if not len(self.batch_samples):
             return {"span_s": 0.0, "samples_per_s": [], "tokens_per_s": [], "relative_speed": []}
@@ -135,7 +134,7 @@ class Recording:
 
 
 def _fitting(tokens: NDArray[np.float64], seconds: NDArray[np.float64]) -> NDArray[np.float64]:
-    """The seconds of each batch by the `a + b * tokens` that fits all best, neither below 0."""
+    """The seconds of each batch by the line `a + b * tokens` that fits all best; a, b >= 0."""
     apart = tokens - tokens.mean()
     spread = float(apart @ apart)
     slope = float(apart @ seconds) / spread if spread else 0.0

@@ -36,7 +36,7 @@ class UserConf:
     settings: Mapping[tuple[str, str, str], float] = field(hash=False)
 
     def of(self, scenario: str) -> dict[str, float]:
-        """The value of each key in a scenario: of several lines, that of the most special one."""
+        """The value of each key in a scenario; of several lines the most specific one counts."""
         name = SCENARIOS[scenario].loadgen_name
         found: dict[str, float] = {}
         for place in (("*", "*"), (BENCHMARK, "*"), ("*", name), (BENCHMARK, name)):

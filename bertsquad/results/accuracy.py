@@ -11,7 +11,7 @@ from bertsquad.squad import answers
 from bertsquad.squad.datasets import Data
 from bertsquad.squad.score import Score, score
 
-#: How sure a subset must make it that the target is missed before the case fails.
+#: A subset fails only if it is so sure that the target is missed.
 CONFIDENCE = 0.999
 
 

@@ -1,6 +1,6 @@
-"""What to do about a result that is no plain success: from each cause to the option that cures it.
+"""What to do about a result that is no plain success: for each cause the option that cures it.
 
-Pure functions of a Result; the table's remarks are made of them.
+Pure functions of a Result. The remarks below the table, and on the page, are made of them.
 """
 
 import itertools
@@ -14,17 +14,17 @@ from bertsquad.results.compliance import TOLERANCE
 from bertsquad.results.result import FAILED, NO_TARGET, UNDECIDED, Result
 from bertsquad.rules import TEST01
 
-#: LoadGen pre-generates a run from its target; this much beyond what was measured leaves room for
+#: LoadGen prepares a run by its target; a target this much above what was measured leaves room for
 #: a faster moment.
 SLACK = 1.2
-#: The share of a Server rate under which the bound was missed, that may keep it.
+#: Where a Server rate missed the bound, this share of it may keep it.
 LOWER_RATE = 0.7
 
-#: What early stopping wants in Server where all queries kept the bound; it wants more where some
-#: missed it, and then a lower rate may help too.
+#: The queries that early stopping wants in Server where all kept the bound. It wants more where
+#: some missed it, and then a lower rate may help too.
 UNMISSED_QUERIES = 459
 
-#: A run's speed is looked at in so many parts, and not at all where it has fewer than the least.
+#: The parts in which a run's speed is looked at; with fewer than the least it isn't looked at.
 PARTS, FEWEST_PARTS = 10, 4
 #: Less than this share of the fastest part's speed in the slowest is a wide spread. Seen on 2 cores
 #: with minilm: streams 0.87 to 0.96 in runs that nothing disturbed and 0.31 to 0.36 where a process
@@ -34,7 +34,7 @@ STEADY_SHARE = {"offline": 0.67, "singlestream": 0.7, "multistream": 0.7, "serve
 
 @dataclass(frozen=True)
 class Advice:
-    """What is the matter with a result, and what to do about it (empty where nobody can say)."""
+    """What is wrong with a result, and what to do about it (empty where that isn't known)."""
 
     matter: str
     cure: str = ""
@@ -113,8 +113,8 @@ def _quoted(result: Result) -> str:
 def _cures(result: Result, causes: Sequence[Cause]) -> str:
     """The cures of all causes of an INVALID run, each once.
 
-    A run that was ended early misses everything else too, and one whose latency bound was missed
-    can't satisfy early stopping: only the first cause needs a cure.
+    A run that ended early misses everything else too, and one that missed its latency bound can't
+    satisfy early stopping: there, only the first such cause needs a cure.
     """
     kinds = [cause.kind for cause in causes]
     decisive = [kind for kind in kinds if kind in _DECISIVE]
@@ -148,7 +148,7 @@ def _for_duration(result: Result, cause: Cause) -> str:
 
 
 def _for_queries(result: Result, cause: Cause) -> str:
-    """A duration in which as many queries fit as were needed, at the rate of this run."""
+    """A longer duration, in which the needed queries fit at the rate of this run."""
     found, needed = cause.found, cause.needed
     if not found or not needed:
         return "a longer --min-duration-s has more queries"
@@ -183,7 +183,7 @@ _DECISIVE = ("max_duration", "max_query_count", "max_async_queries", "error", "l
 
 
 def _target(result: Result, flag: str, value: str, effect: str) -> str:
-    """How to set a target, by where the one that didn't do came from."""
+    """The cure that sets a target, by where the target of the run came from."""
     cure = f"{flag} {value} {effect}"
     if result.target_source == "option":
         return f"{cure}; without that option a probe sets it"
@@ -208,9 +208,9 @@ def _spread(result: Result) -> list[Advice]:
 
 
 def steadiness(speeds: Sequence[float]) -> float | None:
-    """The slowest part's speed as a share of the fastest's, of the speeds span by span.
+    """The speed of the slowest part as a share of the fastest's; None for a run without parts.
 
-    None where the run is too short to have parts.
+    `speeds` are those of the run's spans, in their order.
     """
     moving = [speed for speed in speeds if speed > 0]
     count = min(PARTS, len(moving))

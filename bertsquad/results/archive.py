@@ -1,7 +1,7 @@
 """Results read back: from run folders, from folders that hold them, and from JSON files.
 
 A JSON file is a `result.json`, what `--benchmark-json` writes, or a file of pytest-benchmark's
-storage. Whatever is read has been checked, so that who shows it need not.
+storage. All that is read is checked here, so that nothing that shows it has to.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -33,7 +33,7 @@ _LISTS = ("accuracy", "compliance", "failures", "skipped")
 
 @dataclass(frozen=True)
 class Lost(Missing):
-    """A case without a result, as a file or folder tells of it: which, and when that ended."""
+    """A case without a result, and where that was read: its file or folder, and when that ended."""
 
     source: str
     at: datetime
@@ -69,7 +69,7 @@ class Archive:
 
     @property
     def series(self) -> list[Series]:
-        """The results by case and mode, in the order in which a session runs them."""
+        """The results by case and mode, in the order of a pytest session."""
         found: dict[tuple[str, str], list[Result]] = {}
         for result in sorted(self.results, key=started):
             found.setdefault((result.mode, result.case), []).append(result)
@@ -114,7 +114,7 @@ def _read_folder(folder: Path, archive: Archive) -> None:
 
 
 def _if_readable(path: Path, archive: Archive, foreign: bool = False) -> None:
-    """Read a file that nobody named; a `foreign` one may be anything at all."""
+    """Read a file that lies in a folder; a `foreign` one need not be of this suite."""
     try:
         _read_file(path, archive)
     except NotOurs as error:
@@ -186,7 +186,7 @@ def _still_missing(archive: Archive) -> list[Lost]:
 
 
 def _written(document: dict[str, Any], path: Path) -> datetime:
-    """When a session ended, by its JSON, or by the file's own time where that doesn't say."""
+    """When a pytest session ended, by its JSON, or else by the time of the file."""
     try:
         return time_of(document["datetime"])
     except (LookupError, TypeError, ValueError, OverflowError):
@@ -198,7 +198,7 @@ def _changed(path: Path) -> datetime:
 
 
 def _place(item: tuple[tuple[str, str], list[Result]]) -> tuple[str, int, str, int]:
-    """Where a series stands: by model and data set, then scenario, the rest of the case, mode."""
+    """The key that series are sorted by: model and data set, scenario, case, mode."""
     newest = item[1][-1]
     scenario = list(SCENARIOS).index(newest.scenario)
     return (

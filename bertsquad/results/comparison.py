@@ -9,17 +9,9 @@ from typing import Any
 
 #: Where a result says what was measured and how: two runs that differ here are unlike.
 ALIKE = (
-    "mode",
-    "scenario",
-    "device",
-    "precision",
-    "provenance.model_checksum",
-    "provenance.dataset_checksum",
-    "dataset_samples",
-    "rules",
-    "sample_count",
-    "buffer_size",
-    "min_duration_s",
+    *("mode", "scenario", "device", "precision", "rules"),
+    *("provenance.model_checksum", "provenance.dataset_checksum", "dataset_samples"),
+    *("sample_count", "buffer_size", "min_duration_s"),
 )
 #: The same for Server, whose figure depends on what was asked of it.
 ALIKE_IN_SERVER = ("target_latency_ms", "target_qps")
@@ -30,22 +22,23 @@ Figures = Mapping[str, Any]
 def differences(new: Figures, old: Figures) -> list[str]:
     """What makes two results of one case unlike, each with its new and its earlier value.
 
-    Both are `Result.as_dict()`; of `new` only the keys that it has are looked at. Server's rates
-    may differ where a probe found both: each is what its run could keep.
+    Both are `Result.as_dict()`; `new` may lack keys, which are passed over then. Server's rates may
+    differ where both were probed: each is what its run could keep.
     """
     version = old.get("schema_version")
     if version is None:
         return ["that is no result of this suite"]
     if version != new["schema_version"]:
         return [f"schema_version is {new['schema_version']} and was {version}"]
+    both_probed = new.get("target_source") == old.get("target_source") == "probe"
     found = []
     for place in ALIKE + (ALIKE_IN_SERVER if old.get("scenario") == "server" else ()):
         key, now, then = place.rpartition(".")[2], _at(new, place), _at(old, place)
-        if now is _MISSING or now == then:
+        if now is None or now == then:
             continue
-        if then is _MISSING:
+        if then is None:
             found.append(f"{key} ({now}) isn't in the earlier results")
-        elif key != "target_qps" or not _both_probed(new, old):
+        elif key != "target_qps" or not both_probed:
             found.append(f"{key} is {now} and was {then}")
     return found
 
@@ -58,21 +51,9 @@ def refusal(name: str, source: object, unlike: list[str]) -> str:
     )
 
 
-class _Missing:
-    pass
-
-
-_MISSING = _Missing()
-
-
 def _at(figures: Figures, place: str) -> Any:
+    """What stands at a place such as `provenance.model_checksum`; None where nothing does."""
     found: Any = figures
     for key in place.split("."):
-        if not isinstance(found, Mapping) or found.get(key) is None:
-            return _MISSING
-        found = found[key]
+        found = found.get(key) if isinstance(found, Mapping) else None
     return found
-
-
-def _both_probed(new: Figures, old: Figures) -> bool:
-    return new.get("target_source") == old.get("target_source") == "probe"

@@ -1,8 +1,8 @@
 """MLPerf's TEST01: does a performance run answer as the accuracy run did, and as fast as unaudited?
 
-A submitter could answer faster by answering worse while only speed is measured. So LoadGen logs a
-sample of a performance run's responses, which must equal the accuracy run's, and the logging must
-not have changed the speed.
+A submitter could answer worse, and so faster, while only the speed is measured. So LoadGen logs
+some responses of a performance run: they must equal those of the accuracy run, and logging them
+must not change the speed.
 """
 
 from collections.abc import Iterable, Mapping
@@ -28,7 +28,7 @@ TOLERANCE: Mapping[str, float] = {"fp32": 1e-3, "bf16": 0.5, "fp16": 0.05, "int8
 
 @dataclass(frozen=True)
 class Comparison:
-    """Sampled responses held against the accuracy run's.
+    """Sampled responses, compared with those of the accuracy run.
 
     `differing` are the samples that differ by more than the tolerance or aren't in the accuracy
     run at all; `largest` is the largest difference of a logit among the comparable ones.
@@ -51,7 +51,7 @@ def compare(
             differing.append(sample)
             continue
         difference = float(np.abs(expected - logits).max(initial=0.0))
-        # Written so that NaN differs.
+        # In this form NaN differs.
         if not difference <= tolerance:
             differing.append(sample)
         largest = max(largest, difference)
@@ -104,7 +104,7 @@ class Audited:
 def audit(
     audited: Run, unaudited: Run, accuracy_folder: Path, scenario: str, precision: str
 ) -> Audited:
-    """Hold an audited run against the other two runs of its case, from their logs."""
+    """Compare an audited run with the other two runs of its case, by their logs."""
     tolerance = TOLERANCE[precision]
     responses = logs.read_responses(audited.folder)
     comparison = compare(responses, logs.read_accuracy_log(accuracy_folder), tolerance)
@@ -116,7 +116,7 @@ def audit(
 def speed(run: Run, scenario: str) -> float | None:
     """A figure that grows with the speed: the rate, or one over the official latency.
 
-    Where early stopping gave no estimate of that (quick runs), the 90th percentile stands in.
+    Where early stopping gave no estimate of the latency (quick runs), it is the 90th percentile.
     """
     entry = scenarios.SCENARIOS[scenario]
     metric = run.metric(entry)

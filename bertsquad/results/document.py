@@ -12,7 +12,7 @@ from bertsquad.results.result import SCHEMA_VERSION, Result
 from bertsquad.scenarios import MODES, SCENARIOS
 from bertsquad.typed import is_figure
 
-#: What a result of each mode can't be shown without. Lists stand for "one of these".
+#: What a result of each mode needs to be shown: of each tuple, one field at least.
 _NEEDED: dict[str, tuple[tuple[str, ...], ...]] = {
     "accuracy": (("question_count",),),
     "performance": (("loadgen_valid",), ("qps", "latency_p90_ms"), ("target_source",)),
@@ -26,7 +26,7 @@ def started(result: Result) -> datetime:
 
 
 class NotOurs(SuiteError):
-    """A whole file, but none of this suite."""
+    """A file that is whole, but not of this suite."""
 
 
 def load_document(path: Path) -> Any:
@@ -86,7 +86,7 @@ def result_of(document: Any, path: Path) -> Result:
 
 
 def _problem(result: Result) -> str | None:
-    """What keeps a result from being shown, whose fields all have their types; None if nothing."""
+    """Why a result whose fields all have their types still can't be shown; None if it can."""
     if result.mode not in MODES:
         return f"mode is {result.mode[:60]!r}"
     if result.scenario not in SCENARIOS:
@@ -112,7 +112,7 @@ def _problem(result: Result) -> str | None:
 
 
 def _draws(timeline: dict[str, Any]) -> bool:
-    """Whether a digest can be drawn, as far as it is there; older results have none."""
+    """Whether a timeline's digest can be drawn; older results have none or a part of one."""
     latency, course = timeline.get("latency", {}), timeline.get("course", {})
     batches, off_by = timeline.get("batches", []), timeline.get("off_by_us")
     if not is_map(latency) or not is_map(course) or not isinstance(batches, list):
@@ -135,7 +135,7 @@ def _draws(timeline: dict[str, Any]) -> bool:
 
 
 def clean(value: Any) -> Any:
-    """A JSON document whose texts can be written to any page: no surrogates, no control codes."""
+    """A JSON document without surrogates and control codes, so that any page can hold it."""
     if isinstance(value, str):
         whole = value.encode("utf-8", "replace").decode("utf-8")
         return "".join(char for char in whole if char in "\n\t" or _is_shown(char))
@@ -151,6 +151,6 @@ def _is_shown(char: str) -> bool:
 
 
 def time_of(text: str) -> datetime:
-    """A time as UTC, which one without a zone is taken for."""
+    """A time as UTC; without a zone it is taken as UTC."""
     time = datetime.fromisoformat(text)
     return time.replace(tzinfo=UTC) if time.tzinfo is None else time.astimezone(UTC)

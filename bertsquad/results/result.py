@@ -28,7 +28,7 @@ LATENCIES = (
 
 #: What a verdict can be.
 PASSED, FAILED, UNDECIDED, NO_TARGET = "passed", "failed", "undecided", "no target"
-#: What became of a case that was not run, so that it has no result.
+#: The verdict on a case that was not run, so that it has no result.
 SKIPPED = "skipped"
 
 

@@ -168,7 +168,7 @@ def _accuracy(result: Result) -> tuple[str, str, str]:
 
 
 def _performance(result: Result) -> tuple[str, str, str]:
-    """The figure that MLPerf judges the scenario by, or of a stream its percentile as measured."""
+    """QPS, or a stream's latency at the percentile by which MLPerf judges it."""
     percentile = SCENARIOS[result.scenario].percentile
     if percentile is None:
         figure = f"{_number(result.qps, 2)} QPS"

@@ -1,4 +1,4 @@
-"""The judgements on runs: is the F1 reached, is the run valid, would MLPerf accept it?"""
+"""Is a performance run valid, and would MLPerf accept a run?"""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass

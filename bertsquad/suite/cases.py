@@ -73,10 +73,10 @@ def _mismatch(device: str, precision: str) -> str:
 
 
 def is_named(subject: str, case: Case, options: Options) -> bool:
-    """Whether the user named the `subject` of an Unavailable, so that its lack is a failure.
+    """Whether the user asked for the `subject` of an Unavailable, so that the case must fail.
 
-    Naming a model asks for its data set too, and naming a precision other than the model's own
-    for the devices that calculate in it.
+    Who names a model asks for its data set too, and who names a precision other than the model's
+    own asks for the devices that calculate in it.
     """
     if subject == "model":
         return bool(options.models)
@@ -88,7 +88,7 @@ def is_named(subject: str, case: Case, options: Options) -> bool:
 
 
 def missing_device(case: Case) -> str | None:
-    """Why the case's device can't be had, as far as shows without a runtime."""
+    """Why the device of a case can't be had, as far as that shows without a runtime."""
     reason = why_not(DEVICES[case.device])
     return None if reason is None else f"{case.device}: {reason}"
 

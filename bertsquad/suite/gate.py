@@ -19,7 +19,7 @@ from bertsquad.suite.options import Options
 
 
 def expected(case: Case, options: Options, old: Figures) -> Figures:
-    """The part of a timed case's result that is known before it runs; it compares with `old`."""
+    """What is known of a timed case's result before it runs, to be compared with `old`."""
     available = old.get("dataset_samples")
     samples = sample_count(case, options, available if isinstance(available, int) else 0)
     files = registry()
@@ -52,10 +52,10 @@ def _checksum(path: Path) -> str:
 
 
 def refuse_unlike(config: pytest.Config, timed: Mapping[str, Case], options: Options) -> None:
-    """UsageError where timed cases can't be compared with the earlier results that were asked for.
+    """UsageError where a case that will be timed is unlike its earlier result.
 
-    `timed` are the cases that are going to run, by the full names of their tests. What can be known
-    of them is looked at here, before they run for hours.
+    `timed` are these cases, by the full names of their tests. What can be known is compared here,
+    before they run for hours.
     """
     benchmarks = benchmark_session(config)
     if benchmarks is None or not timed:
@@ -83,7 +83,7 @@ def benchmark_session(config: pytest.Config) -> Any:
 
 
 def part_unlike(benchmarks: Any) -> list[str]:
-    """Take what is unlike a case that ran out of the earlier results; a sentence for each."""
+    """Remove earlier results that are unlike those of this run; a sentence for each."""
     sentences = []
     for path, earlier in benchmarks.compared_mapping.items():
         for one in _of_suite(benchmarks):

@@ -1,4 +1,4 @@
-"""Runs cases: files, features, a worker, a run, a judgement; each case and mode once."""
+"""Runs cases, each once in each mode: gets the files, lets the worker run, has the run judged."""
 
 import contextlib
 import os
@@ -40,7 +40,7 @@ QUICK_TIMEOUT_S = 1800.0
 
 
 class Harness:
-    """Runs cases; holds what they share: data sets, outcomes and at most one worker."""
+    """Runs cases, and keeps what they share: data sets, models, results, and one worker."""
 
     def __init__(
         self,
@@ -67,7 +67,7 @@ class Harness:
             self._worker = None
 
     def run(self, case: Case, mode: str) -> Result:
-        """Run one case and judge it, once a session; its folder holds the logs and `result.json`.
+        """Run one case in one mode, once; its folder holds the logs and `result.json` then.
 
         Mode `compliance` compares with the case's accuracy and performance runs, and makes them
         first where they are missing. Raises Unavailable where something can't be had,
@@ -166,7 +166,7 @@ class Harness:
         return noise.device_to_itself(DEVICES[case.device].marker, self._progress.say)
 
     def _showing(self, case: Case, mode: str) -> OnMessage:
-        """What shows the steps that the worker tells of, with the case's name before each."""
+        """Show the steps of the worker, each with the name of the case before it."""
 
         def show(message: Step | Failing) -> None:
             if isinstance(message, Step):
@@ -252,9 +252,10 @@ def _of_conf(conf: UserConf | None) -> dict[str, Any] | None:
 
 
 def _saved(result: Result, unwritten: str | None) -> Result:
-    """Write `result.json`; where it or what is `unwritten` can't be, the result says so and fails.
+    """The result, once `result.json` is written.
 
-    So the figures still reach the table and the JSON.
+    Where that can't be written, or another file of the run (`unwritten` says why), the result fails
+    and says so; its figures still reach the table and the JSON.
     """
     try:
         if unwritten is None:

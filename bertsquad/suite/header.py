@@ -1,4 +1,4 @@
-"""How long cases will take, roughly, said before anything is loaded."""
+"""What is said before anything runs: what is under test, and how long it may take."""
 
 from collections.abc import Sequence
 

@@ -1,4 +1,4 @@
-"""From what was asked of a run, measured and logged to its Result: one pure function."""
+"""A run's Result, made of what was asked, measured and logged: one pure function."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -44,7 +44,7 @@ class Ran:
 
 @dataclass(frozen=True)
 class Audit:
-    """TEST01 of a compliance run, and where its unaudited run had its targets from."""
+    """What TEST01 found in a compliance run, and where the unaudited run's targets came from."""
 
     audited: Audited
     target_source: str | None

@@ -1,7 +1,7 @@
-"""A plugin of pytest around pytest-benchmark's: its files are written, its comparisons are honest.
+"""A plugin around pytest-benchmark: its files get written, and it compares like with like.
 
-What was measured is saved before anything else, whatever ended the session. Earlier figures are
-compared with like ones only. Neither a regression nor a full disk ends in a traceback.
+What was measured is saved before anything else, however the pytest session ended. Neither a
+regression nor a full disk ends in a traceback.
 """
 
 from collections.abc import Generator
@@ -45,9 +45,9 @@ def pytest_benchmark_update_machine_info(machine_info: dict[str, Any]) -> None:
 
 @pytest.hookimpl(optionalhook=True, wrapper=True)
 def pytest_benchmark_compare_machine_info(benchmarksession: Any) -> Generator[None, object, object]:
-    """Let another machine's results lie outside of the working folder.
+    """Warn of another machine's results wherever they lie.
 
-    pytest-benchmark warns of another machine, and stumbles over such a storage's path there.
+    pytest-benchmark's own warning raises ValueError where they lie outside of the working folder.
     """
     try:
         return (yield)
@@ -96,10 +96,10 @@ def pytest_terminal_summary(
 
 
 def _save(config: pytest.Config, benchmarks: Any) -> list[str]:
-    """Write the JSON and the storage that were asked for; why either could not be written.
+    """Write the JSON and the storage that were asked for; a sentence for each that can't be.
 
-    pytest-benchmark finds nothing left to save then. The JSON is written where no case was timed
-    too, since it has more in it; in the storage such a file would pass for the latest figures.
+    pytest-benchmark finds nothing left to save then. The JSON is written even where no case was
+    timed, since it has more in it. The storage isn't: it would pass for the latest figures.
     """
     place, name = benchmarks.json, benchmarks.save or benchmarks.autosave
     benchmarks.json = benchmarks.save = benchmarks.autosave = None
@@ -140,7 +140,7 @@ def _document(config: pytest.Config, benchmarks: Any, include_data: bool) -> dic
 
 
 def _write(path: Path, document: dict[str, Any]) -> None:
-    """Write a file whole or not at all, and a device as one can."""
+    """Write a file whole or not at all; what is no file, such as a pipe, is written directly."""
     text = f"{safe_dumps(document, indent=4)}\n"  # type: ignore[no-untyped-call]
     if path.exists() and not path.is_file():
         path.write_text(text, encoding="utf-8")

@@ -1,8 +1,8 @@
 """LoadGen's figures as pytest-benchmark's statistics.
 
 pytest-benchmark's table, JSON, comparison and regression gates all read its own statistics, so
-those must be LoadGen's figures and not the wall time of a wrapper. LoadGen runs once; then the
-latencies are replayed on a clock that only the replayed function moves.
+those must be LoadGen's figures and not the wall time of a wrapper. LoadGen runs once; then its
+latencies are replayed, on a clock that moves by one of them for each round.
 """
 
 from collections.abc import Iterator, Sequence
@@ -21,7 +21,7 @@ def replay_timer() -> float:
 
 
 def replay(benchmark: Any, seconds: Sequence[float]) -> None:
-    """Let the `benchmark` fixture record one round for each of `seconds`, of which it needs one.
+    """Let the `benchmark` fixture record one round for each of `seconds`, if there are any.
 
     The test must be marked `@pytest.mark.benchmark(timer=replay_timer)`.
     """
@@ -41,10 +41,10 @@ def replay(benchmark: Any, seconds: Sequence[float]) -> None:
 
 
 def query_seconds(result: Result) -> list[float]:
-    """What pytest-benchmark shall take for its rounds, in seconds.
+    """The rounds that pytest-benchmark records, in seconds.
 
-    Offline and Server: one round whose rate is LoadGen's; the others: one round a query, or none
-    if the run's timeline could not be written, which fails the case.
+    In Offline and Server one round of 1/QPS; in the others a round for each query, or none where
+    the run's timeline could not be written, which fails the case.
     """
     if result.qps is not None:
         return [1.0 / result.qps]

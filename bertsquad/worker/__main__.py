@@ -91,7 +91,7 @@ def _main() -> None:
 
 
 def _lines(at_end: Callable[[], None]) -> Iterator[str]:
-    """What is said to the worker; `at_end` is called once nobody speaks any more, whatever runs."""
+    """The lines of standard input; `at_end` is called when that is closed, even during a run."""
     lines: queue.Queue[str] = queue.Queue()
 
     def read() -> None:

@@ -1,4 +1,4 @@
-"""Cases, one after the other, on one model: each is prepared, probed, run by LoadGen, told of."""
+"""Runs cases on one model, one after the other: warm-up, probe, LoadGen's run, what it measured."""
 
 import os
 from collections.abc import Callable
