@@ -26,7 +26,7 @@ def core_cpus(root: Path = Path("/")) -> tuple[int, ...]:
 
 def quota(root: Path = Path("/")) -> float | None:
     """How many CPUs' time the control groups of this process allow it; None without a limit."""
-    limits = []
+    limits: list[float | None] = []
     groups = _read(root / "proc/self/cgroup") or ""
     for controllers, path in re.findall(r"^\d+:([^:\n]*):(.*)$", groups, re.MULTILINE):
         if not controllers:  # version 2
@@ -39,9 +39,9 @@ def quota(root: Path = Path("/")) -> float | None:
             top = root / "sys/fs/cgroup" / mount
             # In a container the path may be the host's, of which only the top is there.
             group = top / path.strip("/")
-            folders = [each for each in (group, *group.parents) if each.is_relative_to(top)]
-            limits += [limit for limit in map(_limit, folders) if limit is not None]
-    return min(limits, default=None)
+            folders = [one for one in (group, *group.parents) if one.is_relative_to(top)]
+            limits += [_limit(folder) for folder in folders]
+    return min((limit for limit in limits if limit is not None), default=None)
 
 
 def _limit(folder: Path) -> float | None:
@@ -57,10 +57,29 @@ def _limit(folder: Path) -> float | None:
 
 
 def _read(path: Path) -> str | None:
+    """The text of a file of the system; None where it can't be read."""
     try:
         return path.read_text(encoding="utf-8").strip()
     except (OSError, UnicodeDecodeError):
         return None
+
+
+def _fields(text: str) -> dict[str, str]:
+    """The `name: value` lines of a file of the system."""
+    lines = (line.partition(":") for line in text.splitlines())
+    return {name.strip(): value.strip() for name, _, value in lines}
+
+
+@cache
+def _logical_cpus(root: Path) -> tuple[dict[str, str], ...]:
+    """What `/proc/cpuinfo` says of each logical CPU; nothing where there is no such file."""
+    text = _read(root / "proc/cpuinfo") or ""
+    return tuple(_fields(block) for block in text.split("\n\n"))
+
+
+def _of_logical_cpus(field: str, root: Path) -> list[str]:
+    """The values of a field of `/proc/cpuinfo`, one for each logical CPU that has it."""
+    return [cpu[field] for cpu in _logical_cpus(root) if field in cpu]
 
 
 def cores(root: Path = Path("/")) -> int:
@@ -73,29 +92,34 @@ def cores(root: Path = Path("/")) -> int:
 def owned_cpus(root: Path = Path("/")) -> tuple[int, ...]:
     """The CPUs that threads may be pinned to: `core_cpus`, or none where a quota is the limit.
 
-    Who has a share of the time shares the CPUs with others, and pinned threads would collide.
+    Under a quota the CPUs are shared with other processes, with which pinned threads would collide.
     """
     cpus, limit = core_cpus(root), quota(root)
     return cpus if limit is None or limit >= len(cpus) else ()
 
 
-@cache
-def cpu_name() -> str:
+def cpu_name(root: Path = Path("/")) -> str:
     """The processor's model name."""
-    try:
-        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    except OSError:
-        pass
-    return platform.processor() or platform.machine()
+    names = _of_logical_cpus("model name", root)
+    return names[0] if names else platform.processor() or platform.machine()
 
 
-@cache
-def has_vnni() -> bool:
+def has_vnni(root: Path = Path("/")) -> bool:
     """Whether the processor adds products of bytes without overflow (VNNI or AMX), if it is x86."""
-    flags = re.search(r"^flags\s*:(.*)$", _read(Path("/proc/cpuinfo")) or "", re.MULTILINE)
-    return flags is None or bool(re.search(r"\b(avx512_vnni|avx_vnni|amx_int8)\b", flags[1]))
+    flags = _of_logical_cpus("flags", root)
+    return not flags or not {"avx512_vnni", "avx_vnni", "amx_int8"}.isdisjoint(flags[0].split())
+
+
+def sockets(root: Path = Path("/")) -> int:
+    """The number of processors, as packages."""
+    return len(set(_of_logical_cpus("physical id", root))) or 1
+
+
+def physical_cores(root: Path = Path("/")) -> int:
+    """The physical cores of all processors, hyper-threads not counted."""
+    cpus = _logical_cpus(root)
+    found = {(cpu.get("physical id"), cpu["core id"]) for cpu in cpus if "core id" in cpu}
+    return len(found) or os.cpu_count() or 1
 
 
 @cache
@@ -139,32 +163,5 @@ def memory_bytes() -> int:
 
 def peak_memory_bytes() -> int | None:
     """The most memory that this process has had so far, in bytes; None where that isn't known."""
-    for line in (_read(Path("/proc/self/status")) or "").splitlines():
-        if line.startswith("VmHWM:"):
-            return int(line.split()[1]) * 1024
-    return None
-
-
-@cache
-def sockets() -> int:
-    """The number of processors, as packages."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        return 1
-    return len({line for line in lines if line.startswith("physical id")}) or 1
-
-
-@cache
-def physical_cores() -> int:
-    """The physical cores of all processors, hyper-threads not counted."""
-    try:
-        text = Path("/proc/cpuinfo").read_text(encoding="utf-8")
-    except OSError:
-        return os.cpu_count() or 1
-    found = set()
-    for block in text.split("\n\n"):
-        fields = dict(re.findall(r"^([^\t:]+?)\s*:\s*(.*)$", block, re.MULTILINE))
-        if "core id" in fields:
-            found.add((fields.get("physical id"), fields["core id"]))
-    return len(found) or os.cpu_count() or 1
+    most = _fields(_read(Path("/proc/self/status")) or "").get("VmHWM")
+    return None if most is None else int(most.removesuffix("kB")) * 1024

@@ -3,7 +3,7 @@
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from importlib.metadata import version
 from pathlib import Path
 
@@ -284,3 +284,49 @@ def test_a_changed_clone_is_called_dirty(clone: Path) -> None:
 def test_a_folder_within_somebody_elses_clone_has_no_revision(clone: Path) -> None:
     (clone / "installed").mkdir()
     assert provenance.git_revision(clone / "installed") is None
+
+
+def processors(root: Path, *logical: Mapping[str, object]) -> None:
+    """What the system says of its logical CPUs, below `root`."""
+    blocks = ["".join(f"{key}\t: {value}\n" for key, value in cpu.items()) for cpu in logical]
+    (root / "proc").mkdir()
+    (root / "proc/cpuinfo").write_text("\n".join(blocks) + "\n")
+
+
+def test_processors_are_counted_by_package_and_core(tmp_path: Path) -> None:
+    processors(
+        tmp_path,
+        *(
+            {"model name": "A: fast one", "microcode": "", "physical id": p, "core id": c}
+            for p in (0, 1)
+            for c in (0, 0, 1, 1, 2, 2)
+        ),
+    )
+    assert hardware.cpu_name(tmp_path) == "A: fast one"
+    assert hardware.sockets(tmp_path) == 2
+    assert hardware.physical_cores(tmp_path) == 6
+
+
+@pytest.mark.parametrize(
+    ("flags", "adds"),
+    [
+        ("fpu avx2 avx512_vnni", True),
+        ("fpu avx_vnni", True),
+        ("amx_int8 fpu", True),
+        ("fpu avx2 avx_vnni_int8", False),
+        ("", False),
+    ],
+)
+def test_vnni_is_told_by_the_flags(tmp_path: Path, flags: str, adds: bool) -> None:
+    processors(tmp_path, {"processor": 0, "flags": flags})
+    assert hardware.has_vnni(tmp_path) is adds
+
+
+@pytest.mark.parametrize("told", [True, False], ids=["by name only", "not at all"])
+def test_a_system_that_tells_little_of_its_processors_has_one(tmp_path: Path, told: bool) -> None:
+    if told:
+        processors(tmp_path, {"processor": 0}, {"processor": 1}, {"Hardware": "BCM2835"})
+    assert hardware.cpu_name(tmp_path)
+    assert hardware.sockets(tmp_path) == 1
+    assert hardware.physical_cores(tmp_path) == os.cpu_count()
+    assert hardware.has_vnni(tmp_path)
