@@ -1,6 +1,6 @@
 """What disturbed a run: another run, other processes, the hypervisor, heat, a quota.
 
-A figure from a disturbed machine is kept, with the warning beside it.
+The figures of a disturbed run are kept, with a warning beside them.
 """
 
 import contextlib
@@ -19,19 +19,14 @@ TOLERATED_SHARE = 0.05
 
 @dataclass(frozen=True)
 class Reading:
-    """Counters of the machine at a moment; all but `at_s` grow from some start on.
-
-    `busy_s` and `stolen_s` are CPU seconds of all processors, spent by all processes and taken by
-    the hypervisor; `own_s` those of this process; `heat` how often a core was slowed down for
-    heat; `held_back_s` for how long a quota held back this control group.
-    """
+    """What the machine had counted by the moment `at_s`; only differences mean something."""
 
     at_s: float
-    busy_s: float
-    stolen_s: float
-    own_s: float
-    heat: int
-    held_back_s: float
+    busy_s: float  # CPU time of all processes, on all processors
+    stolen_s: float  # CPU time that the hypervisor gave to other machines, of all processors
+    own_s: float  # CPU time of this process
+    heat: int  # how often a core was slowed down for heat
+    held_back_s: float  # how long a quota held back this control group
 
 
 def read(root: Path = Path("/")) -> Reading | None:
@@ -54,6 +49,7 @@ def read(root: Path = Path("/")) -> Reading | None:
 
 
 def _heat(root: Path) -> Iterator[int]:
+    """How often each core was slowed down for heat."""
     cpus = root / "sys/devices/system/cpu"
     for file in cpus.glob("cpu[0-9]*/thermal_throttle/core_throttle_count"):
         with contextlib.suppress(OSError, ValueError):
@@ -61,7 +57,7 @@ def _heat(root: Path) -> Iterator[int]:
 
 
 def _held_back_s(root: Path) -> float:
-    """Seconds of throttling, by the control group's version 2 or version 1 file."""
+    """How long a quota held back this control group, by the file of version 2 or of version 1."""
     for name, key, unit in (
         ("sys/fs/cgroup/cpu.stat", "throttled_usec", 1e-6),
         ("sys/fs/cgroup/cpu/cpu.stat", "throttled_time", 1e-9),
@@ -116,10 +112,10 @@ def disturbances(
 
 @contextlib.contextmanager
 def device_to_itself(marker: str, tell: Callable[[str], None]) -> Iterator[None]:
-    """Let one run at a time, of all on this machine, have the CPU or the GPU (the `marker`).
+    """Wait until no other run on this machine uses the CPU or the GPU (the `marker`).
 
-    A run that has to wait is told so. Where the lock can't be had at all, because the file is
-    somebody else's, that is told too and the run goes on.
+    `tell` gets a sentence if there is a wait. If the lock file can't be used, because it is
+    another user's, `tell` gets that and the run goes on.
     """
     path = Path(tempfile.gettempdir()) / f"bertsquad-{marker}.lock"
     lock = FileLock(path, mode=0o666)
@@ -130,7 +126,8 @@ def device_to_itself(marker: str, tell: Callable[[str], None]) -> Iterator[None]
             tell(f"another run measures on this machine's {marker.upper()}: waiting for its end")
             lock.acquire()
     except OSError as error:
-        tell(f"{path} can't be locked ({error.strerror}), so another run may disturb this one")
+        reason = error.strerror or error
+        tell(f"{path} can't be locked ({reason}), so another run may disturb this one")
     try:
         yield
     finally:
