@@ -1,8 +1,8 @@
 """One file over HTTP: resumed where an earlier attempt broke off, verified, then put in place.
 
-What has come is kept beside the file, in `part_of(path)`, whatever happens to the process; it gets
-the file's name only when its checksum is right. Since the checksum decides, a part is gone on with
-at any address, and begun anew where the whole of it turns out wrong.
+What came is kept beside the file, in `part_of(path)`, even if the process is killed; it gets the
+file's name only when its checksum is right. Since the checksum decides, any address may continue
+the part that another began, and if the whole is wrong it is downloaded again from the start.
 """
 
 import errno
@@ -22,13 +22,14 @@ import requests
 
 from bertsquad import __version__
 from bertsquad.errors import SuiteError
+from bertsquad.files import unreadable
 from bertsquad.progress import Show, Step, unseen
 
-#: Seconds that a file's addresses, taken together, may keep silent before they answer.
+#: Seconds to wait for an answer, for all addresses of a file together.
 ANSWER_S = 10.0
-#: Seconds without a byte after which a download that had begun counts as dead.
+#: Seconds without a byte after which a download that had begun is given up.
 STALL_S = 10.0
-#: Seconds that a file's addresses, taken together, may ask to be left alone (Retry-After).
+#: Seconds to wait if busy servers ask for it (Retry-After), for all addresses of a file together.
 RETRY_S = 10.0
 
 _CHUNK = 1 << 16  # bytes; what an interruption may lose
@@ -36,7 +37,7 @@ _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 class Unwritable(Exception):
-    """Why the file can't be kept here, wherever it comes from."""
+    """The file can't be kept on this machine, so no other address would help."""
 
 
 class _Silent(SuiteError):
@@ -44,38 +45,39 @@ class _Silent(SuiteError):
 
 
 class _Wrong(SuiteError):
-    """A whole file with another checksum."""
+    """The whole file came, but with another checksum."""
 
 
 def part_of(path: Path) -> Path:
-    """Where what has come of the file `path` is kept until it is whole."""
+    """Where the part of the file `path` that came is kept until it is whole."""
     return path.with_name(f".{path.name}.part")
 
 
 def download(
     urls: Sequence[str], path: Path, algorithm: str, digest: str, show: Show = unseen
 ) -> list[str]:
-    """Put the file at `path` from the first of `urls` that has it; else say why none has.
+    """Put the file at `path` from the first of `urls` that has it.
 
-    Returns a reason for each address, nothing if the file is there now. Raises Unwritable where no
-    address would help. A part with a wrong checksum, or one that filled the disk, is not kept. The
-    caller keeps others from the same file meanwhile.
+    Returns why each address failed, an empty list if the file is there now. Raises Unwritable where
+    no address would help. A part with a wrong checksum, or one that filled the disk, is not kept.
+    The caller makes sure that nobody else downloads the same file meanwhile.
     """
     reasons: list[str] = []
     show(Step(f"downloading {path.name}"))
-    silence_s, patience = ANSWER_S, _Patience(RETRY_S)
+    left_s, patience = ANSWER_S, _Patience(RETRY_S)
     absent = [folder for folder in path.parents if not folder.exists()]
     try:
         for position, url in enumerate(urls):
-            answer_s = silence_s / (len(urls) - position)
+            answer_s = left_s / (len(urls) - position)  # an equal share for each that is left
             try:
                 _download(url, path, (algorithm, digest), answer_s, patience, show)
                 return []
             except SuiteError as error:
                 reasons.append(f"{url}: {error}")
-                silence_s -= answer_s if isinstance(error, _Silent) else 0
+                if isinstance(error, _Silent):
+                    left_s -= answer_s
     finally:
-        for folder in absent:  # only an empty one goes
+        for folder in absent:  # removed only if it is empty
             with suppress(OSError):
                 folder.rmdir()
     return reasons
@@ -90,9 +92,12 @@ class _Patience:
     def wait(self, response: requests.Response) -> bool:
         """Wait as long as a busy server asks for; False where it doesn't say, or too long."""
         asked_s = _retry_after(response)
-        if asked_s is None or max(asked_s, 1) > self.left_s:
+        if asked_s is None:
             return False
-        self.left_s -= max(asked_s, 1)  # 0 s a time must not go on for ever
+        counted_s = max(asked_s, 1)  # a server that asks for 0 s must not be asked for ever
+        if counted_s > self.left_s:
+            return False
+        self.left_s -= counted_s
         time.sleep(asked_s)
         return True
 
@@ -105,7 +110,7 @@ def _download(
     patience: _Patience,
     show: Show,
 ) -> None:
-    """Put the file at `path` from `url`, going on with what is there of it."""
+    """Put the file at `path` from `url`, continuing the part that is there."""
     part = part_of(path)
     offset = part.stat().st_size if part.is_file() else 0
     while True:
@@ -118,7 +123,7 @@ def _download(
             resumed = offset > 0 and response.status_code in (206, 416)
             if response.status_code == 200 or (resumed and response.status_code == 206):
                 _receive(response, part, offset if resumed else 0, path.name, show)
-            elif not resumed:  # at 416 the part may be whole already: its checksum tells
+            elif not resumed:  # at 416 the part may be whole already: its checksum decides
                 raise SuiteError(_status(response))
         try:
             _check(part, *checksum)
@@ -134,10 +139,10 @@ def _download(
 
 
 def _answer(url: str, offset: int, answer_s: float) -> requests.Response:
-    """The head of what `url` answers when asked for the bytes from `offset` on.
+    """What `url` answers when asked for the bytes from `offset` on, as soon as its head is there.
 
-    A thread asks, because a name's look-up, its several addresses, a chain of redirects and a head
-    that comes in drops all take longer than any time-out of a socket.
+    A thread asks, because a time-out of a socket limits neither the look-up of a name with several
+    addresses, nor a chain of redirects, nor a head that comes byte by byte.
     """
     answers: SimpleQueue[requests.Response | Exception] = SimpleQueue()
 
@@ -158,7 +163,7 @@ def _answer(url: str, offset: int, answer_s: float) -> requests.Response:
                     hooks={"response": _check_redirect},
                 )
             )
-        except Exception as error:  # raised again by who waits
+        except Exception as error:  # raised again in the thread that waits
             answers.put(error)
 
     threading.Thread(target=ask, daemon=True).start()
@@ -188,7 +193,7 @@ def _check_redirect(response: requests.Response, **_: object) -> None:
 
 
 def _short(error: BaseException) -> str:
-    """The innermost cause of a network error, in few words."""
+    """The innermost cause of a network error, in one line."""
     while True:
         inner = getattr(error, "reason", None) or next(
             (arg for arg in error.args if isinstance(arg, BaseException)), None
@@ -202,7 +207,7 @@ def _short(error: BaseException) -> str:
 
 
 def _status(response: requests.Response) -> str:
-    """An answer that isn't the file, in words."""
+    """The status of an answer that isn't the file, in words."""
     asked_s = _retry_after(response) if response.status_code in (429, 503) else None
     later = "" if asked_s is None else f", asks to come back in {_duration(asked_s)}"
     return f"{response.status_code} {response.reason}{later}"
@@ -224,14 +229,14 @@ def _retry_after(response: requests.Response) -> float | None:
 
 
 def _goes_on(response: requests.Response, offset: int) -> bool:
-    """Whether a part of the file was sent, as it is, from `offset` on."""
+    """Whether the answer holds the file's own bytes from `offset` on, not compressed ones."""
     encoded = response.headers.get("Content-Encoding", "identity") != "identity"
     sent = response.headers.get("Content-Range", "")
     return not encoded and sent.startswith(f"bytes {offset}-")
 
 
 def _receive(response: requests.Response, part: Path, offset: int, name: str, show: Show) -> None:
-    """Write the answer into `part` from `offset` on, which is made with the first byte."""
+    """Write the answer into `part` from `offset` on; the file is made when the first byte came."""
     length = response.headers.get("Content-Length", "")
     encoded = "Content-Encoding" in response.headers
     total = offset + int(length) if length.isdecimal() and not encoded else None
@@ -280,7 +285,7 @@ def _check(part: Path, algorithm: str, digest: str) -> None:
     try:
         found = pooch.file_hash(str(part), alg=algorithm)
     except OSError as error:
-        raise Unwritable(f"{part} can't be read: {error.strerror}") from error
+        raise Unwritable(str(unreadable(part, error))) from error
     if found != digest:
         raise _Wrong(
             f"what came does not match the checksum: expected {algorithm} {digest}, found {found}"
@@ -289,12 +294,13 @@ def _check(part: Path, algorithm: str, digest: str) -> None:
 
 @contextmanager
 def _writing(part: Path) -> Iterator[None]:
-    """Say in a sentence why `part` can't be kept; what filled the disk is removed."""
+    """Raise Unwritable if `part` can't be written; a part that filled the disk is removed."""
     try:
         yield
     except OSError as error:
+        reason = error.strerror or error
         if error.errno not in _NO_ROOM:
-            raise Unwritable(f"{part.parent} can't be written ({error.strerror})") from error
+            raise Unwritable(f"{part.parent} can't be written ({reason})") from error
         with suppress(OSError):
             part.unlink()
-        raise Unwritable(f"{part.parent} has no room for it ({error.strerror})") from error
+        raise Unwritable(f"{part.parent} has no room for it ({reason})") from error
