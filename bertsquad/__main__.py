@@ -116,7 +116,7 @@ def _run(given: argparse.Namespace) -> int:
 def _files(names: Sequence[str]) -> list[str]:
     """The registry names that models, data sets and file names stand for."""
     if not names:
-        return list(registry.registry())
+        return list(registry.entries())
     files: list[str] = []
     for name in names:
         if name in MODELS:
@@ -125,10 +125,10 @@ def _files(names: Sequence[str]) -> list[str]:
             files += _dataset_files(model.dataset)
         elif name in DATASETS:
             files += _dataset_files(name)
-        elif name in registry.registry():
+        elif name in registry.entries():
             files.append(name)
         else:
-            known = ", ".join([*MODELS, *DATASETS, *registry.registry()])
+            known = ", ".join([*MODELS, *DATASETS, *registry.entries()])
             raise SuiteError(f"expected names among {known}; got {name!r}")
     return list(dict.fromkeys(files))
 
@@ -159,7 +159,7 @@ def _doctor() -> int:
     print(f"data:     {cache.data_folder()}")
     print(f"cache:    {cache.cache_folder()}")
     print("files:")
-    for name in registry.registry():
+    for name in registry.entries():
         path = registry.path_of(name)
         try:
             here = registry.is_here(path)
@@ -223,7 +223,7 @@ def _clean(downloads: bool) -> int:
     doomed = [cache.cache_folder()]
     if downloads:
         files = [
-            registry.path_of(n) for n, entry in registry.registry().items() if not entry.bundled
+            registry.path_of(n) for n, entry in registry.entries().items() if not entry.bundled
         ]
         doomed += [one for file in files for one in (file, part_of(file))]
     status = 0

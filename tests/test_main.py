@@ -32,7 +32,7 @@ def server() -> Iterator[LoopbackServer]:
 def data(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, server: LoopbackServer) -> Path:
     """The data folder, empty; the downloaded files come from `server`, the bundled are real."""
     isolate(monkeypatch, tmp_path, server)
-    bundled = [known for known in registry.registry().values() if known.bundled]
+    bundled = [known for known in registry.entries().values() if known.bundled]
     downloaded = [
         entry(name, body, server.serve(f"/{name}", body)) for name, body in BODIES.items()
     ]

@@ -1,8 +1,8 @@
 """Files that are bundled or downloaded, each verified against `data_registry.txt`.
 
-Two folders, both the per-user cache folder unless said otherwise: `BERTSQUAD_DATA` holds what was
-downloaded and may be read-only, `BERTSQUAD_CACHE` holds what was derived from it.
-`BERTSQUAD_MIRROR`, a base URL, is asked for a file before its own addresses are.
+Downloads are put into the folder `BERTSQUAD_DATA`, which may be read-only once they are there; what
+is made of them goes into `BERTSQUAD_CACHE`. Both are the per-user cache folder if they aren't set.
+A file is looked for below the URL `BERTSQUAD_MIRROR` first, then at the registry's addresses.
 """
 
 import os
@@ -17,6 +17,7 @@ import pooch
 
 from bertsquad.assets.cache import PACKAGE, cache_folder, data_folder, lock
 from bertsquad.errors import SuiteError, Unavailable
+from bertsquad.files import unreadable
 from bertsquad.progress import Show, unseen
 
 #: Other addresses of the same bytes, tried in this order after the registry's own.
@@ -42,7 +43,7 @@ SIZES = {
 
 @dataclass(frozen=True)
 class Entry:
-    """A line of the registry: a file's name, `algorithm:checksum` and addresses, best first."""
+    """A line of the registry: a file's name, `algorithm:checksum`, addresses in order of use."""
 
     name: str
     checksum: str
@@ -71,27 +72,24 @@ def registry_file() -> Path:
 
 
 @cache
-def registry() -> dict[str, Entry]:
+def entries() -> dict[str, Entry]:
     """Every file that the suite knows, by name."""
     catalogue = pooch.create(path=PACKAGE, base_url="", registry=None)
     catalogue.load_registry(registry_file())
-    return {
-        name: Entry(
-            name,
-            checksum,
-            tuple(filter(None, (catalogue.urls.get(name),))) + MIRRORS.get(name, ()),
-        )
-        for name, checksum in catalogue.registry.items()
-    }
+    found = {}
+    for name, checksum in catalogue.registry.items():
+        own = (catalogue.urls[name],) if name in catalogue.urls else ()
+        found[name] = Entry(name, checksum, own + MIRRORS.get(name, ()))
+    return found
 
 
 def path_of(name: str) -> Path:
     """Where the file is, or would be."""
-    return (PACKAGE if registry()[name].bundled else data_folder()) / name
+    return (PACKAGE if entries()[name].bundled else data_folder()) / name
 
 
 def is_here(path: Path) -> bool:
-    """Whether there is such a file; SuiteError where something else has its name, or may have."""
+    """Whether there is such a file; SuiteError if something else is there or it can't be seen."""
     try:
         mode = path.stat().st_mode
     except (FileNotFoundError, NotADirectoryError):
@@ -101,23 +99,10 @@ def is_here(path: Path) -> bool:
             ) from None
         return False
     except OSError as error:
-        raise SuiteError(f"{path} can't be read: {error.strerror}") from error
+        raise unreadable(path, error) from error
     if not stat.S_ISREG(mode):
         raise SuiteError(f"{path} is not a file: move it away to have the file fetched")
     return True
-
-
-def _verify(entry: Entry, path: Path) -> None:
-    try:
-        found = pooch.file_hash(str(path), alg=entry.algorithm)
-    except OSError as error:
-        raise SuiteError(f"{path} can't be read: {error.strerror}") from error
-    if found != entry.digest:
-        cure = "reinstall the package" if entry.bundled else "move it away to have it fetched again"
-        raise SuiteError(
-            f"{path} is not the file it should be: expected {entry.algorithm} {entry.digest}, "
-            f"found {found}; {cure}"
-        )
 
 
 _failed: dict[tuple[Path, str], str] = {}
@@ -125,18 +110,29 @@ _failed: dict[tuple[Path, str], str] = {}
 
 @cache
 def _verified(entry: Entry, path: Path) -> Path:
-    _verify(entry, path)
+    """`path`, once its checksum is found to be the entry's; SuiteError if it isn't."""
+    try:
+        found = pooch.file_hash(str(path), alg=entry.algorithm)
+    except OSError as error:
+        raise unreadable(path, error) from error
+    if found != entry.digest:
+        cure = "reinstall the package" if entry.bundled else "move it away to have it fetched again"
+        raise SuiteError(
+            f"{path} is not the file it should be: expected {entry.algorithm} {entry.digest}, "
+            f"found {found}; {cure}"
+        )
     return path
 
 
 def fetch(name: str, subject: str = "model", show: Show = unseen) -> Path:
     """The verified file `name`, downloaded if need be, by one process at a time.
 
-    Raises Unavailable (of `subject`) if it is neither here nor to be had, SuiteError if the file
-    that is here has another checksum: such a file is left as it is. A failure is remembered for
-    the rest of the session; what came of the file is kept beside it, and gone on with in the next.
+    Raises Unavailable (of `subject`) if it isn't here and can't be downloaded, SuiteError if the
+    file that is here has another checksum: such a file is left as it is. After a failure this
+    process, and the pytest session that it belongs to, doesn't try again. The part of the file
+    that came is kept beside its place, and the next pytest session continues with it.
     """
-    entry, path = registry()[name], path_of(name)
+    entry, path = entries()[name], path_of(name)
     if is_here(path):
         return _verified(entry, path)
     if entry.bundled:
@@ -154,14 +150,15 @@ def fetch(name: str, subject: str = "model", show: Show = unseen) -> Path:
 
 
 def _download(entry: Entry, path: Path, show: Show) -> str | None:
-    """Fetch `entry` from the first address that has it; else the sentence that says why not."""
-    # Brings an HTTP library along, which most runs don't need.
+    """Fetch `entry` from the first address that has it; None, or the sentence why none has."""
+    # It imports an HTTP library, which most runs don't need.
     from bertsquad.assets.download import Unwritable, download, part_of
 
-    mirror = os.environ.get("BERTSQUAD_MIRROR")
-    urls = (*((f"{mirror.rstrip('/')}/{entry.name}",) if mirror else ()), *entry.urls)
-    size = SIZES.get(entry.name)
-    missing = f"{entry.name}{f' ({size})' if size else ''} is not in {path.parent}"
+    urls = list(entry.urls)
+    if mirror := os.environ.get("BERTSQUAD_MIRROR"):
+        urls.insert(0, f"{mirror.rstrip('/')}/{entry.name}")
+    size = f" ({SIZES[entry.name]})" if entry.name in SIZES else ""
+    missing = f"{entry.name}{size} is not in {path.parent}"
     try:
         if path.parent.is_dir() and not os.access(path.parent, os.W_OK):
             raise Unwritable(f"{path.parent} can't be written")
@@ -173,7 +170,7 @@ def _download(entry: Entry, path: Path, show: Show) -> str | None:
         )
     if not reasons:
         return None
-    kept = "; what has come is kept for the next attempt" if part_of(path).is_file() else ""
+    kept = "; the part that came is kept for the next attempt" if part_of(path).is_file() else ""
     return (
         f"{missing} and could not be downloaded ({'; '.join(reasons)}{kept}): on a machine with "
         f"a network run `python -m bertsquad fetch {entry.name}`, or put the file there yourself, "
@@ -181,15 +178,16 @@ def _download(entry: Entry, path: Path, show: Show) -> str | None:
     )
 
 
-#: Seconds after which the note of a failure belongs to a session that is over.
+#: Seconds after which the note of a failure belongs to a pytest session that is over.
 _STALE_S = 86_400
 
 
 def _failure_note(name: str) -> Path | None:
-    """Where parallel workers of one session tell each other that a file can't be had."""
-    session = os.environ.get("PYTEST_XDIST_TESTRUNUID")
-    folder = cache_folder() / "locks"
-    return folder / f"{name.replace('/', '_')}.failed-{session}" if session else None
+    """The note by which the xdist workers of one pytest session share that a file can't be had."""
+    test_run = os.environ.get("PYTEST_XDIST_TESTRUNUID")
+    if not test_run:
+        return None
+    return cache_folder() / "locks" / f"{name.replace('/', '_')}.failed-{test_run}"
 
 
 def _recall_failure(name: str) -> str | None:
@@ -204,5 +202,5 @@ def _remember_failure(name: str, reason: str) -> None:
             with suppress(FileNotFoundError):
                 if time.time() - other.stat().st_mtime > _STALE_S:
                     other.unlink()
-        with suppress(OSError):  # a full disk: the other workers try for themselves
+        with suppress(OSError):  # a full disk: the other xdist workers try for themselves
             note.write_text(reason, encoding="utf-8")

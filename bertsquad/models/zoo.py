@@ -107,7 +107,7 @@ def locate(model: Model, show: Show = unseen) -> tuple[Path, str]:
         return model.path, str(pooch.file_hash(str(model.path)))
     if model.file is not None:
         path = registry.fetch(model.file, "model", show)
-        return path, registry.registry()[model.file].digest
+        return path, registry.entries()[model.file].digest
     from bertsquad.assets import cache
     from bertsquad.models import random_bert  # they import onnx, which nothing else here needs
 

@@ -75,7 +75,7 @@ def load(name: str, show: Show = unseen) -> Data:
     file = registry.fetch(DATASETS[name].file, "dataset", show)
     dataset, vocabulary = questions.load(file), Vocabulary(vocabulary_file)
     built, path = cached_features(dataset, vocabulary, file, vocabulary_file, show)
-    checksum = registry.registry()[DATASETS[name].file].checksum
+    checksum = registry.entries()[DATASETS[name].file].checksum
     return Data(dataset, built, vocabulary, path, file, checksum)
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import pooch
 import pytest
 
-from bertsquad.assets.registry import registry
+from bertsquad.assets.registry import entries
 from bertsquad.results import comparison
 from bertsquad.results.comparison import Figures
 from bertsquad.results.result import SCHEMA_VERSION
@@ -22,7 +22,7 @@ def expected(case: Case, options: Options, old: Figures) -> Figures:
     """What is known of a timed case's result before it runs, to be compared with `old`."""
     available = old.get("dataset_samples")
     samples = sample_count(case, options, available if isinstance(available, int) else 0)
-    files = registry()
+    files = entries()
     known: dict[str, Any] = {
         "schema_version": SCHEMA_VERSION,
         "scenario": case.scenario,

@@ -327,7 +327,7 @@ from bertsquad.errors import Unavailable
 
 name, checksum, url, most = sys.argv[1:]
 resource.setrlimit(resource.RLIMIT_FSIZE, (int(most), resource.RLIM_INFINITY))
-registry.registry = lambda: {name: registry.Entry(name, checksum, (url,))}
+registry.entries = lambda: {name: registry.Entry(name, checksum, (url,))}
 print("ready", flush=True)
 try:
     print(registry.fetch(name))

@@ -116,12 +116,12 @@ def test_the_mirror_table_is_asked_after_the_registrys_own_address(
     (tmp_path / "data_registry.txt").write_text(f"# a comment\n{NAME} {checksum} {own}\n", "utf-8")
     monkeypatch.setattr(registry, "PACKAGE", tmp_path / "bertsquad")
     monkeypatch.setattr(registry, "MIRRORS", {NAME: (mirror,)})
-    registry.registry.cache_clear()
+    registry.entries.cache_clear()
     try:
-        assert registry.registry() == {NAME: Entry(NAME, checksum, (own, mirror))}
+        assert registry.entries() == {NAME: Entry(NAME, checksum, (own, mirror))}
         assert registry.fetch(NAME).read_bytes() == BODY
     finally:
-        registry.registry.cache_clear()
+        registry.entries.cache_clear()
     assert [request.path for request in server.requests] == ["/own", "/mirror"]
 
 
@@ -323,7 +323,7 @@ def test_a_file_that_may_not_be_read_is_named(
 
 
 @pytest.mark.parametrize(
-    "name", [name for name, known in registry.registry().items() if known.bundled]
+    "name", [name for name, known in registry.entries().items() if known.bundled]
 )
 def test_what_is_bundled_is_what_the_registry_says(name: str) -> None:
     assert registry.fetch(name) == cache.PACKAGE / name
@@ -332,7 +332,7 @@ def test_what_is_bundled_is_what_the_registry_says(name: str) -> None:
 def test_a_bundled_file_that_was_changed_is_refused(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, server: LoopbackServer
 ) -> None:
-    register(monkeypatch, registry.registry()["pocket/vocab.txt"])
+    register(monkeypatch, registry.entries()["pocket/vocab.txt"])
     copy = tmp_path / "bertsquad" / "pocket" / "vocab.txt"
     copy.parent.mkdir(parents=True)
     shutil.copy(cache.PACKAGE / "pocket" / "vocab.txt", copy)
@@ -356,13 +356,13 @@ def test_a_bundled_file_that_is_gone_is_not_downloaded_into_the_package(
 
 
 def test_every_file_that_is_downloaded_has_a_size_and_an_https_address() -> None:
-    for name, known in registry.registry().items():
+    for name, known in registry.entries().items():
         assert re.fullmatch(r"md5:[0-9a-f]{32}|sha256:[0-9a-f]{64}", known.checksum)
         assert all(url.startswith("https://") for url in known.urls)
         if not known.bundled:
             assert known.urls
             assert name in registry.SIZES
-    assert registry.MIRRORS.keys() <= registry.registry().keys()
+    assert registry.MIRRORS.keys() <= registry.entries().keys()
 
 
 # What can't be had.
@@ -449,7 +449,7 @@ from bertsquad.assets import registry
 from bertsquad.errors import Unavailable
 
 name, checksum, url = sys.argv[1:]
-registry.registry = lambda: {name: registry.Entry(name, checksum, (url,))}
+registry.entries = lambda: {name: registry.Entry(name, checksum, (url,))}
 print("ready", flush=True)
 try:
     print(registry.fetch(name))

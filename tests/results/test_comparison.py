@@ -38,8 +38,8 @@ FIGURES: dict[str, Any] = {
     "target_source": "probe",
     "qps": 41.0,
     "provenance": {
-        "model_checksum": registry.registry()["pocket/minilm-squad.onnx"].digest,
-        "dataset_checksum": registry.registry()[DATASETS["pocket"].file].checksum,
+        "model_checksum": registry.entries()["pocket/minilm-squad.onnx"].digest,
+        "dataset_checksum": registry.entries()[DATASETS["pocket"].file].checksum,
         "instances": 2,
         "threads": 1,
         "cores": 2,

@@ -54,12 +54,12 @@ def listed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Listed]:
 
 def test_every_data_set_and_its_calibration_file_are_in_the_registry() -> None:
     for known in DATASETS.values():
-        assert {known.file, known.calibration} <= set(registry.registry())
+        assert {known.file, known.calibration} <= set(registry.entries())
 
 
 def test_a_data_set_is_loaded_with_the_file_that_its_features_are_kept_in(pocket: Data) -> None:
     assert pocket.file == POCKET / "pocket-v1.1.json"
-    assert pocket.checksum == registry.registry()["pocket/pocket-v1.1.json"].checksum
+    assert pocket.checksum == registry.entries()["pocket/pocket-v1.1.json"].checksum
     assert len(pocket.features) == DATASETS["pocket"].samples
     assert pocket.features_file.is_relative_to(cache_folder())
     kept = features.load(pocket.features_file)

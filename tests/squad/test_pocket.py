@@ -165,9 +165,7 @@ def test_questions_are_questions() -> None:
 
 
 def test_bundled_files_have_the_checksums_of_the_registry() -> None:
-    bundled = {
-        entry.name: entry.checksum for entry in registry.registry().values() if entry.bundled
-    }
+    bundled = {entry.name: entry.checksum for entry in registry.entries().values() if entry.bundled}
     data = [path for path in POCKET.iterdir() if path.is_file() and path.suffix != ".md"]
     assert set(bundled) == {f"pocket/{path.name}" for path in data}
     for name, checksum in bundled.items():

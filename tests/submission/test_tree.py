@@ -204,7 +204,7 @@ def closed(runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Itera
     monkeypatch.setattr(validity, "CLOSED_MODELS", ("minilm",))
     name = str(zoo.MODELS["minilm"].file)
     own = registry.Entry(name, provenance(runs, "accuracy", "offline")["model_checksum"], ())
-    monkeypatch.setattr(validity, "registry", lambda: {name: own})
+    monkeypatch.setattr(validity, "entries", lambda: {name: own})
     easy = (Category("bert-99", 1.0), Category("bert-99.9", 100.0))
     monkeypatch.setattr(validity, "CATEGORIES", easy)
     monkeypatch.setattr(tree, "CATEGORIES", easy)

@@ -215,7 +215,7 @@ def entry(name: str, body: bytes, *urls: str) -> Entry:
 def register(monkeypatch: pytest.MonkeyPatch, *entries: Entry) -> None:
     """Let `entries` be all that the registry holds."""
     known = {entry.name: entry for entry in entries}
-    monkeypatch.setattr(registry, "registry", lambda: known)
+    monkeypatch.setattr(registry, "entries", lambda: known)
 
 
 def isolate(monkeypatch: pytest.MonkeyPatch, folder: Path, server: LoopbackServer) -> None:

@@ -257,7 +257,7 @@ def test_help_shows_every_option_in_one_group_and_the_markers_are_registered(fol
 
 def way_out(name: str) -> tuple[str, ...]:
     """What must be said of a file that can't be had."""
-    return name, *registry.registry()[name].urls, f"bertsquad fetch {name}", "BERTSQUAD_DATA"
+    return name, *registry.entries()[name].urls, f"bertsquad fetch {name}", "BERTSQUAD_DATA"
 
 
 @pytest.fixture(scope="module")
