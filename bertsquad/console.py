@@ -1,4 +1,4 @@
-"""None"""
+"""Progress on standard error: a bar on a terminal, a line now and then in a log."""
 
 import contextlib
 import os
@@ -13,23 +13,23 @@ from bertsquad.progress import Step
 
 #: Seconds between two drawings of a bar.
 REDRAW_S = 0.1
-#: Seconds that a step goes on before it is worth a line, and between its further lines.
+#: Seconds until a step has its first line, and between its further lines.
 FIRST_LINE_S, LINE_S = 10.0, 30.0
-#: Columns that a bar and its figures want beside them.
+#: Columns that a bar and its figures need beside the step's name.
 FIGURES_COLUMNS = 64
 #: Seconds over which the current rate is taken.
 RATE_S = 30.0
 
 Style = Literal["bar", "lines", "off"]
 
-#: Lets through to the terminal what is written within, past pytest's capturing.
+#: A context in which what is written reaches the terminal, although pytest captures output.
 Visible = Callable[[], AbstractContextManager[Any]]
 
 
 def style(quiet: bool = False, worker: str = "") -> Style:
-    """How to show progress on standard error: of a session that is `quiet`, in xdist's `worker`.
+    """How to show progress: not at all if `quiet`, in lines if this is an xdist `worker`.
 
-    A bar needs a terminal that can move its cursor, of which it is the only one.
+    A bar needs a terminal that can move its cursor, and nobody else who draws on it.
     """
     if quiet or sys.stderr is None:
         return "off"
@@ -38,9 +38,9 @@ def style(quiet: bool = False, worker: str = "") -> Style:
 
 
 class Progress:
-    """Shows on standard error how far the step is that goes on now.
+    """Shows on standard error how far the current step is.
 
-    It is a context: nothing is left on the screen when that ends, whatever happened.
+    It is a context manager: when it ends, even by an error, no bar is left on the screen.
     """
 
     def __init__(
@@ -52,8 +52,8 @@ class Progress:
     ) -> None:
         """`prefix` begins every line.
 
-        With `shares_line` the cursor may stand within a line of somebody else's, such as pytest's:
-        that is left as it is, and a bar is drawn below it.
+        `shares_line` says that the cursor may stand in a line that pytest has begun: that line is
+        left as it is, and a bar is drawn below it.
         """
         self._style = style
         self._visible = visible
@@ -62,8 +62,8 @@ class Progress:
         self._pauses_s = (FIRST_LINE_S, LINE_S) if style == "lines" else (0.0, REDRAW_S)
         self._meter: Meter | None = None
         self._due = 0.0
-        self._drawn = False  # a bar that is to be cleared, or a line of the step
-        self._has_line = False  # lines of our own are the last that was written
+        self._shown = False  # whether a bar is on the screen, or the step has had a line
+        self._has_line = False  # whether the last line that was written is our own
 
     def __enter__(self) -> Self:
         return self
@@ -72,7 +72,7 @@ class Progress:
         self.end()
 
     def show(self, step: Step) -> None:
-        """Tell how far a step is; it ends when another is shown."""
+        """Show how far a step is; it ends when another is shown."""
         if self._style == "off":
             return
         now = time.monotonic()
@@ -88,37 +88,43 @@ class Progress:
             self._draw(self._meter)
         else:
             self._line(self._meter.line(now))
-        self._drawn = True
+        self._shown = True
 
     def say(self, text: str) -> None:
         """Tell the user something at once, in every style."""
-        if self._style == "bar" and self._drawn:
-            self._draw(None)
+        self._clear()
         with self._terminal() as terminal:
             terminal.write(f"\n{self._prefix}{text}\n")
 
     def end(self) -> None:
-        """Take the bar away; tell how far a step came of which lines have told."""
+        """Remove the bar; print a last line for a step that had one."""
         self._end_step()
-        if self._style == "bar" and self._drawn:
-            self._draw(None)
-        self._drawn = self._has_line = False
+        self._clear()
+        self._shown = self._has_line = False
 
     def _end_step(self) -> None:
         meter, self._meter = self._meter, None
-        if self._style == "lines" and self._drawn and meter is not None:
-            self._drawn = False
+        if self._style == "lines" and self._shown and meter is not None:
+            self._shown = False
             self._line(meter.ending(time.monotonic()))
 
+    def _clear(self) -> None:
+        """Remove the bar, if there is one."""
+        if self._style == "bar" and self._shown:
+            self._draw(None)
+
     def _line(self, text: str) -> None:
-        # Among several workers the line before may be anybody's.
+        # With several xdist workers the line before may be another worker's.
         opening = "\n" if self._shares_line and (self._prefix or not self._has_line) else ""
         self._has_line = True
         with self._terminal() as terminal:
             terminal.write(f"{opening}{self._prefix}{text}\n")
 
     def _draw(self, meter: "Meter | None") -> None:
-        """Replace the bar (None: by nothing), leaving the cursor where it is."""
+        """Draw the bar, or with None an empty line, in the place of the one before.
+
+        The cursor stays where it is.
+        """
         with self._terminal() as terminal:
             text = ""
             if meter is not None:
@@ -127,26 +133,26 @@ class Progress:
                 # One column stays free, since a full line would move on to the next.
                 text = meter.bar(time.monotonic(), columns - 1, utf)
             if self._shares_line:
-                # Down and up, which makes room below a screen's last line; then keep the place,
-                # draw below it and go back there.
+                # Down and up, which makes room below the last line of a screen; then save the
+                # cursor, go down, draw and restore the cursor.
                 terminal.write(f"\x1bD\x1bM\x1b7\x1bD\r{text}\x1b[K\x1b8")
             else:
                 terminal.write(f"\r{text}\x1b[K\r")
 
     @contextlib.contextmanager
     def _terminal(self) -> Iterator[TextIO]:
-        """Standard error, past what captures it; that it is gone is no reason to end a run."""
+        """Standard error, past pytest's capturing; a run goes on if it was closed."""
         with contextlib.suppress(OSError, ValueError), self._visible():
             yield sys.stderr
             sys.stderr.flush()
 
 
-#: For those who want nothing shown but warnings.
+#: Shows no progress, only what `say` is given.
 SILENT = Progress()
 
 
 def of_session(visible: Visible, quiet: bool, worker: str) -> Progress:
-    """The progress of a pytest session; `worker` is its name where xdist runs several at once."""
+    """The progress of a pytest session; `worker` is the xdist worker's name, or empty."""
     with visible():
         how = style(quiet, worker)
     return Progress(how, visible, f"[{worker}] " if worker else "", shares_line=True)
@@ -158,7 +164,7 @@ class Meter:
     def __init__(self, step: Step, now: float) -> None:
         self.step = step
         self._began = now
-        self._points: deque[tuple[float, int]] = deque()  # when how many were done
+        self._points: deque[tuple[float, int]] = deque()  # a time, and the units done by then
 
     def update(self, step: Step, now: float) -> None:
         """Take the step as it is now."""
@@ -170,21 +176,21 @@ class Meter:
             self._points.popleft()
 
     def line(self, now: float) -> str:
-        """All that is known, for a log."""
+        """All that is known of the step, for a log."""
         share = self._share(now)
         percent = "" if share is None else f" ({share * 100:.0f} %)"
-        far = " and ".join(filter(None, [self._count(), self._time(now)]))
-        return _listed(self.step.name, f"{far}{percent}", self._speed(now))
+        done = " and ".join(filter(None, [self._count(), self._time(now)]))
+        return _listed(self.step.name, f"{done}{percent}", self._speed(now))
 
     def ending(self, now: float) -> str:
-        """How far it came, for a log."""
+        """How far the step came, for a log."""
         return _listed(self.step.name, self._count(), f"ended after {_words(now - self._began)}")
 
     def bar(self, now: float, columns: int, utf: bool) -> str:
-        """A bar of so many columns.
+        """A bar that fits into `columns`.
 
-        Where they don't suffice for the step's whole name, what comes after its colon must do; in
-        fewer still, its figures.
+        If there is no room for the step's whole name, the part after its colon is shown; if there
+        is none for a bar either, the name and the figures are.
         """
         from tqdm import tqdm
         from tqdm.utils import disp_len, disp_trim
@@ -209,7 +215,7 @@ class Meter:
         )
 
     def _count(self) -> str:
-        """The units done, and those expected as long as they decide when the step ends."""
+        """The units done, and those expected if it is they that decide when the step ends."""
         step = self.step
         if step.done is None:
             return ""
@@ -220,14 +226,14 @@ class Meter:
         return f"{done.removesuffix(f' {step.unit}')} of {least}{expected}"
 
     def _time(self, now: float) -> str:
-        """The time gone, where that is all there is to tell or decides when the step ends."""
+        """The time gone, if nothing is counted or the time decides when the step ends."""
         gone_s, duration_s = now - self._began, self.step.duration_s
         if duration_s is not None:
             return f"{min(gone_s, duration_s):.0f} of {duration_s:.0f} s"
         return _words(gone_s) if self.step.done is None and gone_s >= 1 else ""
 
     def _speed(self, now: float) -> str:
-        """The current rate, and how long it will take at that."""
+        """The current rate, and the time left at that rate."""
         rate, left_s = self._rate(), self._left_s(now)
         unit = self.step.unit if self.step.unit == "B" else ""
         return _listed(
@@ -236,14 +242,14 @@ class Meter:
         )
 
     def _rate(self) -> float | None:
-        """Units a second; None before there is one."""
+        """Units a second; None while it isn't known."""
         if len(self._points) < 2:
             return None
         (began, first), (ended, last) = self._points[0], self._points[-1]
         return (last - first) / (ended - began) if ended > began and last > first else None
 
     def _share(self, now: float) -> float | None:
-        """How much of it is done, from 0 to 1; None where that can't be known."""
+        """How much of the step is done, from 0 to 1; None if that can't be known."""
         parts = (
             (self.step.done, self.step.expected),
             (now - self._began, self.step.duration_s),
@@ -252,7 +258,7 @@ class Meter:
         return min([1.0, *shares]) if shares else None
 
     def _left_s(self, now: float) -> float | None:
-        """Seconds until the end, None where they can't be known."""
+        """Seconds until the step ends; None if they can't be known."""
         step, rate = self.step, self._rate()
         left: list[float] = []
         if step.expected is not None and step.done is not None:
@@ -269,7 +275,7 @@ def _listed(*parts: str) -> str:
 
 
 def _amount(number: float, unit: str) -> str:
-    """So many units, as three digits where it is no whole number; of bytes always."""
+    """A number of units: whole ones in full, others with three digits; bytes as kB, MB or GB."""
     scale = ""
     if unit == "B":
         for scale in ("", "k", "M", "G"):
@@ -281,7 +287,7 @@ def _amount(number: float, unit: str) -> str:
 
 
 def _words(seconds: float) -> str:
-    """A duration, which needn't be exact."""
+    """A duration, rounded to what a reader wants to know."""
     if seconds < 120:
         return f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"

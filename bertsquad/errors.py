@@ -1,14 +1,17 @@
-"""The exceptions that reach a user; each message is one sentence that says what to do."""
+"""The errors that users see; each message is one sentence that says what to do."""
 
 
 class SuiteError(Exception):
-    """What was expected, what was found and what to do about it, in one sentence."""
+    """An error that a user can do something about.
+
+    Its message says in one sentence what was expected, what was found and what to do.
+    """
 
 
 class Unavailable(SuiteError):
-    """Something that this machine doesn't have; `subject` is model, dataset or device.
+    """Something that this machine doesn't have: a model, dataset or device, as `subject` says.
 
-    A case that merely came with the defaults is skipped for it; one that the user named fails.
+    A case that the user asked for by name fails then; one of the default cases is skipped.
     """
 
     def __init__(self, message: str, subject: str = "device") -> None:
@@ -17,14 +20,14 @@ class Unavailable(SuiteError):
 
 
 class BoundUnattainable(SuiteError):
-    """Server's latency bound can't be kept at any rate, so no run was made."""
+    """No rate of Server keeps its latency bound, so no run was made."""
 
 
 _OUT_OF_MEMORY = ("bad_alloc", "bad allocation", "Failed to allocate memory", "out of memory")
 
 
 def out_of_memory(error: BaseException) -> bool:
-    """Whether an error, of Python's or of a runtime's, or what caused it, is a lack of memory."""
+    """Whether an error of Python or of a runtime, or the cause of that error, is lack of memory."""
     if isinstance(error, MemoryError) or any(words in str(error) for words in _OUT_OF_MEMORY):
         return True
     return error.__cause__ is not None and out_of_memory(error.__cause__)

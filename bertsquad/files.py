@@ -1,4 +1,4 @@
-"""Files: written whole or not at all, and told of where they can't be read."""
+"""Files: paths that users type, files that can't be read, and files written whole or not at all."""
 
 import os
 import tempfile
@@ -9,7 +9,7 @@ from bertsquad.errors import SuiteError
 
 
 def user_path(text: str) -> Path:
-    """The full path of what a user typed, `~` included; SuiteError where there is no such home."""
+    """The full path of what a user typed; SuiteError if it begins with `~` and no home is known."""
     try:
         return Path(text).expanduser().absolute()
     except RuntimeError as error:

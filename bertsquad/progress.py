@@ -1,7 +1,6 @@
-"""What the user sees of what takes long: a bar on a terminal, a line now and then in a log.
+"""How work that takes long reports its progress.
 
-Whatever takes long calls a `Show` as often as it likes; a `Progress` decides what comes of it.
-Nothing is written but in such a call.
+It calls a `Show` with a `Step` as often as it likes; `console.Progress` decides what the user sees.
 """
 
 from collections.abc import Callable
@@ -10,10 +9,10 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Step:
-    """What goes on and how far it is; a step of another name is another step.
+    """What is being done, and how far it is; a new name begins a new step.
 
-    So many units are `done` (None: they aren't counted) of `expected`. A step with a `duration_s`
-    goes on until that is over, counted from the first time it is shown, and `expected` are done.
+    `done` units of `expected` are finished; None if they aren't counted. A step with a `duration_s`
+    lasts that long from the first time it is shown, and until all `expected` are done.
     """
 
     name: str
@@ -23,7 +22,7 @@ class Step:
     duration_s: float | None = None
 
 
-#: How whatever takes long tells how far it is.
+#: What a function that takes long calls to report its progress.
 Show = Callable[[Step], object]
 
 

@@ -1,4 +1,4 @@
-"""The orderly end of a process that is told to stop: nothing is left running or half-written."""
+"""How a process ends at SIGTERM: in order, with nothing left running or half-written."""
 
 import contextlib
 import signal
@@ -6,20 +6,20 @@ import threading
 from collections.abc import Iterator
 from types import FrameType
 
-#: What a shell shows of a process that Ctrl-C, or SIGTERM, has ended.
+#: The exit status of a process that Ctrl-C, or SIGTERM, has ended, as a shell shows it.
 INTERRUPTED, TERMINATED = 128 + signal.SIGINT, 128 + signal.SIGTERM
 
 
 class Terminated(KeyboardInterrupt):
-    """SIGTERM came. As with Ctrl-C, what runs is given up and cleans up after itself."""
+    """SIGTERM came: as after Ctrl-C, what runs is broken off and cleans up after itself."""
 
 
 @contextlib.contextmanager
 def terminable() -> Iterator[threading.Event]:
-    """Let SIGTERM raise Terminated in the main thread; what is yielded says whether it came.
+    """Let SIGTERM raise Terminated in the main thread; the event that is yielded says if it came.
 
-    The first one counts: the end is near then, and must not be disturbed. Where SIGTERM is handled
-    or ignored already, that stays so.
+    A second SIGTERM is ignored, so that it can't disturb the cleaning up. If SIGTERM is handled or
+    ignored already, that stays so.
     """
     came = threading.Event()
 
