@@ -78,7 +78,7 @@ class Features:
 
 
 def _window_starts(tokens: int, room: int) -> list[int]:
-    """Where the windows over `tokens` context tokens begin if each has room for `room`."""
+    """Where the windows over a context of `tokens` begin if each has room for `room` of them."""
     if tokens == 0:
         return []
     starts = [0]
@@ -90,24 +90,19 @@ def _window_starts(tokens: int, room: int) -> list[int]:
 def _max_context(starts: list[int], ends: list[int], window: int) -> NDArray[np.bool_]:
     """For each token of `window`: does no other window show it with more context around it?
 
-    BERT's `_check_is_max_context`: the smaller of the contexts to the left and right, plus 0.01
-    of the window's length; the first of equals wins.
+    As in BERT's `_check_is_max_context`, a window's score for a token is the smaller of the
+    contexts to its left and right, plus 0.01 of the window's length; of equals the first wins.
     """
     position = np.arange(starts[window], ends[window])
-    best = np.full(len(position), -1.0)
-    owner = np.full(len(position), -1)
-    for other, (start, end) in enumerate(zip(starts, ends, strict=True)):
-        if end <= starts[window] or start >= ends[window]:
-            continue
+    scores = []
+    for start, end in zip(starts, ends, strict=True):
         context = np.minimum(position - start, end - 1 - position)
-        score = np.where(context < 0, -1.0, context + 0.01 * (end - start))
-        better = score > best
-        best[better], owner[better] = score[better], other
-    return np.asarray(owner == window)
+        scores.append(np.where(context < 0, -1.0, context + 0.01 * (end - start)))
+    return np.asarray(np.argmax(scores, axis=0) == window)
 
 
 def build(dataset: Dataset, vocabulary: Vocabulary, show: Show = unseen) -> Features:
-    """Featurise the whole data set."""
+    """Cut all questions of a data set into windows."""
     show(Step("featurising"))
     words_of = [context_words(context) for context in dataset.contexts]
     ids_of_word = vocabulary.encode(word for words in words_of for word in words)
@@ -121,11 +116,14 @@ def build(dataset: Dataset, vocabulary: Vocabulary, show: Show = unseen) -> Feat
         counts = np.array([len(ids) for ids in pieces], np.int64)
         word_indices.append(np.repeat(np.arange(len(words), dtype=np.int32), counts))
 
-    cls, sep = (np.array([i], np.int32) for i in (vocabulary.cls_id, vocabulary.sep_id))
+    cls, sep = np.array([vocabulary.cls_id], np.int32), np.array([vocabulary.sep_id], np.int32)
     tokens: list[NDArray[np.int32]] = []
     max_context: list[NDArray[np.bool_]] = []
+    # For each window:
     lengths: list[int] = []
-    owners: list[tuple[int, int, int]] = []
+    question_of_window: list[int] = []
+    context_starts: list[int] = []
+    doc_starts: list[int] = []
     for index, question in enumerate(dataset.questions):
         show(Step("featurising", index, len(dataset.questions), "questions"))
         query = np.array(ids_of_question[question.text][:MAX_QUESTION_TOKENS], np.int32)
@@ -134,24 +132,21 @@ def build(dataset: Dataset, vocabulary: Vocabulary, show: Show = unseen) -> Feat
         starts = _window_starts(len(context), room)
         ends = [min(start + room, len(context)) for start in starts]
         for window, (start, end) in enumerate(zip(starts, ends, strict=True)):
+            head = len(query) + 2  # the tokens before the context
             tokens += [cls, query, sep, context[start:end], sep]
-            head = np.zeros(len(query) + 2, np.bool_)
-            body = (
-                np.ones(end - start, np.bool_)
-                if len(starts) == 1
-                else _max_context(starts, ends, window)
-            )
-            max_context += [head, body, np.zeros(1, np.bool_)]
-            lengths.append(len(query) + 3 + end - start)
-            owners.append((index, len(query) + 2, start))
+            may_start = _max_context(starts, ends, window)
+            max_context += [np.zeros(head, np.bool_), may_start, np.zeros(1, np.bool_)]
+            lengths.append(head + end - start + 1)
+            question_of_window.append(index)
+            context_starts.append(head)
+            doc_starts.append(start)
 
-    columns = np.array(owners, np.int32).reshape(-1, 3)
     return Features(
         tokens=_concatenate(tokens, np.int32),
         offsets=_offsets(lengths),
-        question=columns[:, 0].copy(),
-        context_start=columns[:, 1].copy(),
-        doc_start=columns[:, 2].copy(),
+        question=np.array(question_of_window, np.int32),
+        context_start=np.array(context_starts, np.int32),
+        doc_start=np.array(doc_starts, np.int32),
         max_context=_concatenate(max_context, np.bool_),
         context_tokens=_concatenate(contexts, np.int32),
         context_offsets=_offsets([len(context) for context in contexts]),
