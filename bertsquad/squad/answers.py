@@ -1,8 +1,9 @@
 """From logits to the text of an answer, as MLPerf's `accuracy-squad.py` finds it.
 
-That script pads every window's logits to 384 positions with -10000, forms the 20 x 20 best starts
-and ends of each window, drops what can't be an answer, and takes the first best by the sum of the
-two logits in double precision. Only the first one's text is ever used, so only that is found here.
+That script pads every window's logits to 384 positions with -10000, pairs the 20 best starts of
+each window with its 20 best ends, drops the pairs that can't be an answer, and sorts the others by
+the sum of the two logits in double precision. It uses the text of the first one alone, so only that
+one is found here.
 """
 
 from collections.abc import Mapping
@@ -35,8 +36,9 @@ def best_span(
     starts = np.argsort(-start, kind="stable")[:N_BEST]
     ends = np.argsort(-end, kind="stable")[:N_BEST]
     span = ends[None, :] - starts[:, None]
+    in_context = (ends >= first) & (ends < len(end) - 1)
     fits = (span >= 0) & (span < MAX_ANSWER_TOKENS)
-    fits &= may_start[starts][:, None] & ((ends >= first) & (ends < len(end) - 1))[None, :]
+    fits &= may_start[starts][:, None] & in_context[None, :]
     candidates = np.flatnonzero(fits)
     if len(candidates) == 0:
         return None
@@ -57,8 +59,9 @@ class AnswerTexts:
     def text(self, context: int, first: int, last: int) -> str:
         """The text of the tokens `first` to `last` of `context`, both included.
 
-        MLPerf's script aligns the words, tokenised but not cut into pieces, with the original
-        letter by letter where the two have equally many, and else answers with the whole words.
+        MLPerf's script finds the tokens in the normalised text of the words that they belong to.
+        If that has as many letters as the original text, it cuts the answer out of the original
+        letter by letter; if not, or if the tokens aren't found, it answers with the whole words.
         """
         words = self._words.get(context)
         if words is None:
@@ -77,8 +80,9 @@ class AnswerTexts:
         letters = [index for index, char in enumerate(original) if char != " "]
         if at < 0 or not predicted or len(letters) != len(normal.replace(" ", "")):
             return original
-        before = at - normal.count(" ", 0, at)
-        return original[letters[before] : letters[before + len(predicted.replace(" ", "")) - 1] + 1]
+        first_letter = len(normal[:at].replace(" ", ""))
+        last_letter = first_letter + len(predicted.replace(" ", "")) - 1
+        return original[letters[first_letter] : letters[last_letter] + 1]
 
 
 def find(
@@ -87,7 +91,7 @@ def find(
     vocabulary: Vocabulary,
     logits: Mapping[int, NDArray[np.float32]],
 ) -> dict[str, str]:
-    """The answer, by question id, to every question all of whose windows have logits.
+    """The answer to every question, by its id; left out are those with a window without logits.
 
     `logits` maps a sample to its float32 [length, 2]: start and end. A question without any
     window (its context holds no token) is answered "empty", as MLPerf's script does.
@@ -117,6 +121,7 @@ def find(
 def _span_of(
     features: Features, sample: int, logits: NDArray[np.float32]
 ) -> tuple[int, int, float] | None:
+    """The best answer in the window `sample`; SuiteError if its logits have the wrong shape."""
     low, high = features.offsets[sample : sample + 2]
     if logits.shape != (high - low, 2):
         raise SuiteError(

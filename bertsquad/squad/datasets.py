@@ -1,4 +1,4 @@
-"""The data sets that the suite knows, and everything that is made of one."""
+"""The data sets that the suite knows, and the windows that are made of them."""
 
 import warnings
 from dataclasses import dataclass
@@ -18,12 +18,12 @@ VOCABULARY = "pocket/vocab.txt"
 
 @dataclass(frozen=True)
 class DatasetEntry:
-    """A data set that the suite knows: its file in the registry and how much of it is a quick run.
+    """A data set that the suite knows, and its `file` in the registry.
 
-    `quick_samples` is the number of windows that `--rules quick` takes, None for all of them;
-    `samples` is the number in all (for estimates; the features say what is really there).
-    `calibration` is the file that says with what an int8 model may be calibrated: window numbers
-    of this data set (.txt), or a data set of its own (.json).
+    `quick_samples` is the number of windows that `--rules quick` runs, None for all of them;
+    `samples` is the number of all windows (for estimates; the features say what is really there).
+    An int8 model is calibrated with `calibration`: a file of window numbers of this data set
+    (.txt), or another data set (.json).
     """
 
     name: str
@@ -59,7 +59,7 @@ DATASETS = {
 
 @dataclass(frozen=True)
 class Data:
-    """A data set with its features, the file they are cached in, and where it came from."""
+    """A data set with its file and checksum, its features and the file that they are cached in."""
 
     dataset: Dataset
     features: Features

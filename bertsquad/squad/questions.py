@@ -1,7 +1,4 @@
-"""SQuAD v1.1: its JSON, and the official score.
-
-`score` follows SQuAD's `evaluate-v1.1.py` digit for digit.
-"""
+"""SQuAD v1.1's JSON: contexts, questions and the answers that people gave."""
 
 import json
 import reprlib
@@ -11,6 +8,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from bertsquad.errors import SuiteError
+from bertsquad.files import unreadable
 
 
 @dataclass(frozen=True)
@@ -36,7 +34,7 @@ def load(path: Path) -> Dataset:
     try:
         document = json.loads(path.read_bytes())
     except OSError as error:
-        raise SuiteError(f"{path} can't be read: {error.strerror}") from error
+        raise unreadable(path, error) from error
     except (ValueError, RecursionError) as error:
         raise SuiteError(f"{path} is not SQuAD v1.1 JSON: {error}") from error
     contexts: list[str] = []
@@ -80,7 +78,7 @@ _Kind = TypeVar("_Kind")
 
 
 def _part(holder: object, key: str, kind: type[_Kind]) -> _Kind:
-    """What an object holds under `key`; TypeError, in words, if that isn't of this kind."""
+    """What a JSON object holds under `key`; TypeError says what is there instead of a `kind`."""
     if not isinstance(holder, dict) or key not in holder:
         raise TypeError(f"no {key!r} in {reprlib.repr(holder)}")
     value = holder[key]
@@ -91,6 +89,7 @@ def _part(holder: object, key: str, kind: type[_Kind]) -> _Kind:
 
 
 def _check_span(path: Path, question: str, context: str, answer: Mapping[str, object]) -> None:
+    """SuiteError unless the answer stands in the context at its offset."""
     text, start = _part(answer, "text", str), _part(answer, "answer_start", object)
     if not text:
         raise SuiteError(f"{path}: question {question!r:.60} has an empty answer")

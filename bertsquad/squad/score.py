@@ -1,7 +1,4 @@
-"""SQuAD's official score: exact match and F1.
-
-`score` follows SQuAD's `evaluate-v1.1.py` digit for digit.
-"""
+"""SQuAD's official score, equal to that of its `evaluate-v1.1.py` to the last digit."""
 
 import re
 import string
@@ -27,7 +24,7 @@ _PUNCTUATION = str.maketrans("", "", string.punctuation)
 
 
 def normalise(answer: str) -> str:
-    """Lower case, no ASCII punctuation, no articles, single blanks."""
+    """`answer` in lower case, without ASCII punctuation and articles, with single blanks."""
     return " ".join(_ARTICLES.sub(" ", answer.lower().translate(_PUNCTUATION)).split())
 
 

@@ -55,7 +55,7 @@ def _cleaned(char: str) -> str:
 
 @lru_cache(maxsize=4096)
 def _is_punctuation(char: str) -> bool:
-    """Every ASCII sign that is no letter, digit or blank, and Unicode's own punctuation."""
+    """Whether `char` is punctuation: of ASCII all but letters, digits and blanks, as in BERT."""
     if char.isascii():
         return char.isprintable() and not char.isalnum() and char != " "
     return unicodedata.category(char).startswith("P")
