@@ -3,7 +3,7 @@
 import argparse
 import shutil
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from bertsquad import __version__
@@ -14,81 +14,18 @@ from bertsquad.errors import SuiteError
 from bertsquad.machine import hardware, provenance
 from bertsquad.models.zoo import MODELS
 from bertsquad.squad.datasets import DATASETS
-from bertsquad.submission.evidence import Refused
+from bertsquad.submission.evidence import GROUP_FORM, Refused
 from bertsquad.termination import INTERRUPTED, TERMINATED, Terminated, terminable
 from bertsquad.worker.handle import try_devices
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; its exit status."""
-    parser = argparse.ArgumentParser(prog="python -m bertsquad", description=__doc__)
-    parser.add_argument("--version", action="version", version=f"bertsquad {__version__}")
-    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    fetch = commands.add_parser(
-        "fetch", help="download and verify files, for a machine that will be offline"
-    )
-    fetch.add_argument(
-        "names",
-        nargs="*",
-        metavar="NAME",
-        help=f"a model ({', '.join(MODELS)}), a data set ({', '.join(DATASETS)}) or a file of "
-        "data_registry.txt (default: everything)",
-    )
-    commands.add_parser("doctor", help="what this machine can run, and why not the rest")
-    clean = commands.add_parser("clean", help="remove derived files: features, prepared models")
-    clean.add_argument("--downloads", action="store_true", help="remove downloaded files too")
-    submission = commands.add_parser(
-        "submission", help="make a submitter's tree for MLPerf Inference from finished runs"
-    )
-    submission.add_argument(
-        "results", nargs="+", type=Path, metavar="DIR", help="a folder given to pytest's --output"
-    )
-    submission.add_argument(
-        "--answers",
-        type=Path,
-        default=Path("submission.toml"),
-        metavar="FILE",
-        help="what the machine can't say, written by the first call (default: submission.toml)",
-    )
-    submission.add_argument(
-        "--tree",
-        type=Path,
-        default=Path("submission"),
-        metavar="DIR",
-        help="the folder to make (default: submission)",
-    )
-    submission.add_argument(
-        "--session",
-        metavar="MODEL-DEVICE-PRECISION",
-        help="which runs, where the folders hold several",
-    )
-    submission.add_argument(
-        "--shortened",
-        action="store_true",
-        help="take shortened runs, and mark the tree as not for submission",
-    )
-    report = commands.add_parser(
-        "report", help="make one HTML page of finished runs, with plots and their history"
-    )
-    report.add_argument(
-        "results",
-        nargs="+",
-        type=Path,
-        metavar="RESULTS",
-        help="folders that --output filled, JSON files of --benchmark-json, or folders of either",
-    )
-    report.add_argument(
-        "-o",
-        "--output",
-        type=Path,
-        default=Path("report.html"),
-        metavar="FILE",
-        help="the page to make (default: report.html)",
-    )
-    given = parser.parse_args(arguments)
+    given = parser().parse_args(arguments)
+    run: Callable[[argparse.Namespace], int] = given.run
     try:
         with terminable():
-            return _run(given)
+            return run(given)
     except SuiteError as error:
         message = str(error)
     except OSError as error:
@@ -101,16 +38,81 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 1
 
 
-def _run(given: argparse.Namespace) -> int:
-    if given.command == "fetch":
-        return _fetch(given.names)
-    if given.command == "doctor":
-        return _doctor()
-    if given.command == "submission":
-        return _submission(given)
-    if given.command == "report":
-        return _report(given.results, given.output)
-    return _clean(given.downloads)
+def parser() -> argparse.ArgumentParser:
+    """The parser of the command line; what it parses has the command's function as `run`."""
+    made = argparse.ArgumentParser(prog="python -m bertsquad", description=__doc__)
+    made.add_argument("--version", action="version", version=f"bertsquad {__version__}")
+    commands = made.add_subparsers(dest="command", required=True, metavar="COMMAND")
+
+    fetch = commands.add_parser(
+        "fetch", help="download and verify files, for a machine that will be offline"
+    )
+    fetch.set_defaults(run=lambda given: _fetch(given.names))
+    fetch.add_argument(
+        "names",
+        nargs="*",
+        metavar="NAME",
+        help=f"a model ({', '.join(MODELS)}), a data set ({', '.join(DATASETS)}) or a file of "
+        "data_registry.txt (default: everything)",
+    )
+
+    doctor = commands.add_parser("doctor", help="what this machine can run, and why not the rest")
+    doctor.set_defaults(run=lambda given: _doctor())
+
+    clean = commands.add_parser("clean", help="remove derived files: features, prepared models")
+    clean.set_defaults(run=lambda given: _clean(given.downloads))
+    clean.add_argument("--downloads", action="store_true", help="remove downloaded files too")
+
+    submission = commands.add_parser(
+        "submission", help="make a submitter's tree for MLPerf Inference from finished runs"
+    )
+    submission.set_defaults(run=_submission)
+    submission.add_argument(
+        "results", nargs="+", type=Path, metavar="DIR", help="a folder given to pytest's --output"
+    )
+    submission.add_argument(
+        "--answers",
+        type=Path,
+        default="submission.toml",
+        metavar="FILE",
+        help="what the machine can't say, written by the first call (default: %(default)s)",
+    )
+    submission.add_argument(
+        "--tree",
+        type=Path,
+        default="submission",
+        metavar="DIR",
+        help="the folder to make (default: %(default)s)",
+    )
+    submission.add_argument(
+        "--session", metavar=GROUP_FORM, help="which runs, where the folders hold several"
+    )
+    submission.add_argument(
+        "--shortened",
+        action="store_true",
+        help="take shortened runs, and mark the tree as not for submission",
+    )
+
+    report = commands.add_parser(
+        "report", help="make one HTML page of finished runs, with plots and their history"
+    )
+    report.set_defaults(run=lambda given: _report(given.results, given.output))
+    report.add_argument(
+        "results",
+        nargs="+",
+        type=Path,
+        metavar="RESULTS",
+        help="folders that --output filled, JSON files of --benchmark-json, or folders of either",
+    )
+    report.add_argument(
+        "-o",
+        "--output",
+        type=Path,
+        default="report.html",
+        metavar="FILE",
+        help="the page to make (default: %(default)s)",
+    )
+    return made
 
 
 def _files(names: Sequence[str]) -> list[str]:
@@ -134,7 +136,7 @@ def _files(names: Sequence[str]) -> list[str]:
 
 
 def _dataset_files(name: str) -> list[str]:
-    """What a data set's cases may need: itself, and what an int8 model is calibrated with."""
+    """What a data set's cases may need: its file, and what an int8 model is calibrated with."""
     return [DATASETS[name].file, DATASETS[name].calibration]
 
 
@@ -208,7 +210,7 @@ def _report(sources: Sequence[Path], path: Path) -> int:
 
 
 def _remove_folder(folder: Path) -> None:
-    """Remove a folder, or empty it where it is a link to a place of the user's choice."""
+    """Remove a folder; empty it if it is a link, so that the user's link stays."""
     if not folder.is_symlink():
         shutil.rmtree(folder)
         return
@@ -221,11 +223,9 @@ def _remove_folder(folder: Path) -> None:
 
 def _clean(downloads: bool) -> int:
     doomed = [cache.cache_folder()]
-    if downloads:
-        files = [
-            registry.path_of(n) for n, entry in registry.entries().items() if not entry.bundled
-        ]
-        doomed += [one for file in files for one in (file, part_of(file))]
+    for name, known in registry.entries().items():
+        if downloads and not known.bundled:
+            doomed += [registry.path_of(name), part_of(registry.path_of(name))]
     status = 0
     for path in doomed:
         try:
@@ -237,7 +237,7 @@ def _clean(downloads: bool) -> int:
                 continue
             print(f"removed {path}")
         except OSError as error:
-            print(f"{path} can't be removed: {error.strerror}", file=sys.stderr)
+            print(f"{path} can't be removed: {error.strerror or error}", file=sys.stderr)
             status = 1
     return status
 

@@ -55,7 +55,7 @@ def _cleaned(char: str) -> str:
 
 @lru_cache(maxsize=4096)
 def _is_punctuation(char: str) -> bool:
-    """Whether `char` is punctuation: of ASCII all but letters, digits and blanks, as in BERT."""
+    """Whether BERT takes `char` for punctuation: any sign of ASCII, or what Unicode calls so."""
     if char.isascii():
         return char.isprintable() and not char.isalnum() and char != " "
     return unicodedata.category(char).startswith("P")

@@ -1,9 +1,8 @@
-"""Finished runs as evidence: read back from their folders, and doubted.
+"""Finished runs, read back from their folders, and why they may not be submitted.
 
-What is said here of a run comes from LoadGen's own logs; `result.json` says which logs those are.
+A run's figures are taken from LoadGen's own logs; `result.json` says which logs those are.
 """
 
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +16,7 @@ from bertsquad.rules import EDGE_SCENARIOS
 
 
 class Refused(SuiteError):
-    """The runs can't be submitted; `reasons` say which file is wrong, why, and what to do."""
+    """The runs can't be submitted; each of `reasons` names a file, why, and what to do."""
 
     def __init__(self, reasons: Sequence[str]) -> None:
         super().__init__("\n".join(reasons))
@@ -46,7 +45,7 @@ _PROVENANCE = frozenset(
 
 
 def read_evidence(folder: Path) -> Evidence:
-    """Read one run folder; SuiteError names the file that is missing, foreign or edited."""
+    """Read one run folder; SuiteError names the file that is missing, edited or of another run."""
     result = load(folder)
     lacking = sorted(_PROVENANCE - set(result.provenance))
     if lacking:
@@ -65,7 +64,7 @@ def read_evidence(folder: Path) -> Evidence:
 
 
 def find_evidence(folders: Sequence[Path]) -> list[Evidence]:
-    """All runs in `folders` (run folders, or output folders that hold some)."""
+    """All runs in `folders`, which are run folders or output folders that hold some."""
     found: list[Path] = []
     for folder in folders:
         if not folder.is_dir():
@@ -81,26 +80,30 @@ def find_evidence(folders: Sequence[Path]) -> list[Evidence]:
 Chosen = Mapping[tuple[str, str], Evidence]
 
 
-def choose(evidence: Sequence[Evidence], division: str, session: str | None) -> Chosen:
-    """The runs to submit, by (scenario, mode).
+#: What the runs of one submission have in common, and the form in which `--session` takes it.
+_GROUP = ("model", "dataset", "device", "precision")
+GROUP_FORM = "-".join(_GROUP).upper()
 
-    `session` is `model-dataset-device-precision`, needed where the folders hold several such.
-    """
-    sessions: dict[str, list[Evidence]] = {}
+
+def group_of(result: Result) -> str:
+    """The group that a result belongs to, in the form of GROUP_FORM."""
+    return "-".join(getattr(result, part) for part in _GROUP)
+
+
+def choose(evidence: Sequence[Evidence], division: str, group: str | None) -> Chosen:
+    """The runs to submit, by (scenario, mode), of the one group, or of the `group` named."""
+    groups: dict[str, list[Evidence]] = {}
     for one in evidence:
         if one.result.scenario in EDGE_SCENARIOS:
-            sessions.setdefault(_session(one.result), []).append(one)
-    names = ", ".join(sorted(sessions)) or "no scenario of MLPerf's edge suite"
-    if session is None and len(sessions) != 1:
-        raise SuiteError(
-            f"the folders hold runs of {names}: choose one by --session "
-            "MODEL-DATASET-DEVICE-PRECISION"
-        )
-    if session is not None and session not in sessions:
-        raise SuiteError(f"the folders hold no runs of {session}, but of {names}")
-    wanted = session or next(iter(sessions))
+            groups.setdefault(group_of(one.result), []).append(one)
+    names = ", ".join(sorted(groups)) or "no scenario of MLPerf's edge suite"
+    if group is None and len(groups) != 1:
+        raise SuiteError(f"the folders hold runs of {names}: choose one by --session {GROUP_FORM}")
+    if group is not None and group not in groups:
+        raise SuiteError(f"the folders hold no runs of {group}, but of {names}")
+    wanted = group or next(iter(groups))
     chosen: dict[tuple[str, str], Evidence] = {}
-    for one in sessions[wanted]:
+    for one in groups[wanted]:
         key = one.result.scenario, one.result.mode
         if key in chosen:
             raise SuiteError(
@@ -122,10 +125,6 @@ def choose(evidence: Sequence[Evidence], division: str, session: str | None) -> 
     }
 
 
-def _session(result: Result) -> str:
-    return f"{result.model}-{result.dataset}-{result.device}-{result.precision}"
-
-
 #: What to do about an objection, by its kind.
 _CURES = {
     "log": "run the case again with this suite",
@@ -135,7 +134,7 @@ _CURES = {
 
 
 def refusals(evidence: Evidence, division: str, shortened: bool) -> Iterator[str]:
-    """Why a run can't be submitted; `shortened` forgives its size."""
+    """Why a run can't be submitted; its size is no reason if it may be `shortened`."""
     forgiven = {"size"} if shortened else set()
     if division == "open":
         forgiven.add("division")
@@ -144,12 +143,8 @@ def refusals(evidence: Evidence, division: str, shortened: bool) -> Iterator[str
             yield f"{evidence.file(objection.file)}: {objection.reason}: {_CURES[objection.kind]}"
 
 
-#: What a model's preparation says in the first session after its cached copy was damaged.
-_REBUILT = re.compile(r" \(rebuilt, since [^)]*\)")
-
-
 def mixed_up(chosen: Chosen) -> Iterator[str]:
-    """Where runs that must belong together don't."""
+    """Which runs were not made like the others, and with what difference."""
     everywhere = (
         *("model_checksum", "dataset_checksum", "model_preparation", "versions"),
         *("cpu", "gpus", "memory_bytes", "suite_version", "git_revision"),
@@ -160,10 +155,7 @@ def mixed_up(chosen: Chosen) -> Iterator[str]:
         own = next(one for (name, _), one in chosen.items() if name == scenario)
         for key in (*everywhere, *in_a_scenario):
             other = first if key in everywhere else own
-            here, there = (
-                _REBUILT.sub("", one) if isinstance(one, str) else one
-                for one in (evidence.result.provenance.get(key), other.result.provenance.get(key))
-            )
+            here, there = (one.result.provenance.get(key) for one in (evidence, other))
             if here != there:
                 yield (
                     f"{evidence.file(RESULT)}: its {key} is {here}, but {there} in "

@@ -121,7 +121,7 @@ def read_answers(path: Path) -> Answers:
         try:
             path.write_text(_TEMPLATE, encoding="utf-8")
         except OSError as error:
-            raise SuiteError(f"{path} can't be written: {error.strerror}") from error
+            raise SuiteError(f"{path} can't be written: {error.strerror or error}") from error
         raise SuiteError(
             f"{path} was written: fill in what it asks for, then run this command again"
         )

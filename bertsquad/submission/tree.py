@@ -50,18 +50,19 @@ def submit(
     folders: Sequence[Path],
     answers_file: Path,
     tree: Path,
-    session: str | None = None,
+    group: str | None = None,
     shortened: bool = False,
 ) -> list[Path]:
     """Check the runs and write the tree; the folders of the benchmarks in it.
 
-    Raises Refused with every reason, having written nothing.
+    `group` names the runs to take where the folders hold several groups. If anything is wrong,
+    Refused is raised with all reasons, and nothing is written.
     """
     if tree.exists():
         raise SuiteError(f"{tree} is there already: name a folder that isn't")
     evidence = find_evidence(folders)
     answers = read_answers(answers_file)
-    chosen = choose(evidence, answers.division, session)
+    chosen = choose(evidence, answers.division, group)
     reasons = [why for one in chosen.values() for why in refusals(one, answers.division, shortened)]
     reasons += mixed_up(chosen)
     if reasons:
@@ -89,7 +90,7 @@ def submit(
 
 
 def categories(division: str, scores: Mapping[str, Score]) -> list[Category]:
-    """Which categories the F1 is good for; open has no target, and is filed under the first."""
+    """The categories whose target the F1 reaches; in open, which has no target, the first."""
     worst = min(score.f1 for score in scores.values())
     met = [category for category in CATEGORIES if worst >= category.f1_target]
     return met or ([CATEGORIES[0]] if division == "open" else [])
@@ -122,7 +123,7 @@ def _write(
     fitting: Sequence[Category],
     shortened: bool,
 ) -> list[Path]:
-    """Lay the tree out beside its place, then put it there in one step."""
+    """Write the tree into a temporary folder beside its place, then move it there in one step."""
     tree.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=tree.parent, prefix=f".{tree.name}.") as scratch:
         root = Path(scratch) / "tree"
@@ -224,10 +225,10 @@ def _write_accuracy(folder: Path, log: Path, score: Score) -> None:
 
 
 def _cut(log: Path, to: Path) -> None:
-    """Copy an accuracy log, without its middle where it is longer than the checker allows."""
+    """Copy an accuracy log, without its middle if it is longer than the checker allows."""
     content = log.read_bytes()
     if len(content) > 2 * CUT_BYTES:
-        note = b"\n\n... cut to its first and last 4096 bytes ...\n\n"
+        note = f"\n\n... cut to its first and last {CUT_BYTES} bytes ...\n\n".encode()
         content = content[:CUT_BYTES] + note + content[-CUT_BYTES:]
     to.parent.mkdir(parents=True, exist_ok=True)
     to.write_bytes(content)

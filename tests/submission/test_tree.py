@@ -270,6 +270,13 @@ def test_runs_of_different_models_are_refused(runs: Path, answers: Path, tmp_pat
     assert any("model_checksum" in reason and str(path) in reason for reason in said)
 
 
+def test_a_run_whose_cached_model_was_rebuilt_goes_with_the_others(
+    runs: Path, answers: Path, tmp_path: Path
+) -> None:
+    change(runs, "performance", "singlestream", model_rebuilt="damaged")
+    assert submit([runs], answers, tmp_path / "tree", shortened=True)
+
+
 def test_each_scenario_may_divide_the_cores_in_its_own_way(
     runs: Path, answers: Path, tmp_path: Path
 ) -> None:
@@ -339,9 +346,11 @@ def test_the_same_case_twice_is_not_chosen_from(runs: Path, answers: Path, tmp_p
         submit([runs, twice], answers, tmp_path / "tree", shortened=True)
 
 
-def test_a_session_that_is_not_there_is_named(runs: Path, answers: Path, tmp_path: Path) -> None:
+def test_a_group_of_runs_that_is_not_there_is_named(
+    runs: Path, answers: Path, tmp_path: Path
+) -> None:
     with pytest.raises(SuiteError, match="minilm-pocket-cpu-fp32"):
-        submit([runs], answers, tmp_path / "tree", session="bert_large-squad-cuda-fp32")
+        submit([runs], answers, tmp_path / "tree", group="bert_large-squad-cuda-fp32")
 
 
 def test_targets_are_those_of_the_rules() -> None:
