@@ -56,51 +56,34 @@ starting_weights_filename = ""
 weight_transformations = ""
 """
 
-#: The keys of a system description (constants.py of the submission checker); True where it must
-#: not be empty.
-_SYSTEM_KEYS: Mapping[str, bool] = {
-    "division": True,
-    "submitter": True,
-    "status": True,
-    "system_name": True,
-    "number_of_nodes": True,
-    "host_processor_model_name": True,
-    "host_processors_per_node": True,
-    "host_processor_core_count": True,
-    "host_memory_capacity": True,
-    "host_storage_capacity": True,
-    "host_storage_type": True,
-    "accelerators_per_node": True,
-    "accelerator_model_name": True,
-    "accelerator_memory_capacity": True,
-    "framework": True,
-    "operating_system": True,
-    "system_type": True,
-    "other_software_stack": True,
-    "host_processor_frequency": False,
-    "host_processor_caches": False,
-    "host_memory_configuration": True,
-    "host_processor_interconnect": False,
-    "host_networking": True,
-    "host_networking_topology": True,
-    "accelerator_frequency": False,
-    "accelerator_host_interconnect": True,
-    "accelerator_interconnect": True,
-    "accelerator_interconnect_topology": False,
-    "accelerator_memory_configuration": True,
-    "accelerator_on-chip_memories": False,
-    "cooling": True,
-    "hw_notes": False,
-    "sw_notes": False,
-    "host_network_card_count": True,
-    "system_type_detail": False,
-}
+#: The keys of a system description, and those of them that may be empty (constants.py of the
+#: submission checker).
+_SYSTEM_KEYS = tuple(
+    """division submitter status system_name number_of_nodes host_processor_model_name
+    host_processors_per_node host_processor_core_count host_memory_capacity host_storage_capacity
+    host_storage_type accelerators_per_node accelerator_model_name accelerator_memory_capacity
+    framework operating_system system_type other_software_stack host_processor_frequency
+    host_processor_caches host_memory_configuration host_processor_interconnect host_networking
+    host_networking_topology accelerator_frequency accelerator_host_interconnect
+    accelerator_interconnect accelerator_interconnect_topology accelerator_memory_configuration
+    accelerator_on-chip_memories cooling hw_notes sw_notes host_network_card_count
+    system_type_detail""".split()
+)
+_MAY_BE_EMPTY = frozenset(
+    """host_processor_frequency host_processor_caches host_processor_interconnect
+    accelerator_frequency accelerator_interconnect_topology accelerator_on-chip_memories hw_notes
+    sw_notes system_type_detail""".split()
+)
 _ACCELERATOR_KEYS = (
     "accelerator_memory_capacity",
     "accelerator_host_interconnect",
     "accelerator_interconnect",
     "accelerator_memory_configuration",
 )
+
+#: The keys of the TOML file that hold a text, and those of its table `measurements`.
+_TEXTS = ("division", "submitter", "system", "status")
+_MEASUREMENTS = ("retraining", "starting_weights_filename", "weight_transformations")
 
 
 @dataclass(frozen=True)
@@ -116,7 +99,7 @@ class Answers:
 
 
 def read_answers(path: Path) -> Answers:
-    """Read the TOML file, or write it where there is none and say so by SuiteError."""
+    """Read the TOML file; if there is none, write it and raise a SuiteError that says so."""
     if not path.exists():
         try:
             path.write_text(_TEMPLATE, encoding="utf-8")
@@ -129,13 +112,10 @@ def read_answers(path: Path) -> Answers:
         document = tomllib.loads(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise SuiteError(f"{path} can't be read as TOML: {error}") from error
-    known = {"division", "submitter", "system", "status", "system_description", "measurements"}
-    unknown = sorted(set(document) - known)
+    unknown = sorted(set(document) - {*_TEXTS, "system_description", "measurements"})
     if unknown:
         raise SuiteError(f"{path}: unknown key {unknown[0]!r}")
-    texts = {}
-    for key in ("division", "submitter", "system", "status"):
-        texts[key] = _filled(path, key, document.get(key))
+    texts = {key: _filled(path, key, document.get(key)) for key in _TEXTS}
     for key, allowed in (("division", DIVISIONS), ("status", STATUSES)):
         if texts[key] not in allowed:
             raise SuiteError(
@@ -152,13 +132,12 @@ def read_answers(path: Path) -> Answers:
     for name, table in (("system_description", described), ("measurements", measured_texts)):
         if not isinstance(table, dict):
             raise SuiteError(f"{path}: {name} must be a table, as in the file first written")
-    strangers = sorted(set(described) - set(_SYSTEM_KEYS))
-    if strangers:
-        raise SuiteError(f"{path}: system_description has no key {strangers[0]!r}")
+    unknown = sorted(set(described) - set(_SYSTEM_KEYS))
+    if unknown:
+        raise SuiteError(f"{path}: system_description has no key {unknown[0]!r}")
     fixed = sorted(set(described) & {"division", "submitter", "status", "system_type"})
     if fixed:
-        raise SuiteError(f"{path}: {fixed[0]} doesn't belong into system_description")
-    measured = {"retraining", "starting_weights_filename", "weight_transformations"}
+        raise SuiteError(f"{path}: {fixed[0]} doesn't belong in system_description")
     return Answers(
         **texts,
         system_description={
@@ -167,19 +146,20 @@ def read_answers(path: Path) -> Answers:
         },
         measurements={
             key: _filled(path, f"measurements.{key}", measured_texts.get(key))
-            for key in sorted(measured)
+            for key in _MEASUREMENTS
         },
     )
 
 
 def _filled(path: Path, key: str, value: object) -> str:
+    """The text that was filled in for a key; SuiteError if there is none."""
     if not isinstance(value, str) or not value.strip():
         raise SuiteError(f"{path}: {key} is empty: fill it in, as text in quotes")
     return value.strip()
 
 
 def system_description(answers: Answers, result: Result) -> dict[str, str]:
-    """The system description: all its keys, from the results' own record and the answers."""
+    """The system description with all its keys, from a result's provenance and the answers."""
     provenance = result.provenance
     gpus = provenance["gpus"] if result.device in ("cuda", "tensorrt") else []
     versions = provenance["versions"]
@@ -206,7 +186,7 @@ def system_description(answers: Answers, result: Result) -> dict[str, str]:
     if not gpus:
         found |= dict.fromkeys(_ACCELERATOR_KEYS, "N/A")
     found |= answers.system_description
-    empty = [key for key, needed in _SYSTEM_KEYS.items() if needed and not found.get(key)]
+    empty = [key for key in _SYSTEM_KEYS if key not in _MAY_BE_EMPTY and not found.get(key)]
     if empty:
         raise SuiteError(f"the answers file lacks system_description.{empty[0]}")
     return {key: found.get(key, "") for key in _SYSTEM_KEYS}
