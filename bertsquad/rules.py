@@ -15,6 +15,9 @@ RULES = ("quick", "mlperf")
 QUICK_DURATION_S = 3.0
 QUICK_QUERIES = {"offline": 1, "singlestream": 64, "multistream": 8, "server": 64}
 
+#: Seconds that a case may take, unless it runs a whole data set.
+QUICK_TIMEOUT_S = 1800.0
+
 ROUND = "v6.1"
 
 #: F1 of the fp32 reference model on the SQuAD v1.1 dev set, per cent.

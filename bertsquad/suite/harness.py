@@ -35,9 +35,6 @@ from bertsquad.worker.protocol import Failing, Ready, Setup
 #: How a test asks for the result of a case in a mode: the `run` fixture.
 RunCase = Callable[[Case, str], Result]
 
-#: Seconds that a quick case may take if nobody said otherwise; whole data sets have no limit.
-QUICK_TIMEOUT_S = 1800.0
-
 
 class Harness:
     """Runs cases, and keeps what they share: data sets, models, results, and one worker."""
@@ -100,7 +97,7 @@ class Harness:
         worker, ready = self._worker_for(case, model_file, model_key, data, on_message)
         _empty(folder)
         with self._device_for(case, mode):
-            measured = worker.run(request, self._timeout_s(), on_message)
+            measured = worker.run(request, self._options.timeout_s, on_message)
         run = logs.read_run(folder)
         if mode == "accuracy" and run.errors:
             raise SuiteError(f"the accuracy run ended with errors: {'; '.join(run.errors)}")
@@ -155,7 +152,7 @@ class Harness:
         )
         log = self._options.output / f"worker-{'-'.join(case.group)}-{os.getpid()}.log"
         worker = Worker(log)
-        ready = worker.prepare(setup, self._timeout_s(), on_message)
+        ready = worker.prepare(setup, self._options.timeout_s, on_message)
         self._worker = case.group, worker, ready
         return worker, ready
 
@@ -206,11 +203,6 @@ class Harness:
             user_conf=str(conf.path) if conf else None,
             conf=conf.of(case.scenario) if conf else {},
         )
-
-    def _timeout_s(self) -> float | None:
-        if self._options.case_timeout_s is not None:
-            return self._options.case_timeout_s
-        return None if self._options.whole_dataset else QUICK_TIMEOUT_S
 
     def _facts(self, started: datetime) -> dict[str, Any]:
         """What a result's provenance says of the suite, the machine and the command line."""

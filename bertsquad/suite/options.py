@@ -1,4 +1,4 @@
-"""What a user may ask for: one parser an option, each with an error of one sentence."""
+"""The command-line options of the suite: how each is parsed, and what its help says."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -10,15 +10,25 @@ from bertsquad.errors import SuiteError
 from bertsquad.files import user_path
 from bertsquad.loadgen.user_conf import UserConf, read_user_conf
 from bertsquad.models.zoo import DEFAULT_MODELS, MODELS, Model, find
-from bertsquad.rules import MIN_DURATION_S, RULES, SAMPLES
-from bertsquad.runtime.parallelism import BATCH_TOKENS
+from bertsquad.rules import (
+    MIN_DURATION_S,
+    QUICK_DURATION_S,
+    QUICK_TIMEOUT_S,
+    RULES,
+    SAMPLES,
+    SERVER_BOUND_MS,
+)
+from bertsquad.runtime.parallelism import BATCH_TOKENS, SERVER_THREADS
 from bertsquad.squad.datasets import DATASETS
 from bertsquad.squad.features import MAX_TOKENS
+
+#: Where results go unless `--output` says otherwise, from the current folder.
+OUTPUT = "results"
 
 
 @dataclass(frozen=True)
 class Options:
-    """The options of one session, parsed. Empty tuples and None mean "not given"."""
+    """The options of one pytest session, parsed. Empty tuples and None mean "not given"."""
 
     models: tuple[Model, ...] = ()
     datasets: tuple[str, ...] = ()
@@ -36,13 +46,18 @@ class Options:
     rules: str = "quick"
     accuracy_target: float = 99.0
     reference_f1: float | None = None
-    output: Path = field(default_factory=lambda: Path("results").absolute())
+    output: Path = field(default_factory=lambda: Path(OUTPUT).absolute())
     user_conf: UserConf | None = None
 
     @property
     def whole_dataset(self) -> bool:
         """Whether every case runs all samples, however many there are."""
         return self.rules == "mlperf" or self.dataset_size == "all"
+
+    @property
+    def timeout_s(self) -> float | None:
+        """The seconds after which a case is stopped, None for never."""
+        return self.case_timeout_s or (None if self.whole_dataset else QUICK_TIMEOUT_S)
 
     def __post_init__(self) -> None:
         """Refuse what can't go together."""
@@ -141,7 +156,7 @@ def user_conf(text: str) -> UserConf:
 
 
 def output(text: str) -> Path:
-    """A parser that takes a folder, there already or not."""
+    """A parser that takes the path of a folder, which need not exist yet."""
     path = user_path(text)
     there = next(place for place in (path, *path.parents) if place.exists())
     if not there.is_dir():
@@ -151,9 +166,9 @@ def output(text: str) -> Path:
 
 @dataclass(frozen=True)
 class Option:
-    """A command-line option: `field` of Options is what `parse` makes of its text.
+    """A command-line option; `parse` makes the value of `field` of Options from its text.
 
-    One that `repeats` may be given several times and its field is a tuple.
+    An option that `repeats` may be given several times, and its field is a tuple.
     """
 
     flag: str
@@ -196,7 +211,7 @@ OPTIONS = (
         choice(*PRECISIONS),
         "NAME",
         f"{', '.join(PRECISIONS)}; may be repeated (default: the one the model is stored in, fp32 "
-        "for all but bert_large_int8)",
+        f"for all but {', '.join(n for n, model in MODELS.items() if model.precision != 'fp32')})",
         repeats=True,
     ),
     Option(
@@ -204,8 +219,9 @@ OPTIONS = (
         "dataset_size",
         size,
         "N|all",
-        "samples (windows) to run, from the first on (default: 20 of a downloaded data set, all of "
-        "a bundled one; always all under --rules mlperf)",
+        "samples (windows) to run, from the first on (default: "
+        f"{DATASETS['squad'].quick_samples} of a downloaded data set, all of a bundled one; always "
+        "all under --rules mlperf)",
     ),
     Option(
         "--buffer-size",
@@ -228,21 +244,22 @@ OPTIONS = (
         positive,
         "MS",
         "the latency LoadGen expects in SingleStream and MultiStream (default: probed), and "
-        "Server's bound (default: 130)",
+        f"Server's bound (default: {SERVER_BOUND_MS:g})",
     ),
     Option(
         "--min-duration-s",
         "min_duration_s",
         positive,
         "S",
-        "how long a performance run lasts at least (default: 3, under --rules mlperf 600)",
+        f"how long a performance run lasts at least (default: {QUICK_DURATION_S:g}, under --rules "
+        f"mlperf {MIN_DURATION_S:g})",
     ),
     Option(
         "--case-timeout-s",
         "case_timeout_s",
         positive,
         "S",
-        "stop a case after this long (default: 1800; none for whole data sets)",
+        f"stop a case after this long (default: {QUICK_TIMEOUT_S:g}; none for whole data sets)",
     ),
     Option(
         "--batch-tokens",
@@ -258,7 +275,7 @@ OPTIONS = (
         count,
         "N",
         "batches that are calculated side by side in Offline and Server (default: in Offline one a "
-        "core, in Server one for 8 cores; on a GPU 1)",
+        f"core, in Server one for {SERVER_THREADS} cores; on a GPU 1)",
     ),
     Option(
         "--threads",
@@ -273,14 +290,15 @@ OPTIONS = (
         choice(*RULES),
         "NAME",
         "quick: a few seconds a case, never a valid MLPerf result; mlperf: LoadGen's own constants "
-        "and all samples (default: quick)",
+        f"and all samples (default: {Options.rules})",
     ),
     Option(
         "--accuracy-target",
         "accuracy_target",
         per_cent,
         "PERCENT",
-        "the share of the reference F1 to reach: 99 or 99.9 (default: 99)",
+        "the share of the reference F1 to reach, as MLPerf's 99 or 99.9 "
+        f"(default: {Options.accuracy_target:g})",
     ),
     Option(
         "--reference-f1",
@@ -294,14 +312,14 @@ OPTIONS = (
         "output",
         output,
         "DIR",
-        "a folder for each case's logs and result.json (default: results)",
+        f"a folder for each case's logs and result.json (default: {OUTPUT})",
     ),
     Option("--user-conf", "user_conf", user_conf, "FILE", "a LoadGen user.conf"),
 )
 
 
 def build(given: Mapping[str, Any]) -> Options:
-    """Options from what was given on the command line, by field; None is "not given"."""
+    """Options from what was given on the command line, by field; None means "not given"."""
     values: dict[str, Any] = {
         option.field: tuple(given[option.field]) if option.repeats else given[option.field]
         for option in OPTIONS

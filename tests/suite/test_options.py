@@ -1,15 +1,24 @@
 """What may be given on the command line, and what each option makes of its text."""
 
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from bertsquad.assets import registry
+from bertsquad.devices import DEVICES, PRECISIONS
 from bertsquad.errors import SuiteError
+from bertsquad.loadgen.request import Request, given_targets
 from bertsquad.models.zoo import MODELS
+from bertsquad.rules import RULES
+from bertsquad.runtime.engine import batch_tokens
+from bertsquad.squad.datasets import DATASETS
 from bertsquad.suite import options
-from bertsquad.suite.options import OPTIONS, Options, build
+from bertsquad.suite.cases import Case, collect, division, sample_count
+from bertsquad.suite.gate import expected
+from bertsquad.suite.options import OPTIONS, Option, Options, build
 
 README = Path(__file__).resolve().parents[2] / "README.md"
 
@@ -165,3 +174,125 @@ def test_every_option_has_a_field_of_its_own_and_the_readme_lists_it() -> None:
     readme = README.read_text(encoding="utf-8")
     for option in OPTIONS:
         assert f"| `{option.flag} " in readme
+
+
+# What the help says is what happens.
+
+HELP = {option.flag: option.help for option in OPTIONS}
+
+NAMES: dict[str, Collection[str]] = {
+    "--model": MODELS,
+    "--dataset": DATASETS,
+    "--device": DEVICES,
+    "--precision": PRECISIONS,
+    "--rules": RULES,
+}
+
+NUMBER = (("0.5", "1e3"), ("0", "-1", "fast", "inf"))
+SHARE = (("0.1", "99", "99.9", "100"), ("0", "100.1", "99%"))
+#: What the forms that a help names take, and what they don't.
+FORMS = {
+    "N": (("384", "10000"), ("0", "384.5", "all")),
+    "N|all": (("1", "384", "all"), ("0", "1.5", "some")),
+    **dict.fromkeys(("QPS", "MS", "S"), NUMBER),
+    **dict.fromkeys(("PERCENT", "F1"), SHARE),
+}
+
+
+@pytest.mark.parametrize("option", OPTIONS, ids=lambda option: option.flag)
+def test_an_option_takes_the_form_that_its_help_names(option: Option, tmp_path: Path) -> None:
+    there, conf, model = tmp_path / "there", tmp_path / "user.conf", tmp_path / "my.onnx"
+    there.mkdir()
+    conf.write_text("*.Offline.target_qps = 12\n")
+    model.touch()
+    names = tuple(NAMES.get(option.flag, ()))
+    forms = FORMS | {
+        "NAME": (names, ("gpu3", "", str(there))),
+        "NAME|FILE": ((*names, str(model)), ("gpu3", str(there), str(conf))),
+        "FILE": ((str(conf),), (str(there), str(tmp_path / "nowhere"))),
+        "DIR": ((str(there), str(tmp_path / "new")), (str(conf),)),
+    }
+    good, bad = forms[option.metavar]
+    for text in good:
+        option.parse(text)
+    for text in bad:
+        with pytest.raises(SuiteError):
+            option.parse(text)
+
+
+@pytest.mark.parametrize("flag", NAMES)
+def test_the_help_lists_the_names_that_an_option_takes_and_no_others(flag: str) -> None:
+    parts = re.split(", | or |: |; ", HELP[flag].partition(" (default")[0])
+    assert {part for part in parts if re.fullmatch("[a-z0-9_]+", part)} == set(NAMES[flag])
+
+
+def test_the_help_says_which_options_may_be_repeated() -> None:
+    for option in OPTIONS:
+        assert ("may be repeated" in option.help) == option.repeats
+
+
+def samples(dataset: str, given: Options) -> int | str:
+    """How much of a data set of a million samples a case runs."""
+    count = sample_count(Case(MODELS["minilm"], dataset, "offline", "cpu", "fp32"), given, 10**6)
+    return "all" if count == 10**6 else count
+
+
+def test_the_defaults_that_the_help_states_are_those_that_count(tmp_path: Path) -> None:
+    plain, mlperf, whole = Options(), Options(rules="mlperf"), Options(dataset_size="all")
+    cases = collect(Options(models=tuple(MODELS.values())))
+    offline, server, on_gpu = (
+        Case(MODELS["minilm"], "pocket", scenario, device, "fp32")
+        for scenario, device in (("offline", "cpu"), ("server", "cpu"), ("offline", "cuda"))
+    )
+    assert {case.dataset == case.model.dataset for case in cases} == {True}
+    assert {case.precision == case.model.precision for case in cases} == {True}
+    assert {case.device for case in cases} == set(DEVICES)
+    (other,) = {case.model.name for case in cases if case.precision != "fp32"}
+    bundled = {name: registry.entries()[one.file].bundled for name, one in DATASETS.items()}
+    (few,) = {samples(name, plain) for name in DATASETS if not bundled[name]}
+    (all_of,) = {samples(name, plain) for name in DATASETS if bundled[name]}
+    assert {samples(name, mlperf) for name in DATASETS} == {"all"}
+    timed, official = (
+        expected(offline, given, {"dataset_samples": 494}) for given in (plain, mlperf)
+    )
+    assert timed["buffer_size"] == timed["sample_count"]
+    assert whole.timeout_s is mlperf.timeout_s is None
+    for scenario in ("offline", "server", "singlestream", "multistream"):
+        assert given_targets(Request(scenario, "performance", "quick", "", 20)) is None
+    cores = 64
+    assert division(offline, plain, cores).instances == cores
+    shared = cores // division(server, plain, cores).instances
+    assert division(offline, Options(instances=4), cores).threads == cores // 4
+    assert plain.output.parent == Path.cwd()
+    assert {flag: re.findall(r"\(default: ([^)]*)\)", text) for flag, text in HELP.items()} == {
+        "--model": [" and ".join(dict.fromkeys(case.model.name for case in collect(plain)))],
+        "--dataset": ["the model's own"],
+        "--device": ["all"],
+        "--precision": [f"the one the model is stored in, fp32 for all but {other}"],
+        "--dataset-size": [
+            f"{few} of a downloaded data set, {all_of} of a bundled one; always all under --rules "
+            "mlperf"
+        ],
+        "--buffer-size": ["all that are run"],
+        "--target-qps": ["probed"],
+        "--target-latency-ms": ["probed", f"{timed['target_latency_ms']:g}"],
+        "--min-duration-s": [
+            f"{timed['min_duration_s']:g}, under --rules mlperf {official['min_duration_s']:g}"
+        ],
+        "--case-timeout-s": [f"{plain.timeout_s:g}; none for whole data sets"],
+        "--batch-tokens": [f"{batch_tokens(DEVICES['cpu'])}; on a GPU what its free memory holds"],
+        "--instances": [
+            f"in Offline one a core, in Server one for {shared} cores; on a GPU "
+            f"{division(on_gpu, plain, cores).instances}"
+        ],
+        "--threads": ["its share of the physical cores"],
+        "--rules": [plain.rules],
+        "--accuracy-target": [f"{plain.accuracy_target:g}"],
+        "--reference-f1": [],
+        "--output": [plain.output.name],
+        "--user-conf": [],
+    }
+
+
+def test_a_limit_that_was_given_counts_for_whole_data_sets_too() -> None:
+    assert Options(dataset_size="all", case_timeout_s=60.0).timeout_s == 60.0
