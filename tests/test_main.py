@@ -1,4 +1,6 @@
+import argparse
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -7,11 +9,13 @@ from pathlib import Path
 
 import pytest
 from loopback import UNPRIVILEGED, LoopbackServer, entry, forbid, isolate, register
+from made import performance
 
 from bertsquad import __version__
-from bertsquad.__main__ import main
+from bertsquad.__main__ import main, parser
 from bertsquad.assets import cache, registry
 from bertsquad.devices import DEVICES
+from bertsquad.submission.evidence import group_of
 
 MODEL = "model.onnx"
 DATASET = "dev-v1.1.json"
@@ -324,3 +328,66 @@ def test_a_command_line_that_makes_no_sense_is_a_usage_error(
     assert caught.value.code == 2
     assert "usage: python -m bertsquad" in capsys.readouterr().err
     assert files_under(tmp_path) == set()
+
+
+# What the help says is what happens.
+
+
+def helps() -> Iterator[tuple[str, argparse.Action, str]]:
+    """Each command's options and arguments, with what its help says of them."""
+    (commands,) = (
+        action for action in parser()._actions if isinstance(action, argparse._SubParsersAction)
+    )
+    for name, command in commands.choices.items():
+        formatter = command._get_formatter()
+        for action in command._actions:
+            yield name, action, formatter._expand_help(action) if action.help else ""
+
+
+HELPS = {f"{name} {action.dest}": (action, text) for name, action, text in helps()}
+
+
+def test_the_defaults_that_the_help_states_are_those_that_count() -> None:
+    given = {
+        "fetch": parser().parse_args(["fetch"]),
+        "submission": parser().parse_args(["submission", "results"]),
+        "report": parser().parse_args(["report", "results"]),
+    }
+    stated = {
+        key: match[1]
+        for key, (_, text) in HELPS.items()
+        if (match := re.search(r"\(default: ([^)]*)\)", text))
+    }
+    assert given["fetch"].names == []  # see the test of what `fetch` gets
+    assert stated == {
+        "fetch names": "everything",
+        "submission answers": str(given["submission"].answers),
+        "submission tree": str(given["submission"].tree),
+        "report output": str(given["report"].output),
+    }
+    assert isinstance(given["report"].output, Path)
+    assert isinstance(given["submission"].tree, Path)
+
+
+def test_every_name_that_the_help_of_fetch_lists_is_fetched(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    _, text = HELPS["fetch names"]
+    models, datasets, _ = re.findall(r"\(([^)]*)\)", text)
+    names = [*models.split(", "), *datasets.split(", ")]
+    assert {"bert_large", "minilm", "squad", "pocket"} <= set(names)
+    for name in names:
+        if name != "bert_large_int8":  # its file isn't on this server
+            assert main(["fetch", name]) == 0, capsys.readouterr().err
+
+
+def test_a_path_is_asked_for_where_a_path_is_taken() -> None:
+    for action, _ in HELPS.values():
+        assert (action.metavar in ("DIR", "FILE", "RESULTS")) == (action.type is Path)
+
+
+def test_session_takes_the_form_that_its_help_names() -> None:
+    action, _ = HELPS["submission session"]
+    result = performance(dataset="squad", device="openvino", precision="int8")
+    parts = str(action.metavar).lower().split("-")
+    assert "-".join(getattr(result, part) for part in parts) == group_of(result)

@@ -18,7 +18,7 @@ from bertsquad.models import zoo
 from bertsquad.results import validity
 from bertsquad.rules import CATEGORIES, SEEDS, TEST01, Category
 from bertsquad.submission import tree
-from bertsquad.submission.evidence import Refused, find_evidence, refusals
+from bertsquad.submission.evidence import GROUP_FORM, Refused, find_evidence, refusals
 from bertsquad.submission.system import read_answers
 from bertsquad.submission.tree import SHORTENED, submit
 from bertsquad.suite.cases import Case
@@ -351,6 +351,20 @@ def test_a_group_of_runs_that_is_not_there_is_named(
 ) -> None:
     with pytest.raises(SuiteError, match="minilm-pocket-cpu-fp32"):
         submit([runs], answers, tmp_path / "tree", group="bert_large-squad-cuda-fp32")
+
+
+def test_several_groups_of_runs_are_listed_as_session_takes_them(
+    runs: Path, answers: Path, tmp_path: Path
+) -> None:
+    path = folder(runs, "performance", "offline") / "result.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"dataset": "squad"}))
+    with pytest.raises(SuiteError, match=f"choose one by --session {GROUP_FORM}") as caught:
+        submit([runs], answers, tmp_path / "tree", shortened=True)
+    listed = str(caught.value).partition("runs of ")[2].partition(":")[0].split(", ")
+    assert listed == ["minilm-pocket-cpu-fp32", "minilm-squad-cpu-fp32"]
+    for group in listed:
+        with pytest.raises(Refused, match=f"for {group}: "):
+            submit([runs], answers, tmp_path / "tree", group=group)
 
 
 def test_targets_are_those_of_the_rules() -> None:
