@@ -1,4 +1,4 @@
-"""The README's pictures, from finished runs or from a quick one made now.
+"""The README's pictures, from finished runs or from a quick run made now.
 
     python tools/pictures.py                       # runs minilm on the CPU first, some minutes
     python tools/pictures.py results --into pictures
@@ -22,12 +22,11 @@ from xml.sax.saxutils import escape
 
 from bertsquad.errors import SuiteError
 from bertsquad.files import write_whole
-from bertsquad.report import exhibits, plots
+from bertsquad.report import exhibits
 from bertsquad.report.page import lines, write
 from bertsquad.report.svg import ALONE
 from bertsquad.results import archive
 from bertsquad.results.archive import Archive
-from bertsquad.results.result import Result
 
 ROOT = Path(__file__).resolve().parents[1]
 PICTURES = ROOT / "docs" / "pictures"
@@ -35,7 +34,7 @@ PICTURES = ROOT / "docs" / "pictures"
 #: What is run where no results are given.
 CASES = ("--model", "minilm", "--device", "cpu", "--precision", "fp32", "--precision", "int8")
 
-#: By which names a browser may be found; Playwright drives it and brings none of its own here.
+#: The programs that may be the browser; Playwright drives it and doesn't bring one along here.
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 #: The screenshot's part of the page, in CSS pixels.
 VIEW = {"width": 1100, "height": 1240}
@@ -92,7 +91,7 @@ def _put(content: bytes, file: Path) -> None:
 
 @contextmanager
 def browser() -> Iterator[Any]:
-    """A browser that Playwright drives; SuiteError says what of the two is missing."""
+    """A browser that Playwright drives; SuiteError says which of the two is missing."""
     try:
         from playwright.sync_api import sync_playwright
     except ModuleNotFoundError as error:
@@ -102,7 +101,7 @@ def browser() -> Iterator[Any]:
         raise SuiteError(f"no browser was found, looked for {', '.join(BROWSERS)}: install one")
     is_root = hasattr(os, "geteuid") and os.geteuid() == 0
     with sync_playwright() as playwright:
-        # Chromium refuses to sandbox the superuser's.
+        # Chromium refuses to start in a sandbox as root.
         flags = ["--no-sandbox"] if is_root else []
         started = playwright.chromium.launch(executable_path=found, args=flags)
         yield started
@@ -121,20 +120,11 @@ def percentiles(read: Archive) -> str:
     """A percentile plot: Server's, which has a bound, or else the most telling there is."""
     order = ("server", "singlestream", "multistream", "offline")
     found = [one.newest for one in read.series if one.mode == "performance"]
-    found.sort(key=lambda result: order.index(result.scenario))
-    drawn = next(filter(None, map(_percentiles, found)), None)
-    if drawn is None:
-        raise SuiteError("expected a performance run with its timeline among the results")
-    return drawn
-
-
-def _percentiles(result: Result) -> str | None:
-    curve = result.timeline.get("latency") or {}
-    logged = [(p, ms) for p, key in exhibits.LOGGED if (ms := getattr(result, key)) is not None]
-    if not curve.get("percentile"):
-        return None
-    bound = result.target_latency_ms if result.scenario == "server" else None
-    return plots.latency("percentiles", curve, logged, bound, ALONE)
+    for result in sorted(found, key=lambda result: order.index(result.scenario)):
+        drawn = exhibits.percentiles("percentiles", result, ALONE)
+        if drawn is not None:
+            return drawn
+    raise SuiteError("expected a performance run with its timeline among the results")
 
 
 def terminal(lines: Sequence[str]) -> str:

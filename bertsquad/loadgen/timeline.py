@@ -52,8 +52,7 @@ class Timeline:
     @property
     def padding_share(self) -> float:
         """The padding among all tokens that were calculated."""
-        padded = int(self.batch_padded_tokens.sum())
-        return 1 - int(self.batch_tokens.sum()) / padded if padded else 0.0
+        return padding_share(int(self.batch_tokens.sum()), int(self.batch_padded_tokens.sum()))
 
     def save(self, folder: Path) -> None:
         """Write the file into the run folder, whole or not at all."""
@@ -154,6 +153,11 @@ def _latency_curve(ordered_ns: NDArray[np.int64]) -> dict[str, list[float]]:
         "percentile": [round(percentile, 6) for percentile in wanted],
         "ms": [round(float(ordered_ns[rank(count, one)]) / 1e6, 4) for one in wanted],
     }
+
+
+def padding_share(tokens: int, padded_tokens: int) -> float:
+    """The share of the padded tokens that is padding, from 0 to 1."""
+    return 1 - tokens / padded_tokens if padded_tokens else 0.0
 
 
 def rank(count: int, percentile: float) -> int:

@@ -1,25 +1,18 @@
 """What a report shows of results: plots with their numbers, and verdicts in a word."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC
 from typing import Any
 
+from bertsquad.loadgen.timeline import padding_share
 from bertsquad.report import plots
 from bertsquad.results.archive import Series
 from bertsquad.results.document import started
-from bertsquad.results.result import FAILED, PASSED, Result
+from bertsquad.results.result import FAILED, LATENCIES, PASSED, Result
 from bertsquad.scenarios import SCENARIOS, Scenario
 
-#: The percentiles of LoadGen's log that a result has, and where.
-LOGGED = (
-    (50.0, "latency_p50_ms"),
-    (90.0, "latency_p90_ms"),
-    (99.0, "latency_p99_ms"),
-    (99.9, "latency_p99_9_ms"),
-)
-
-#: The plots of a history: what of a result is drawn, and its unit.
+#: The plots of a history: the field of a result that is drawn, the title and the unit.
 _HISTORY = (
     ("qps", "Throughput", "samples/s"),
     ("mlperf_metric_value", "Latency", "ms"),
@@ -38,7 +31,7 @@ class Chip:
 
 @dataclass(frozen=True)
 class Table:
-    """The numbers of a plot. Cells that are numbers stand to the right."""
+    """The numbers of a plot; the page aligns cells that are numbers to the right."""
 
     head: tuple[str, ...]
     rows: list[tuple[Any, ...]]
@@ -46,7 +39,7 @@ class Table:
 
 @dataclass(frozen=True)
 class Plot:
-    """A plot and its numbers; `note` says what a reader could take wrongly."""
+    """A plot and its numbers; `note` says what a reader could misunderstand."""
 
     title: str
     svg: str
@@ -55,7 +48,7 @@ class Plot:
 
 
 def chip(result: Result) -> Chip:
-    """A result's verdict: LoadGen's own where a performance run didn't fail."""
+    """A result's verdict; of a performance run that didn't fail it is LoadGen's own."""
     if result.verdict == FAILED:
         return Chip(FAILED, "bad")
     if result.mode == "performance":
@@ -74,25 +67,47 @@ def brief(result: Result) -> str:
 
 
 def _headline(result: Result) -> str:
+    """The throughput, or the latency by which the scenario is judged."""
     if result.qps is not None:
         return f"{plots.figure_of(result.qps)} samples/s"
-    percentile = SCENARIOS[result.scenario].percentile
+    percentile, ms = SCENARIOS[result.scenario].percentile, _latency_ms(result)
     if percentile is None:
         return "rate -"
-    value = getattr(result, f"latency_p{percentile}_ms")
-    return f"p{percentile} " + ("-" if value is None else f"{plots.figure_of(value)} ms")
+    return f"p{percentile} -" if ms is None else f"p{percentile} {plots.figure_of(ms)} ms"
+
+
+def _latency_ms(result: Result) -> float | None:
+    """The latency by which the scenario is judged; None for one that is judged by its rate."""
+    percentile = SCENARIOS[result.scenario].percentile
+    return None if percentile is None else dict(logged(result)).get(percentile)
+
+
+def logged(result: Result) -> list[tuple[float, float]]:
+    """The percentiles in LoadGen's log, in per cent, and the latency of each, in ms."""
+    found = ((percentile, getattr(result, field)) for percentile, field in LATENCIES)
+    return [(percentile, ms) for percentile, ms in found if ms is not None]
+
+
+def percentiles(name: str, result: Result, colours: Mapping[str, str] | None = None) -> str | None:
+    """The percentile plot of a performance run as SVG; None if its latencies weren't kept."""
+    curve = result.timeline.get("latency") or {}
+    if not curve.get("percentile") or not logged(result):
+        return None
+    return plots.latency(name, curve, logged(result), _bound_ms(result), colours)
+
+
+def _bound_ms(result: Result) -> float | None:
+    return result.target_latency_ms if result.scenario == "server" else None
 
 
 def latency(anchor: str, result: Result) -> list[Plot]:
-    """The percentile plot of a performance run; none where nothing was timed."""
-    curve = result.timeline.get("latency") or {}
-    logged = [(p, value) for p, key in LOGGED if (value := getattr(result, key)) is not None]
-    if not curve.get("percentile") or not logged:
+    """The percentile plot of a performance run with its numbers, if its latencies were kept."""
+    svg = percentiles(f"{anchor}-latency", result)
+    if svg is None:
         return []
-    bound = result.target_latency_ms if result.scenario == "server" else None
+    curve, loadgen, bound = result.timeline["latency"], dict(logged(result)), _bound_ms(result)
     own = dict(zip(curve["percentile"], curve["ms"], strict=True))
-    loadgen = dict(logged)
-    rows: list[tuple[Any, ...]] = [(p, ms, own.get(p)) for p, ms in logged]
+    rows: list[tuple[Any, ...]] = [(p, ms, own.get(p)) for p, ms in loadgen.items()]
     if bound is not None:
         rows.append(("bound", bound, None))
     rows += [(p, None, ms) for p, ms in own.items() if p not in loadgen]
@@ -104,7 +119,6 @@ def latency(anchor: str, result: Result) -> list[Plot]:
     note += "."
     if result.scenario == "offline":
         note += " In Offline all samples are issued at once, so a latency is a place in the queue."
-    svg = plots.latency(f"{anchor}-latency", curve, logged, bound)
     table = Table(("percentile", "LoadGen, ms", "own clock, ms"), rows)
     return [Plot("Latency", svg, table, note)]
 
@@ -137,7 +151,7 @@ def batches(anchor: str, result: Result, which: str) -> list[Plot]:
             one["count"],
             one["tokens"],
             one["padded_tokens"],
-            round(100 * plots.padding_share(one), 2),
+            round(100 * padding_share(one["tokens"], one["padded_tokens"]), 2),
         )
         for one in sizes
     ]
@@ -211,10 +225,10 @@ def _revision(run: Result) -> str:
 
 
 def _label(run: Result) -> str:
-    """A run below an axis: when it was, and its short revision, starred where it was changed."""
+    """A run's label below an axis: its time and short revision, with a star if that was changed."""
     revision = _revision(run)
-    short = f"{revision[:7]}{'*' * revision.endswith('-dirty')}"
-    return f"{started(run).astimezone(UTC):%m-%d %H:%M}\n{short}"
+    star = "*" if revision.endswith("-dirty") else ""
+    return f"{started(run).astimezone(UTC):%m-%d %H:%M}\n{revision[:7]}{star}"
 
 
 def comparisons(series: Sequence[Series]) -> list[Plot]:
@@ -233,23 +247,23 @@ def comparisons(series: Sequence[Series]) -> list[Plot]:
 
 def _speeds(timed: Sequence[Result], scenario: Scenario) -> list[Plot]:
     """The cases of one scenario, the fastest first."""
-    key, unit, order = "qps", "samples/s", "more"
-    if not scenario.has_rate:
-        key = f"latency_p{scenario.percentile}_ms"
+    if scenario.has_rate:
+        unit, order = "samples/s", "more"
+    else:
         unit, order = f"p{scenario.percentile}, ms", "less"
-    found = [
-        (value, run)
-        for run in timed
-        if run.scenario == scenario.name and (value := getattr(run, key)) is not None
-    ]
+    found = []
+    for run in timed:
+        value = run.qps if scenario.has_rate else _latency_ms(run)
+        if run.scenario == scenario.name and value is not None:
+            found.append((value, run))
     if len(found) < 2:
         return []
     found.sort(key=lambda pair: pair[0], reverse=scenario.has_rate)
-    bars = [plots.Bar(_less(run), value, bool(run.loadgen_valid)) for value, run in found]
+    bars = [plots.Bar(_short_name(run), value, bool(run.loadgen_valid)) for value, run in found]
     best = found[0][0]
     rows = [
         (
-            _less(run),
+            _short_name(run),
             value,
             round(value / best, 4) if best else None,
             chip(run).word,
@@ -262,6 +276,6 @@ def _speeds(timed: Sequence[Result], scenario: Scenario) -> list[Plot]:
     return [Plot(scenario.loadgen_name, svg, table)]
 
 
-def _less(run: Result) -> str:
-    """A case's name without its scenario, where that stands above."""
+def _short_name(run: Result) -> str:
+    """A case's name without its scenario, which the plot's title says."""
     return run.case.replace(f"-{run.scenario}-", "-", 1)

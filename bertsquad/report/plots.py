@@ -1,6 +1,7 @@
-"""Plots of results, each an `<svg>` element of its own; `name` sets its ids apart.
+"""Plots of results, each an `<svg>` element with ids that begin with its `name`.
 
-With `colours` (`svg.ALONE`) a plot can be a file, else it takes a page's (see `svg`).
+A plot takes its colours from the page that it stands on; with `colours` (`svg.ALONE`) it has its
+own and can be a file.
 """
 
 import math
@@ -13,10 +14,11 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, MaxNLocator
 
+from bertsquad.loadgen.timeline import padding_share
 from bertsquad.report.svg import BAND, DATA, GRID, INK, MARK, MUTED, inline
 
-#: Width of every plot, in the units of its viewBox, in which text has 11 or 10.
-WIDTH = 440
+#: Width of every plot, and height of most, in points (the unit of font sizes).
+WIDTH, HEIGHT = 440, 250
 
 _STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",
@@ -64,7 +66,7 @@ class Score:
 
 @dataclass(frozen=True)
 class Point:
-    """A run in a history: its label below the axis, and its value."""
+    """A run in a history: its value, and its label below the axis."""
 
     label: str
     value: float
@@ -79,11 +81,11 @@ def latency(
 ) -> str:
     """A percentile plot with a logarithmic tail: 0, 90, 99, 99.9 stand equally far apart.
 
-    `curve` is a timeline's, per cent and ms; `logged` are LoadGen's own (percentile, ms), which
-    are marked; `bound_ms` is drawn in.
+    `curve` is a timeline's, in per cent and ms; `logged` are the (percentile, ms) of LoadGen's
+    log, which are drawn as points; `bound_ms` is drawn as a line.
     """
     with _drawing():
-        figure, axes = _figure(250)
+        figure, axes = _figure(HEIGHT)
         places = [_nines(percentile) for percentile in curve["percentile"]]
         right = max([2.0, *places, *(_nines(percentile) for percentile, _ in logged)])
         top = max([*curve["ms"], *(ms for _, ms in logged), bound_ms or 0.0, 1e-9])
@@ -93,14 +95,14 @@ def latency(
             at = _nines(percentile)
             axes.plot([at, at], [0, ms], color=MARK, linewidth=0.8, linestyle=":")
             axes.plot([at], [ms], "o", color=MARK, markersize=5)
-            # Below the curve there is always room, but at the right edge and near the axis.
+            # There is room to the right and below, but not at the right edge or near the axis.
             above = at > 0.8 * right or ms < 0.25 * top
             style = {"ha": "right", "va": "bottom"} if above else {"ha": "left", "va": "top"}
             text = f"p{percentile:g}\n{figure_of(ms)}"
             _say(axes, text, (at, ms), (-5, 3) if above else (6, -5), linespacing=1.1, **style)
         if bound_ms is not None:
             axes.axhline(bound_ms, color=MARK, linewidth=1.4, linestyle="--")
-            # Where the curve leaves room: to the left above it, to the right below it.
+            # Where the curve leaves room: at the left above it, at the right below it.
             above = bound_ms > logged[len(logged) // 2][1] if logged else True
             place, offset, side = (0, 4, "left") if above else (1, -4, "right")
             across = {"xycoords": axes.get_yaxis_transform(), "ha": side, "color": MARK}
@@ -125,27 +127,19 @@ def course(
     qps: float | None,
     colours: Mapping[str, str] | None = None,
 ) -> str:
-    """Samples/s span by span, with LoadGen's rate, over the speed of the calculation itself."""
+    """Samples/s span by span, with LoadGen's rate; below it the speed of the calculation itself."""
     with _drawing():
-        figure = Figure(figsize=(WIDTH / 72, 250 / 72), layout="constrained")
-        rate, speed = figure.subplots(2, 1, sharex=True, height_ratios=(3, 2))
+        figure, rate, speed = _two_plots()
         edges = [digest["span_s"] * n for n in range(len(digest["samples_per_s"]) + 1)]
         rate.stairs(digest["samples_per_s"], edges, fill=True, color=BAND)
         rate.stairs(digest["samples_per_s"], edges, baseline=None, color=DATA, linewidth=1.6)
         speed.stairs(digest["tokens_per_s"], edges, baseline=None, color=DATA, linewidth=1.6)
         if qps is not None:
-            rate.axhline(qps, color=MARK, linewidth=1.4, linestyle="--")
-            across = {"xycoords": rate.get_yaxis_transform(), "ha": "right", "color": MARK}
-            _say(rate, f"LoadGen: {figure_of(qps)}/s", (1, qps), (-2, 3), **across)
-        for axes, label, values in (
-            (rate, "samples/s", [*digest["samples_per_s"], qps or 0.0]),
-            (speed, "tokens/s", digest["tokens_per_s"]),
-        ):
-            axes.set_ylim(0, max([*values, 1e-9]) * 1.25)
-            axes.set_ylabel(label)
-            axes.grid(axis="y")
-            axes.yaxis.set_major_locator(MaxNLocator(4))
-            axes.yaxis.set_major_formatter(lambda value, _: figure_of(value))
+            _level(rate, qps, f"LoadGen: {figure_of(qps)}/s")
+        rate.set_ylim(0, max([*digest["samples_per_s"], qps or 0.0, 1e-9]) * 1.25)
+        rate.set_ylabel("samples/s")
+        speed.set_ylim(0, max([*digest["tokens_per_s"], 1e-9]) * 1.25)
+        speed.set_ylabel("tokens/s")
         speed.set_xlim(0, max(edges[-1], 1e-9))
         speed.set_xlabel("seconds into the run")
         figure.align_ylabels()
@@ -156,33 +150,24 @@ def course(
 def batches(
     name: str, sizes: Sequence[Mapping[str, int]], colours: Mapping[str, str] | None = None
 ) -> str:
-    """How many batches had how many samples, over the padding among their tokens."""
+    """How many batches had how many samples; below it the padding among their tokens."""
     with _drawing():
-        figure = Figure(figsize=(WIDTH / 72, 250 / 72), layout="constrained")
-        count, padding = figure.subplots(2, 1, sharex=True, height_ratios=(3, 2))
+        figure, count, padding = _two_plots()
         places = [one["samples"] for one in sizes]
         width = 0.8 if len(places) > 1 else 0.4
         count.bar(places, [one["count"] for one in sizes], width, color=DATA)
-        shares = [100 * padding_share(one) for one in sizes]
+        shares = [100 * padding_share(one["tokens"], one["padded_tokens"]) for one in sizes]
         padding.bar(places, shares, width, color=MARK)
         count.set_ylabel("batches")
         if not any(shares):
-            middle: dict[str, Any] = {
-                "xycoords": "axes fraction",
-                "ha": "center",
-                "va": "center",
-                "color": MUTED,
-            }
-            _say(padding, "no padding", (0.5, 0.5), (0, 0), **middle)
+            middle = {"xycoords": "axes fraction", "ha": "center", "va": "center"}
+            _say(padding, "no padding", (0.5, 0.5), (0, 0), color=MUTED, **middle)
         padding.set_ylabel("padding, %")
         padding.set_ylim(0, max([*shares, 1.0]) * 1.15)
         padding.set_xlabel("samples in a batch")
         padding.set_xlim(min(places) - 1, max(places) + 1)
         padding.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
-        for axes in (count, padding):
-            axes.grid(axis="y")
-            axes.yaxis.set_major_locator(MaxNLocator(4, integer=axes is count))
-            axes.yaxis.set_major_formatter(lambda value, _: figure_of(value))
+        count.yaxis.set_major_locator(MaxNLocator(4, integer=True))
         figure.align_ylabels()
         total = sum(one["count"] for one in sizes)
         text = f"{total:.0f} batches of {min(places)} to {max(places)} samples, and their padding"
@@ -192,7 +177,7 @@ def batches(
 def accuracy(name: str, scores: Sequence[Score], colours: Mapping[str, str] | None = None) -> str:
     """A row a case: F1 in per cent as a point, its 95 % interval as a bar, its target as a tick.
 
-    The one target that all have is drawn through all of them.
+    A target that all cases share is one line through all rows.
     """
     with _drawing():
         figure, axes = _figure(74 + 38 * len(scores))
@@ -209,7 +194,7 @@ def accuracy(name: str, scores: Sequence[Score], colours: Mapping[str, str] | No
             axes.plot([score.f1], [-row], "o", color=DATA, markersize=7)
             if len(set(targets)) > 1 and score.target is not None:
                 axes.plot([score.target] * 2, [-row - 0.3, -row + 0.3], color=MARK, linewidth=1.6)
-            end = max(score.f1, *(score.interval or ()), score.f1)
+            end = max([score.f1, *(score.interval or ())])
             _say(axes, f"{score.f1:.2f}", (end, -row), (7, 0), va="center")
             across = {"xycoords": axes.get_yaxis_transform()}
             _say(axes, _short(score.label, 60), (0, -row + 0.28), (0, 0), **across)
@@ -239,7 +224,7 @@ def comparison(
     unit: str,
     colours: Mapping[str, str] | None = None,
 ) -> str:
-    """A bar a case, in the order given, with its value; what isn't valid is hatched and says so."""
+    """A bar a case, in the order given, with its value; those that aren't valid are marked."""
     with _drawing():
         figure, axes = _figure(44 + 38 * len(bars))
         places = [-float(n) for n in range(len(bars))]
@@ -269,7 +254,7 @@ def history(
     target: float | None = None,
     colours: Mapping[str, str] | None = None,
 ) -> str:
-    """A value run by run, oldest first, with what each run is of below it."""
+    """A value run by run, the oldest first, with the runs' labels below it."""
     with _drawing():
         figure, axes = _figure(190)
         places = list(range(len(points)))
@@ -277,14 +262,12 @@ def history(
         axes.plot(places, values, "o-", color=DATA, linewidth=1.8, markersize=5)
         shown = [*values, *(() if target is None else (target,))]
         if target is not None:
-            axes.axhline(target, color=MARK, linewidth=1.4, linestyle="--")
-            across = {"xycoords": axes.get_yaxis_transform(), "ha": "right", "color": MARK}
-            _say(axes, f"target {figure_of(target)}", (1, target), (-2, 3), **across)
+            _level(axes, target, f"target {figure_of(target)}")
         room = max(max(shown) - min(shown), 0.02 * max(map(abs, shown)), 1e-9) * 0.3
         axes.set_ylim(min(shown) - room, max(shown) + room)
         axes.set_xlim(-0.4, len(points) - 0.6)
         step = math.ceil(len(points) / 5)
-        labelled = places[::-1][::step][::-1]
+        labelled = sorted(places[::-step])  # counted from the newest, which has a label always
         axes.xaxis.set_major_locator(FixedLocator(labelled))
         axes.set_xticklabels([points[place].label for place in labelled], fontsize=9)
         axes.yaxis.set_major_locator(MaxNLocator(4))
@@ -292,11 +275,6 @@ def history(
         axes.grid(axis="y")
         text = f"{unit} of {len(points)} runs, {figure_of(values[0])} to {figure_of(values[-1])}"
         return inline(figure, name, text, colours)
-
-
-def padding_share(size: Mapping[str, int]) -> float:
-    """The padding among all tokens of the batches of one size."""
-    return 1 - size["tokens"] / size["padded_tokens"] if size["padded_tokens"] else 0.0
 
 
 def figure_of(value: float) -> str:
@@ -311,16 +289,24 @@ def figure_of(value: float) -> str:
 def _say(
     axes: Axes, text: str, at: tuple[float, float], offset: tuple[float, float], **style: Any
 ) -> None:
-    """Write beside a point, so many units off."""
+    """Write text beside a point, `offset` points to the right and up."""
     axes.annotate(text, at, xytext=offset, textcoords="offset points", **{"fontsize": 9.5, **style})
 
 
+def _level(axes: Axes, value: float, text: str) -> None:
+    """Draw a dashed line across, with text on it at the right."""
+    axes.axhline(value, color=MARK, linewidth=1.4, linestyle="--")
+    across = {"xycoords": axes.get_yaxis_transform(), "ha": "right", "color": MARK}
+    _say(axes, text, (1, value), (-2, 3), **across)
+
+
 def _nines(percentile: float) -> float:
-    """Where a percentile under 100 stands: 0, 1, 2, 3 for 0, 90, 99, 99.9."""
+    """The place of a percentile under 100 on the axis: 0, 1, 2, 3 for 0, 90, 99, 99.9."""
     return max(0.0, -math.log10(1 - percentile / 100))
 
 
 def _percent(nines: float) -> str:
+    """The percentile at a place of that axis."""
     return f"{100 - 100 * 10**-nines:.10g}"
 
 
@@ -335,3 +321,14 @@ def _drawing() -> Any:
 def _figure(height: float) -> tuple[Figure, Axes]:
     figure = Figure(figsize=(WIDTH / 72, height / 72), layout="constrained")
     return figure, figure.add_subplot()
+
+
+def _two_plots() -> tuple[Figure, Axes, Axes]:
+    """A figure of two plots, one above the other, with one x axis."""
+    figure = Figure(figsize=(WIDTH / 72, HEIGHT / 72), layout="constrained")
+    upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=(3, 2))
+    for axes in (upper, lower):
+        axes.grid(axis="y")
+        axes.yaxis.set_major_locator(MaxNLocator(4))
+        axes.yaxis.set_major_formatter(lambda value, _: figure_of(value))
+    return figure, upper, lower

@@ -1,7 +1,7 @@
 """A matplotlib figure as an `<svg>` element that can stand on a page among others.
 
-Colours are names to which a page gives a value (`var(--plot-data)`), so that light and dark fit
-the same plot; text is text, in the page's own font; and every id is the plot's own.
+Its colours are variables that the page sets (`var(--plot-data)`), so that one plot serves a light
+and a dark page. Its text is text, in the page's font. No other plot has the same ids.
 """
 
 import io
@@ -13,7 +13,7 @@ from xml.etree import ElementTree
 import matplotlib
 from matplotlib.figure import Figure
 
-#: Stand-ins for the colours: what matplotlib draws with, and the name that takes its place.
+#: The colours that matplotlib draws with, each replaced by a name afterwards.
 INK, MUTED, GRID, DATA, MARK, BAND = (f"#00000{n}" for n in range(1, 7))
 _NAMES = {INK: "ink", MUTED: "muted", GRID: "grid", DATA: "data", MARK: "mark", BAND: "band"}
 
@@ -32,9 +32,9 @@ _LINK = "{http://www.w3.org/1999/xlink}href"
 
 
 def inline(figure: Figure, name: str, description: str, colours: Mapping[str, str] | None) -> str:
-    """The figure as an `<svg>` element; `name` sets its ids apart.
+    """The figure as an `<svg>` element with ids that begin with `name`.
 
-    `colours` gives each name of a colour its value for an element that stands alone.
+    `colours` are the values of the colours by their names, for an element that stands alone.
     """
     file = io.StringIO()
     nothing = dict.fromkeys(("Date", "Creator", "Format", "Type"))
@@ -74,7 +74,7 @@ def _settle(
     used: set[str],
     colours: Mapping[str, str] | None,
 ) -> None:
-    """Make an element's ids, links, colours, font and digits what they shall be."""
+    """Rename an element's ids and links, name its colours, drop its font, and round its numbers."""
     if (own := element.attrib.pop("id", None)) in used:
         element.set("id", f"{name}-{own}")
     if (link := element.attrib.pop(_LINK, None)) is not None:
