@@ -1,11 +1,12 @@
 """One HTML page about finished runs: verdicts, plots with their numbers, history, environment.
 
-Needs the extra `report`. The headline figures are LoadGen's; what its log doesn't have (the
-distributions, the course of a run, the batches) comes from the SUT's own clock.
+Needs the extra `report`. The headline figures are from LoadGen's log. The distributions, the course
+of a run and its batches aren't in that log: the SUT measured them with its own clock.
 """
 
 import json
 import re
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC
@@ -18,7 +19,7 @@ from bertsquad import __version__
 from bertsquad.errors import SuiteError
 from bertsquad.files import write_whole
 from bertsquad.report import exhibits, published
-from bertsquad.report.exhibits import LOGGED, Chip, Plot, Table
+from bertsquad.report.exhibits import Chip, Plot, Table
 from bertsquad.report.plots import figure_of
 from bertsquad.results import table
 from bertsquad.results.advice import advise
@@ -27,10 +28,10 @@ from bertsquad.results.document import started
 from bertsquad.results.result import FAILED, SKIPPED, Outcome, Result
 from bertsquad.scenarios import MODES, SCENARIOS
 
-#: By this the page is known as one of ours, so that only such a file is written over.
+#: Marks a page as one of ours, since only such a file may be overwritten.
 GENERATOR = "bertsquad report"
 
-#: What of the provenance says on what a case ran; equal for all cases of a session.
+#: The keys of the provenance that say on what a case ran; equal for all cases of a pytest session.
 ENVIRONMENT = (
     *("cpu", "sockets", "physical_cores", "cores", "cpu_quota", "memory_bytes", "gpus"),
     *("operating_system", "versions", "suite_version", "git_revision"),
@@ -39,7 +40,7 @@ ENVIRONMENT = (
 
 @dataclass(frozen=True)
 class Figure:
-    """A headline figure: LoadGen's value to the last digit, and as it is shown."""
+    """A headline figure, with LoadGen's value to the last digit."""
 
     label: str
     value: float
@@ -61,11 +62,16 @@ class CaseView:
     plots: list[Plot] = field(default_factory=list)
     details: list[tuple[str, Table]] = field(default_factory=list)
 
+    @property
+    def failed(self) -> bool:
+        """Whether the case failed in any mode."""
+        return any(chip.kind == "bad" for chip in self.chips.values())
+
 
 def write(archive: Archive, path: Path) -> int:
-    """Write the page of what was read to a file, whole or not at all; its size in bytes.
+    """Write the page of what was read into a file, whole or not at all; its size in bytes.
 
-    SuiteError where something else stands there, or where it can't be written.
+    SuiteError if another file is there, or if it can't be written.
     """
     try:
         _check_target(path)
@@ -78,6 +84,7 @@ def write(archive: Archive, path: Path) -> int:
 
 
 def _check_target(path: Path) -> None:
+    """SuiteError if there is a file that is no report."""
     if not path.exists() and not path.is_symlink():
         return
     way = "choose another file with -o"
@@ -100,7 +107,7 @@ def lines(archive: Archive, width: int | None = None) -> list[str]:
 
 
 def _rows(archive: Archive) -> list[Outcome]:
-    """The newest of each case and mode: its result, unless it failed without one since."""
+    """The newest of each case and mode: its result, or that it failed later without a result."""
     failed = {(one.mode, one.case) for one in archive.missing if one.verdict == FAILED}
     series = [one for one in archive.series if (one.mode, one.case) not in failed]
     return [*(one.newest for one in series), *archive.missing]
@@ -121,14 +128,14 @@ def render(archive: Archive) -> str:
     newest = [one.newest for one in series]
     failed = [one for one in archive.missing if one.verdict == FAILED]
     cases = _cases(series, failed)
-    chips = [chip for case in cases for chip in case.chips.values()]
+    chips = Counter(sorted((chip for case in cases for chip in case.chips.values()), key=_gravity))
     return environment.get_template("page.html").render(
         generator=GENERATOR,
         version=__version__,
         modes=[mode for mode in MODES if any(mode in case.chips for case in cases)],
         cases=cases,
-        verdicts=sorted(cases, key=lambda case: min(map(_gravity, case.chips.values()))[0] > 0),
-        counts=[(chip, chips.count(chip)) for chip in dict.fromkeys(sorted(chips, key=_gravity))],
+        verdicts=sorted(cases, key=lambda case: not case.failed),
+        counts=list(chips.items()),
         period=_period(newest),
         machines=list(dict.fromkeys(str(one.provenance.get("cpu", "")) for one in newest)),
         mlperf_valid=sum(one.mlperf_valid for one in newest),
@@ -155,12 +162,14 @@ def _cell(value: Any) -> str:
 
 
 def _gravity(chip: Chip) -> tuple[int, str]:
+    """By what verdicts are sorted, the worst first."""
     return ("bad", "warn", "plain", "good").index(chip.kind), chip.word
 
 
 def _period(newest: Sequence[Result]) -> str:
-    days = sorted(f"{started(one).astimezone(UTC):%Y-%m-%d}" for one in newest)
-    return " to ".join(dict.fromkeys((days[0], days[-1]))) if days else ""
+    """The days of the first and the last run, or the one day of all."""
+    days = {f"{started(one).astimezone(UTC):%Y-%m-%d}" for one in newest}
+    return f"{min(days)} to {max(days)}" if len(days) > 1 else "".join(days)
 
 
 def _failed(newest: Sequence[Result], missing: Sequence[Lost]) -> dict[str, list[str]]:
@@ -237,9 +246,10 @@ def _speed_figures(result: Result) -> list[Figure]:
     elif result.mlperf_metric_value is not None:
         note = "MLPerf's metric: early stopping's estimate"
         found.append(Figure("latency", result.mlperf_metric_value, "ms", note))
-    for percentile, key in LOGGED if result.scenario != "offline" else ():
-        if (value := getattr(result, key)) is not None:
-            found.append(Figure(f"p{percentile:g}", value, "ms"))
+    if result.scenario != "offline":
+        found += [
+            Figure(f"p{percentile:g}", ms, "ms") for percentile, ms in exhibits.logged(result)
+        ]
     return found
 
 
@@ -265,63 +275,30 @@ def _compliance(result: Result) -> Table:
 
 
 def _published(newest: Sequence[Result]) -> dict[str, Any]:
-    """Published figures beside those of the runs that they can stand beside, and why not others."""
-    tables = []
-    reasons: dict[str, list[str]] = {}
+    """Tables of published figures beside those of runs, and why other runs have none."""
+    tables, reasons = [], []
     for run in newest:
         if run.mode != "performance":
             continue
-        if (reason := published.why_not(run)) is not None:
-            reasons.setdefault(reason, []).append(run.case)
-            continue
-        tables.append((run, _beside(run)))
-    return {"tables": tables, "reasons": list(reasons)}
-
-
-def _beside(run: Result) -> list[dict[str, Any]]:
-    unit = "samples/s" if SCENARIOS[run.scenario].has_rate else "ms"
-    own = run.mlperf_metric_value or 0.0
-    cores = run.provenance.get("physical_cores") if run.device in ("cpu", "openvino") else None
-    per_core = unit == "samples/s"
-    rows = [
-        {
-            "what": "this run",
-            "hardware": str(run.provenance.get("cpu", "")),
-            "precision": run.precision,
-            "figure": own,
-            "per_core": own / cores if per_core and _is_number(cores) and cores else None,
-            "source": None,
-            "unit": unit,
-        }
-    ]
-    for one in published.beside(run):
-        value = one.figure(run.scenario) or 0.0
-        rows.append(
-            {
-                "what": f"{one.submitter}, {one.round} {one.division}, {one.software}",
-                "hardware": one.hardware,
-                "precision": one.precision or "not stated",
-                "figure": value,
-                "per_core": value / one.cores if per_core and one.cores else None,
-                "source": one.source,
-                "unit": unit,
-            }
-        )
-    return rows
+        reason = published.why_not(run)
+        if reason is None:
+            tables.append((run, published.compare(run)))
+        elif reason not in reasons:
+            reasons.append(reason)
+    return {"tables": tables, "reasons": reasons}
 
 
 def _environments(newest: Sequence[Result]) -> Table:
     """What the runs ran on, a column for each environment that differs."""
-    found: dict[str, tuple[dict[str, Any], int]] = {}
+    alike: dict[str, list[dict[str, Any]]] = {}
     for run in newest:
-        known = {key: run.provenance.get(key) for key in ENVIRONMENT}
-        key = json.dumps(known, sort_keys=True, default=str)
-        found[key] = (known, found.get(key, (known, 0))[1] + 1)
-    columns = [(dict(_flat(known)), count) for known, count in found.values()]
-    keys = dict.fromkeys(key for column, _ in columns for key in column)
-    head = ("", *(f"{count} run{'s' * (count > 1)}" for _, count in columns))
-    rows = [(_named(key), *(str(column.get(key, "")) for column, _ in columns)) for key in keys]
-    return Table(head, rows)
+        environment = {key: run.provenance.get(key) for key in ENVIRONMENT}
+        text = json.dumps(environment, sort_keys=True, default=str)
+        alike.setdefault(text, []).append(environment)
+    columns = [dict(_flat(environments[0])) for environments in alike.values()]
+    head = ("", *(f"{len(one)} run{'s' if len(one) > 1 else ''}" for one in alike.values()))
+    keys = dict.fromkeys(key for column in columns for key in column)
+    return Table(head, [(_named(key), *(str(one.get(key, "")) for one in columns)) for key in keys])
 
 
 def _named(key: str) -> str:
@@ -340,6 +317,7 @@ def _made(result: Result) -> Table:
 
 
 def _flat(value: dict[str, Any], prefix: str = "") -> Iterable[tuple[str, Any]]:
+    """The keys of a document, those inside of others joined by dots, and what to show of each."""
     for key, one in value.items():
         name = f"{prefix}{key}"
         if isinstance(one, dict):
@@ -348,5 +326,7 @@ def _flat(value: dict[str, Any], prefix: str = "") -> Iterable[tuple[str, Any]]:
             yield name, f"{one / 2**30:.1f} GiB"
         elif isinstance(one, list):
             yield name, "; ".join(str(part) for part in one) or "none"
+        elif _is_number(one):
+            yield name, one
         else:
-            yield name, "none" if one is None else one if _is_number(one) else str(one)
+            yield name, "none" if one is None else str(one)

@@ -2,21 +2,22 @@
 
 Each was read in the LoadGen summary of the submission that it names: samples/s for Offline,
 completed samples/s for Server, and for SingleStream the early-stopping estimate of the 90th
-percentile, in ms; these are the metrics that a result has, too.
+percentile, in ms. A result's `mlperf_metric_value` is the same.
 """
 
 from dataclasses import dataclass
 
 from bertsquad.results.result import Result
 from bertsquad.rules import CLOSED_MODELS
+from bertsquad.scenarios import SCENARIOS
 
 
 @dataclass(frozen=True)
 class Published:
     """One submission: what it ran on, and its figure by scenario.
 
-    `cores` are the physical ones of a CPU that did the work, None where a GPU did it. `precision`
-    is None where the submission doesn't state it.
+    `cores` are the physical cores of the CPU that did the work, None if a GPU did it. `precision`
+    is None if the submission doesn't state it.
     """
 
     round: str
@@ -40,7 +41,7 @@ class Published:
         )
 
     def figure(self, scenario: str) -> float | None:
-        """Its figure in a scenario, None where it has none."""
+        """Its figure in a scenario, None if it has none."""
         figures = {
             "offline": self.offline,
             "server": self.server,
@@ -121,13 +122,51 @@ def why_not(result: Result) -> str | None:
         return f"{result.dataset} is not SQuAD v1.1"
     if result.mode != "performance" or result.mlperf_metric_value is None:
         return "it has no MLPerf metric"
-    if not any(one.figure(result.scenario) is not None for one in PUBLISHED):
+    if all(one.figure(result.scenario) is None for one in PUBLISHED):
         return f"no figure of the scenario {result.scenario} is kept here"
     return None
 
 
-def beside(result: Result) -> tuple[Published, ...]:
-    """The published figures that can stand beside a result: same model, data and scenario."""
-    if why_not(result) is not None:
-        return ()
-    return tuple(one for one in PUBLISHED if one.figure(result.scenario) is not None)
+@dataclass(frozen=True)
+class Row:
+    """A row of the table that compares a run with published figures.
+
+    `cores` are those of the CPU that did the work, as far as they are known.
+    """
+
+    what: str
+    hardware: str
+    precision: str
+    figure: float
+    unit: str
+    cores: int | None
+    source: str | None = None
+
+    @property
+    def per_core(self) -> float | None:
+        """A rate for each core; None for a latency."""
+        return self.figure / self.cores if self.unit == "samples/s" and self.cores else None
+
+
+def compare(result: Result) -> list[Row]:
+    """A result and the published figures of its scenario, a row each; see `why_not` first."""
+    unit = "samples/s" if SCENARIOS[result.scenario].has_rate else "ms"
+    cores = (
+        result.provenance.get("physical_cores") if result.device in ("cpu", "openvino") else None
+    )
+    rows = [
+        Row(
+            "this run",
+            str(result.provenance.get("cpu", "")),
+            result.precision,
+            result.mlperf_metric_value or 0.0,
+            unit,
+            cores if isinstance(cores, int) else None,
+        )
+    ]
+    for one in PUBLISHED:
+        if (figure := one.figure(result.scenario)) is not None:
+            what = f"{one.submitter}, {one.round} {one.division}, {one.software}"
+            precision = one.precision or "not stated"
+            rows.append(Row(what, one.hardware, precision, figure, unit, one.cores, one.source))
+    return rows
