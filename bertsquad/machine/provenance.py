@@ -1,4 +1,4 @@
-"""What a result says of the software and the machine that it was made with."""
+"""The software and the machine that a result was made with."""
 
 import platform
 import subprocess
@@ -7,15 +7,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from bertsquad.machine.hardware import (
-    cores,
-    cpu_name,
-    gpu_names,
-    memory_bytes,
-    physical_cores,
-    quota,
-    sockets,
-)
+from bertsquad.machine import hardware
 
 #: The distributions whose versions decide what a result means.
 DISTRIBUTIONS = (
@@ -57,17 +49,17 @@ def versions() -> dict[str, str]:
 
 
 def facts() -> dict[str, Any]:
-    """What decides how fast a run is here, for its provenance (keys as in docs/results.md)."""
+    """What decides how fast a run is on this machine; docs/results.md explains the keys."""
     return {
         "versions": versions(),
-        "cpu": cpu_name(),
-        "cores": cores(),
-        "cpu_quota": quota(),
-        "physical_cores": physical_cores(),
-        "sockets": sockets(),
-        "memory_bytes": memory_bytes(),
+        "cpu": hardware.cpu_name(),
+        "cores": hardware.cores(),
+        "cpu_quota": hardware.quota(),
+        "physical_cores": hardware.physical_cores(),
+        "sockets": hardware.sockets(),
+        "memory_bytes": hardware.memory_bytes(),
         "operating_system": operating_system(),
-        "gpus": list(gpu_names()),
+        "gpus": list(hardware.gpu_names()),
     }
 
 

@@ -5,19 +5,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from bertsquad import rules
 from bertsquad.devices import DEVICES, PRECISIONS
 from bertsquad.errors import SuiteError
 from bertsquad.files import user_path
 from bertsquad.loadgen.user_conf import UserConf, read_user_conf
 from bertsquad.models.zoo import DEFAULT_MODELS, MODELS, Model, find
-from bertsquad.rules import (
-    MIN_DURATION_S,
-    QUICK_DURATION_S,
-    QUICK_TIMEOUT_S,
-    RULES,
-    SAMPLES,
-    SERVER_BOUND_MS,
-)
 from bertsquad.runtime.parallelism import BATCH_TOKENS, SERVER_THREADS
 from bertsquad.squad.datasets import DATASETS
 from bertsquad.squad.features import MAX_TOKENS
@@ -57,7 +50,7 @@ class Options:
     @property
     def timeout_s(self) -> float | None:
         """The seconds after which a case is stopped, None for never."""
-        return self.case_timeout_s or (None if self.whole_dataset else QUICK_TIMEOUT_S)
+        return self.case_timeout_s or (None if self.whole_dataset else rules.QUICK_TIMEOUT_S)
 
     def __post_init__(self) -> None:
         """Refuse what can't go together."""
@@ -69,15 +62,15 @@ class Options:
             raise SuiteError(
                 "--dataset-size can't go with --rules mlperf, which runs the whole data set"
             )
-        if self.buffer_size is not None and self.buffer_size < SAMPLES:
+        if self.buffer_size is not None and self.buffer_size < rules.SAMPLES:
             raise SuiteError(
                 f"--buffer-size {self.buffer_size} can't go with --rules mlperf, which draws from "
                 "all samples"
             )
-        if self.min_duration_s is not None and self.min_duration_s < MIN_DURATION_S:
+        if self.min_duration_s is not None and self.min_duration_s < rules.MIN_DURATION_S:
             raise SuiteError(
                 f"--min-duration-s {self.min_duration_s:g} can't go with --rules mlperf, which "
-                f"wants {MIN_DURATION_S:g} s or more"
+                f"wants {rules.MIN_DURATION_S:g} s or more"
             )
 
 
@@ -86,11 +79,11 @@ def _check_official(conf: UserConf) -> None:
     for (_, _, key), value in conf.settings.items():
         if key in ("target_qps", "target_latency"):
             continue
-        if key == "min_duration" and value >= MIN_DURATION_S * 1000:
+        if key == "min_duration" and value >= rules.MIN_DURATION_S * 1000:
             continue
         raise SuiteError(
             f"{conf.path} sets {key} to {value:g}, but --rules mlperf leaves all but the targets, "
-            f"and a min_duration of {MIN_DURATION_S * 1000:g} ms or more, to LoadGen"
+            f"and a min_duration of {rules.MIN_DURATION_S * 1000:g} ms or more, to LoadGen"
         )
 
 
@@ -166,23 +159,27 @@ def output(text: str) -> Path:
 
 @dataclass(frozen=True)
 class Option:
-    """A command-line option; `parse` makes the value of `field` of Options from its text.
+    """A command-line option; `parse` makes the value of its `field` of Options from its text.
 
     An option that `repeats` may be given several times, and its field is a tuple.
     """
 
     flag: str
-    field: str
     parse: Callable[[str], object]
     metavar: str
     help: str
     repeats: bool = False
 
+    @property
+    def field(self) -> str:
+        """The field of Options, as `dataset_size` of --dataset-size and `models` of --model."""
+        name = self.flag.removeprefix("--").replace("-", "_")
+        return f"{name}s" if self.repeats else name
+
 
 OPTIONS = (
     Option(
         "--model",
-        "models",
         find,
         "NAME|FILE",
         f"{', '.join(MODELS)} or the path of an .onnx file; may be repeated "
@@ -191,7 +188,6 @@ OPTIONS = (
     ),
     Option(
         "--dataset",
-        "datasets",
         choice(*DATASETS),
         "NAME",
         f"{' or '.join(DATASETS)}; may be repeated (default: the model's own)",
@@ -199,7 +195,6 @@ OPTIONS = (
     ),
     Option(
         "--device",
-        "devices",
         choice(*DEVICES),
         "NAME",
         f"{', '.join(DEVICES)}; may be repeated (default: all)",
@@ -207,7 +202,6 @@ OPTIONS = (
     ),
     Option(
         "--precision",
-        "precisions",
         choice(*PRECISIONS),
         "NAME",
         f"{', '.join(PRECISIONS)}; may be repeated (default: the one the model is stored in, fp32 "
@@ -216,7 +210,6 @@ OPTIONS = (
     ),
     Option(
         "--dataset-size",
-        "dataset_size",
         size,
         "N|all",
         "samples (windows) to run, from the first on (default: "
@@ -225,7 +218,6 @@ OPTIONS = (
     ),
     Option(
         "--buffer-size",
-        "buffer_size",
         count,
         "N",
         "LoadGen's performance sample count: how many samples a performance run draws from "
@@ -233,37 +225,33 @@ OPTIONS = (
     ),
     Option(
         "--target-qps",
-        "target_qps",
         positive,
         "QPS",
         "the rate of Offline and Server (default: probed)",
     ),
     Option(
         "--target-latency-ms",
-        "target_latency_ms",
         positive,
         "MS",
         "the latency LoadGen expects in SingleStream and MultiStream (default: probed), and "
-        f"Server's bound (default: {SERVER_BOUND_MS:g})",
+        f"Server's bound (default: {rules.SERVER_BOUND_MS:g})",
     ),
     Option(
         "--min-duration-s",
-        "min_duration_s",
         positive,
         "S",
-        f"how long a performance run lasts at least (default: {QUICK_DURATION_S:g}, under --rules "
-        f"mlperf {MIN_DURATION_S:g})",
+        f"how long a performance run lasts at least (default: {rules.QUICK_DURATION_S:g}, under "
+        f"--rules mlperf {rules.MIN_DURATION_S:g})",
     ),
     Option(
         "--case-timeout-s",
-        "case_timeout_s",
         positive,
         "S",
-        f"stop a case after this long (default: {QUICK_TIMEOUT_S:g}; none for whole data sets)",
+        f"stop a case after this long (default: {rules.QUICK_TIMEOUT_S:g}; none for whole data "
+        "sets)",
     ),
     Option(
         "--batch-tokens",
-        "batch_tokens",
         tokens,
         "N",
         f"tokens that a batch may have, padding included (default: {BATCH_TOKENS}; on a GPU what "
@@ -271,7 +259,6 @@ OPTIONS = (
     ),
     Option(
         "--instances",
-        "instances",
         count,
         "N",
         "batches that are calculated side by side in Offline and Server (default: in Offline one a "
@@ -279,22 +266,19 @@ OPTIONS = (
     ),
     Option(
         "--threads",
-        "threads",
         count,
         "N",
         "threads of an instance (default: its share of the physical cores)",
     ),
     Option(
         "--rules",
-        "rules",
-        choice(*RULES),
+        choice(*rules.RULES),
         "NAME",
         "quick: a few seconds a case, never a valid MLPerf result; mlperf: LoadGen's own constants "
         f"and all samples (default: {Options.rules})",
     ),
     Option(
         "--accuracy-target",
-        "accuracy_target",
         per_cent,
         "PERCENT",
         "the share of the reference F1 to reach, as MLPerf's 99 or 99.9 "
@@ -302,19 +286,17 @@ OPTIONS = (
     ),
     Option(
         "--reference-f1",
-        "reference_f1",
         per_cent,
         "F1",
         "the fp32 model's F1 in per cent, where the suite doesn't know it",
     ),
     Option(
         "--output",
-        "output",
         output,
         "DIR",
         f"a folder for each case's logs and result.json (default: {OUTPUT})",
     ),
-    Option("--user-conf", "user_conf", user_conf, "FILE", "a LoadGen user.conf"),
+    Option("--user-conf", user_conf, "FILE", "a LoadGen user.conf"),
 )
 
 
