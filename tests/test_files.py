@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bertsquad.files import write_whole
+from bertsquad.files import unreadable, write_whole
 
 
 def test_a_file_is_written_and_its_folders_made(tmp_path: Path) -> None:
@@ -99,3 +99,11 @@ def test_a_file_gets_the_permissions_that_the_umask_leaves(tmp_path: Path, umask
     finally:
         os.umask(before)
     assert stat.S_IMODE(path.stat().st_mode) == 0o666 & ~umask
+
+
+def test_a_file_that_cannot_be_read_is_told_with_a_reason_and_a_cure() -> None:
+    denied = PermissionError(13, "Permission denied")
+    assert str(unreadable("a.txt", denied)) == "a.txt can't be read: Permission denied"
+    # As libraries raise it, without a number.
+    assert str(unreadable("a.txt", OSError("cut short"))) == "a.txt can't be read: cut short"
+    assert str(unreadable("a.txt", denied, "mend it")).endswith("denied; mend it")

@@ -2,10 +2,11 @@
 
     python tools/lexical_overlap.py bertsquad/pocket/pocket-v1.1.json
 
-No model: the sentence that shares most of the question's content words (rare ones count more) is
-taken, and in it the longest run of words that the question doesn't have. Three figures: how often
-that sentence holds an answer, how often the run is an answer (exact match), and its F1. Then the
-mean share of a question's content words that stand in the sentence of the answer.
+No model is used. Of each context the sentence is chosen that shares most content words with the
+question (rare words count more); the answer is its longest run of words that the question doesn't
+have. Printed are how often that sentence holds an answer, the exact match and the F1 of these
+answers, and the mean share of a question's content words that stand in the sentence of the right
+answer.
 """
 
 import math
@@ -36,7 +37,7 @@ def sentences(context: str) -> list[str]:
 
 
 def longest_foreign_run(sentence: str, known: set[str]) -> str:
-    """The longest run of words in `sentence` of which none is in `known` or a stop word."""
+    """The longest run of words in `sentence` that are neither in `known` nor stop words."""
     best: list[str] = []
     run: list[str] = []
     for word in sentence.split():
@@ -55,8 +56,8 @@ def main(path: Path) -> None:
     for question in dataset.questions:
         candidates = sentences(dataset.contexts[question.context])
         known = content_words(question.text)
-        rarity = Counter(word for s in candidates for word in content_words(s))
-        weight = {w: math.log(1 + len(candidates) / n) for w, n in rarity.items()}
+        sentences_with = Counter(word for s in candidates for word in content_words(s))
+        weight = {w: math.log(1 + len(candidates) / n) for w, n in sentences_with.items()}
         chosen = max(candidates, key=lambda s: sum(weight[w] for w in known & content_words(s)))
         hits += any(answer in chosen for answer in question.answers)
         predictions[question.id] = longest_foreign_run(chosen, known)

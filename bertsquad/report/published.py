@@ -42,12 +42,8 @@ class Published:
 
     def figure(self, scenario: str) -> float | None:
         """Its figure in a scenario, None if it has none."""
-        figures = {
-            "offline": self.offline,
-            "server": self.server,
-            "singlestream": self.singlestream,
-        }
-        return figures.get(scenario)
+        found: float | None = getattr(self, scenario, None)
+        return found
 
 
 PUBLISHED = (

@@ -1,4 +1,4 @@
-"""The system description that a submission needs, found out or asked for in a TOML file."""
+"""The system description that a submission needs, from results and from a TOML file to fill in."""
 
 import re
 import tomllib

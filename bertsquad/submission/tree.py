@@ -2,9 +2,9 @@
 
     python -m bertsquad submission RESULTS --answers submission.toml --tree DIR
 
-It checks more than MLCommons' checker does, from the logs themselves, and writes the tree only if
-nothing is wrong. What no program can know of a system is asked for in a small TOML file, which the
-first call writes.
+It checks the logs themselves, and more of them than MLCommons' checker does, and writes the tree
+only if nothing is wrong. What no program can know of a system, the user fills into a small TOML
+file that the first call writes.
 """
 
 import hashlib
@@ -241,7 +241,7 @@ def _copy_logs(evidence: Evidence, to: Path) -> None:
 
 
 def _copy_source(to: Path) -> None:
-    """The suite's own source, from the clone it runs in; the bundled model is left out."""
+    """Copy the suite's own source from the clone that it runs in, without the bundled model."""
     to.mkdir(parents=True)
     root = cache.PACKAGE.parent
     sources = [*cache.PACKAGE.rglob("*.py"), cache.PACKAGE / "report" / "page.html"]
