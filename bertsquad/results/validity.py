@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from bertsquad.assets.registry import registry
+from bertsquad.assets.registry import entries
 from bertsquad.loadgen import logs
 from bertsquad.loadgen.logs import Run
 from bertsquad.models.zoo import MODELS
@@ -73,7 +73,7 @@ def _division_objections(result: Result) -> Iterator[Objection]:
     else:
         file = MODELS[result.model].file
         checksum = result.provenance["model_checksum"]
-        if file is None or checksum != registry()[file].digest:
+        if file is None or checksum != entries()[file].digest:
             yield Objection("division", RESULT, f"its model's checksum {checksum} isn't MLPerf's")
     official = CATEGORIES[0].f1_target
     if result.f1_target is not None and result.f1_target < official:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bertsquad import __version__
+from bertsquad.devices import GPUS
 from bertsquad.errors import SuiteError
 from bertsquad.results.result import Result
 
@@ -161,7 +162,7 @@ def _filled(path: Path, key: str, value: object) -> str:
 def system_description(answers: Answers, result: Result) -> dict[str, str]:
     """The system description with all its keys, from a result's provenance and the answers."""
     provenance = result.provenance
-    gpus = provenance["gpus"] if result.device in ("cuda", "tensorrt") else []
+    gpus = provenance["gpus"] if result.device in GPUS else []
     versions = provenance["versions"]
     runtime = next(name for name in ("onnxruntime-gpu", "onnxruntime") if name in versions)
     found = {

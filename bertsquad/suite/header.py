@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from bertsquad.assets import cache
+from bertsquad.devices import DEVICES
 from bertsquad.machine import hardware, provenance
 from bertsquad.rules import MIN_DURATION_S, QUICK_DURATION_S, SAMPLES
 from bertsquad.scenarios import SCENARIOS
@@ -10,16 +11,14 @@ from bertsquad.squad.datasets import DATASETS
 from bertsquad.suite.cases import Case, collect, sample_count
 from bertsquad.suite.options import Options
 
-#: Nominal GFLOP/s: of a core for the CPU devices, of the whole for the GPUs.
-_GFLOPS = {"cpu": 80.0, "openvino": 120.0, "cuda": 10_000.0, "tensorrt": 10_000.0}
 #: Seconds for warm-up and probe, and a case's share of loading.
 _OVERHEAD_S = 3.0
 
 
 def estimate_s(case: Case, mode: str, options: Options) -> float:
     """Seconds that the case may take on this machine, within a factor of two or so."""
-    per_core = case.device in ("cpu", "openvino")
-    speed = _GFLOPS[case.device] * (hardware.cores() if per_core else 1)
+    device = DEVICES[case.device]
+    speed = device.gflops * (1 if device.is_gpu else hardware.cores())
     sample_s = case.model.gflop / speed
     if mode == "accuracy":
         samples = sample_count(case, options, DATASETS[case.dataset].samples)
