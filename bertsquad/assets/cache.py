@@ -7,10 +7,12 @@ downloaded and may be read-only, `BERTSQUAD_CACHE` holds what was derived from i
 import json
 import os
 import shutil
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import pooch
 from filelock import FileLock
@@ -19,8 +21,23 @@ from bertsquad.errors import SuiteError
 from bertsquad.files import user_path, write_whole
 
 PACKAGE = Path(__file__).resolve().parents[1]
-#: Where the facts of a derived file keep its checksum (SHA-256), None where there is no file.
+#: Where the facts of a derived model keep its checksum (SHA-256), None where there is no model.
 SUM = "sha256"
+
+Content = TypeVar("Content")
+Facts = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Derived(Generic[Content]):
+    """A derived file, and what was read from it or is known of it.
+
+    `rebuilt` says what the cached copy was, "damaged" or "older", where it had to be made again.
+    """
+
+    path: Path
+    content: Content
+    rebuilt: str | None = None
 
 
 def data_folder() -> Path:
@@ -62,52 +79,75 @@ def lock(name: str) -> Iterator[None]:
         held.release()
 
 
-def cached(
-    name: str, fields: tuple[str, ...], make: Callable[[Path], dict[str, Any]]
-) -> tuple[Path, dict[str, Any], str]:
-    """The derived file `name` of the cache and what is known of it, made there first if need be.
+def derived(
+    path: Path, read: Callable[[Path], Content], make: Callable[[Path], Content]
+) -> Derived[Content]:
+    """The derived file at `path`: read where the cache has it, else made, by one process at a time.
 
-    `make` writes the file, or doesn't where nothing came of it (then its facts say `"equal":
-    false`); one process at a time. Facts without these `fields` are none. The third says in words
-    why what lay in the cache was not used, and is empty where nothing lay there or it was.
+    `read` raises LookupError where the file lacks something, since an older version wrote it, and
+    ValueError or OSError where it is damaged; either is made again. Raises SuiteError where the
+    file can't be written.
     """
-    path = cache_folder() / "prepared" / name
-    facts_file = path.with_suffix(".json")
-    with lock(name):
-        why = ""
-        if path.exists() or facts_file.exists():
-            facts, why = _recall(path, facts_file, {*fields, SUM})
-            if not why:
-                return path, facts, ""
+    rebuilt = None
+    with lock(path.name):
+        if path.exists() or path.with_suffix(".json").exists():
+            try:
+                return Derived(path, read(path))
+            except LookupError:
+                rebuilt = "older"
+            except (OSError, ValueError, AttributeError, RecursionError):
+                rebuilt = "damaged"
         try:
             _sweep(path)
-            facts = make(path)
-            facts[SUM] = pooch.file_hash(str(path)) if facts.get("equal") is not False else None
-            text = json.dumps(facts, indent=1)
-            write_whole(facts_file, lambda file: file.write_text(text, encoding="utf-8"))
+            return Derived(path, make(path), rebuilt)
         except OSError as error:
             raise SuiteError(
                 f"{path} can't be written ({error.strerror or error}): free some space, or set "
                 "BERTSQUAD_CACHE to another folder"
             ) from error
-    return path, facts, f" (rebuilt, since the cached copy was {why})" if why else ""
 
 
-def _recall(path: Path, facts_file: Path, fields: set[str]) -> tuple[dict[str, Any], str]:
-    """What is known of the file at `path`, and what is wrong with the two (empty: nothing)."""
-    try:
-        facts = json.loads(facts_file.read_bytes())
-        if not fields <= facts.keys():
-            return {}, "older"
+def derived_model(
+    name: str, fields: tuple[str, ...], make: Callable[[Path], Facts]
+) -> Derived[Facts]:
+    """The derived model `name` and what is known of it: its facts, kept in a JSON file beside it.
+
+    `make` writes the model and returns the facts. Where these say `"equal": false` the model isn't
+    kept. Facts that lack one of `fields` are of an older version.
+    """
+    path = cache_folder() / "prepared" / name
+    facts_file = path.with_suffix(".json")
+
+    def read(path: Path) -> Facts:
+        facts: Facts = json.loads(facts_file.read_bytes())
+        if not {*fields, SUM} <= facts.keys():
+            raise LookupError(f"{facts_file} lacks facts")
         if facts[SUM] is not None and pooch.file_hash(str(path)) != facts[SUM]:
-            return {}, "damaged"
-    except (OSError, ValueError, AttributeError, RecursionError):
-        return {}, "damaged"
-    return facts, ""
+            raise ValueError(f"{path} has another checksum")
+        return facts
+
+    def make_and_describe(path: Path) -> Facts:
+        facts = make(path)
+        if not facts.get("equal", True):
+            path.unlink(missing_ok=True)
+        facts[SUM] = pooch.file_hash(str(path)) if path.exists() else None
+        text = json.dumps(facts, indent=1)
+        write_whole(facts_file, lambda file: file.write_text(text, encoding="utf-8"))
+        return facts
+
+    return derived(path, read, make_and_describe)
+
+
+def warn_if_rebuilt(found: Derived[Any]) -> None:
+    """Warn where the cache held a copy that couldn't be used."""
+    if found.rebuilt:
+        text = f"{found.path} was rebuilt, since the cached copy was {found.rebuilt}"
+        warnings.warn(text, stacklevel=3)
 
 
 def _sweep(path: Path) -> None:
-    """Remove what a process that was killed while it made `path` has left beside it."""
+    """Remove a file that can't be used, and what a killed process left beside it."""
+    path.unlink(missing_ok=True)
     for stale in path.parent.glob(f".{path.stem}.*"):
         if stale.is_dir():
             shutil.rmtree(stale, ignore_errors=True)

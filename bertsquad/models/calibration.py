@@ -12,21 +12,22 @@ import onnx.numpy_helper
 from numpy.typing import NDArray
 
 from bertsquad.errors import SuiteError
-from bertsquad.models.products import MIN_COLUMNS, load_model, products
+from bertsquad.models.onnx_file import load_model
+from bertsquad.models.products import MIN_COLUMNS, products
 from bertsquad.models.scales import Activation, Floats
 from bertsquad.models.signature import Feed, Opener
 from bertsquad.progress import Show, Step, unseen
 from bertsquad.squad.features import Features
 
-#: The tokens, of all calibration windows, on which these are compared.
+#: How many tokens of all windows are kept, on which int8 products are compared with float ones.
 ROWS = 512
 
 
 @dataclass(frozen=True)
 class Calibration:
-    """What an int8 model is calibrated with: windows, as (ids, mask, segments) [1, length] each.
+    """What an int8 model is calibrated with: windows, each (ids, mask, segments) [1, length].
 
-    `key` names their content in the cache, `note` in words.
+    `key` names their content in the cache, `note` says for people which they are.
     """
 
     key: str
@@ -35,7 +36,7 @@ class Calibration:
 
 
 def calibrate_with(found: Features, windows: Sequence[int], note: str) -> Calibration:
-    """The calibration by these windows of `found`; `note` says in words which they are."""
+    """The calibration by these windows of `found`; `note` says for people which they are."""
     batches = tuple(found.batch([window]) for window in windows)
     digest = hashlib.sha256(note.encode())
     for ids, _, _ in batches:
@@ -50,12 +51,12 @@ def calibrate(
     open_model: Opener,
     show: Show = unseen,
 ) -> dict[str, Activation]:
-    """Run the model at `path` on `feeds` and see what enters its products, by tensor.
+    """Run the model at `path` on `feeds` and record what enters its products, by tensor.
 
-    A copy of the model that gives these tensors lies in `folder` meanwhile. At any time memory
-    holds the model, the tensors of one feed and the sampled rows.
+    Meanwhile `folder` holds a copy of the model that has these tensors as outputs. Memory holds no
+    more than the model, the tensors of one feed and the sampled rows.
     """
-    # Each of a BERT's inputs has one number for a token.
+    # Each of a BERT's inputs has one number for each token.
     tokens = [next(iter(feed.values())).size for feed in feeds]
     if not sum(tokens):
         raise SuiteError(f"{path} can't be quantised without calibration windows: none were given")
@@ -89,13 +90,13 @@ class _Seen:
         self._highest = np.full(channels, -np.inf, np.float32)
         self._rows: list[Floats] = []
 
-    def add(self, array: NDArray[Any], tokens: NDArray[np.int64], of: int) -> None:
-        """Add an array [..., channels] and keep the rows of `tokens`, which count up to `of`."""
+    def add(self, array: NDArray[Any], sampled: NDArray[np.int64], tokens: int) -> None:
+        """Add an array [..., channels] of a feed of `tokens`; keep the rows of those sampled."""
         rows = array.reshape(-1, len(self._lowest))
         np.minimum(self._lowest, rows.min(0), out=self._lowest)
         np.maximum(self._highest, rows.max(0), out=self._highest)
         # A tensor may have fewer rows than the feed has tokens, as that of a pooler.
-        self._rows.append(rows[np.unique(tokens * len(rows) // of)])
+        self._rows.append(rows[np.unique(sampled * len(rows) // tokens)])
 
     def activation(self) -> Activation:
         return Activation(self._lowest, self._highest, np.concatenate(self._rows))

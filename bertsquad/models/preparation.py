@@ -1,38 +1,40 @@
-"""A model file made ready to run: a needlessly fixed signature relaxed, the precision written in.
+"""A model file made ready to run: a needlessly fixed length opened, the precision written in.
 
-Three things are done once and kept in the cache, each under the checksum of what it was made from:
+Three things are done once and kept in the cache, named by the checksum of what they were made from:
 
 - MLPerf's models were exported with a sequence axis of 384, though nothing in them needs it; at the
   data's own lengths they do less than half the work. Such a model is copied with the axis left
   open, and the copy is believed only after it gave the same logits as the original.
-- For `int8` a float model is quantised (`quantise.py`).
-- For `fp16` a float model's weights and calculations are made half precision, and compared.
+- For `int8` a float model is quantised (`quantisation.py`).
+- For `fp16` a float model's weights and calculations are made half precision, and its logits are
+  compared with the original's.
 """
 
 import hashlib
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import onnx
 import pooch
 from numpy.typing import NDArray
 
-from bertsquad.assets.cache import cached
+from bertsquad.assets.cache import Facts, derived_model
+from bertsquad.devices import DEVICES
 from bertsquad.errors import SuiteError, out_of_memory
 from bertsquad.files import write_whole
 from bertsquad.models import quantisation
 from bertsquad.models.calibration import Calibration
-from bertsquad.models.signature import Feed, Opener, Signature, examine, load_graph
+from bertsquad.models.onnx_file import load_model
+from bertsquad.models.signature import Feed, Opener, Signature, examine
 from bertsquad.progress import Show, Step, unseen
 
 #: Part of the names in the cache: to be raised whenever preparation does something else.
 FORMAT = 2
-#: How far the logits of a relaxed model may be from those of the original.
+#: The largest difference that the logits of an opened model may have from the original's.
 TOLERANCE = 1e-3
-#: The same for a model made half precision, in parts of the largest logit.
+#: The same for a model in half precision, as a part of the largest logit.
 HALF_TOLERANCE = 0.02
 #: The lengths at which models are compared.
 PROOF_LENGTHS = (16, 61, 128, 200, 383)
@@ -40,14 +42,20 @@ PROOF_LENGTHS = (16, 61, 128, 200, 383)
 
 @dataclass(frozen=True)
 class Prepared:
-    """The file to run, how to feed it, and what was done to it, in words for the user.
+    """The file to run, how to feed it, and the steps that were done to it, in words for people.
 
-    The words say too where the cache held a damaged or older file, which was made anew.
+    `rebuilt` is "damaged" or "older" where the cache held such a copy, which was made again.
     """
 
     path: Path
     signature: Signature
-    note: str
+    steps: tuple[str, ...] = ()
+    rebuilt: str | None = None
+
+    @property
+    def note(self) -> str:
+        """What was done to the model, as a clause for people."""
+        return "; ".join(self.steps) or "as it is"
 
 
 def prepare(
@@ -61,13 +69,13 @@ def prepare(
 ) -> Prepared:
     """Make the model at `path` ready for a device and a precision, from the cache if done before.
 
-    `key` names the content of the file (its checksum). `open_model` runs models for proofs and
-    calibration; `calibration` is asked for only where a model must be quantised. Raises SuiteError
-    where the model is none, or is not fit for the precision.
+    `key` names the content of the file (its checksum). `open_model` runs models to compare and
+    calibrate them; `calibration` is called only where a model must be quantised. Raises SuiteError
+    where the file is no extractive-QA model, or can't run in the precision.
     """
     signature, weights = examine(path)
     _check_precision(signature, path, precision)
-    prepared = _relax(path, key, signature, open_model, show)
+    prepared = _open_length(path, key, signature, open_model, show)
     if precision == "int8" and not signature.quantised:
         key = _whole_key(key, weights)
         return _quantise(prepared, key, device, open_model, calibration(), show)
@@ -77,7 +85,7 @@ def prepare(
 
 
 def _whole_key(key: str, weights: list[Path]) -> str:
-    """`key`, made one of the weights too where they lie in other files than the graph."""
+    """A key for the graph, which `key` names, and for the weights that lie in other files."""
     if not weights:
         return key
     digest = hashlib.sha256(key.encode())
@@ -87,7 +95,7 @@ def _whole_key(key: str, weights: list[Path]) -> str:
 
 
 def _check_precision(signature: Signature, path: Path, precision: str) -> None:
-    """SuiteError unless the model's own products are fit for `precision`."""
+    """SuiteError where the model is stored in another precision that excludes `precision`."""
     name, total = path.name, signature.products
     if signature.quantised and precision != "int8":
         raise SuiteError(
@@ -101,35 +109,31 @@ def _check_precision(signature: Signature, path: Path, precision: str) -> None:
         )
 
 
-def _relax(path: Path, key: str, signature: Signature, open_model: Opener, show: Show) -> Prepared:
+def _open_length(
+    path: Path, key: str, signature: Signature, open_model: Opener, show: Show
+) -> Prepared:
     """Open the sequence axis where the signature fixes it and the graph doesn't need that."""
     if signature.length is None:
-        return Prepared(path, signature, "as it is")
-    padded = Prepared(
-        path, signature, f"needs {signature.length} tokens always, so every sample is padded"
-    )
+        return Prepared(path, signature)
     opened = replace(signature, length=None)
 
-    def make(file: Path) -> dict[str, Any]:
+    def make(file: Path) -> Facts:
         show(Step("opening the sequence axis"))
         if not _write_opened(path, file, signature):
             return {"equal": False}
-        difference = _difference((path, signature), (file, opened), open_model)
-        equal = difference is not None and difference <= TOLERANCE
-        if not equal:
-            file.unlink()
-        return {"equal": equal, "largest_difference": difference}
+        return _compare((path, signature), (file, opened), open_model, TOLERANCE)
 
-    file, facts, anew = cached(f"{key}-{FORMAT}.onnx", ("equal",), make)
-    if not facts["equal"]:
-        return replace(padded, note=padded.note + anew)
-    note = f"sequence axis opened (was {signature.length}), logits proven equal{anew}"
-    return Prepared(file, opened, note)
+    found = derived_model(f"{key}-{FORMAT}.onnx", ("equal",), make)
+    if not found.content["equal"]:
+        step = f"needs {signature.length} tokens always, so every sample is padded"
+        return Prepared(path, signature, (step,), found.rebuilt)
+    step = f"sequence axis opened (was {signature.length}), logits proven equal"
+    return Prepared(found.path, opened, (step,), found.rebuilt)
 
 
 def _write_opened(path: Path, file: Path, signature: Signature) -> bool:
     """Write the model at `path` with its sequence axis open; False where that can't be."""
-    model = load_graph(path)
+    model = load_model(path, weights=False)
     if any(tensor.external_data for tensor in model.graph.initializer):
         return False  # the copy would lose sight of the data beside the original
     wanted = (signature.ids, signature.mask, signature.segments, signature.start, signature.end)
@@ -150,10 +154,10 @@ def _quantise(
     calibration: Calibration,
     show: Show,
 ) -> Prepared:
-    """Quantise a float model; OpenVINO fuses only activations without zero points."""
-    symmetric = device == "openvino"
+    """Quantise a float model."""
+    symmetric = DEVICES[device].symmetric_int8
 
-    def make(file: Path) -> dict[str, Any]:
+    def make(file: Path) -> Facts:
         feeds = [_feed(prepared.signature, window) for window in calibration.windows]
         return asdict(
             quantisation.quantise(prepared.path, file, feeds, open_model, symmetric, show)
@@ -161,22 +165,22 @@ def _quantise(
 
     kind = "s8" if symmetric else "u8"
     name = f"{key}-{kind}-{calibration.key}-{FORMAT}-{quantisation.FORMAT}.onnx"
-    file, report, anew = cached(name, ("products", "quantised"), make)
-    signature = replace(
-        prepared.signature, products=report["products"], quantised=report["quantised"]
+    found = derived_model(name, ("products", "quantised"), make)
+    products, quantised = found.content["products"], found.content["quantised"]
+    signature = replace(prepared.signature, products=products, quantised=quantised)
+    step = (
+        f"{quantised} of {products} matrix products quantised, calibrated with {calibration.note}"
     )
-    note = (
-        f"{prepared.note}; {report['quantised']} of {report['products']} matrix products "
-        f"quantised, calibrated with {calibration.note}{anew}"
-    )
-    return Prepared(file, signature, note.removeprefix("as it is; "))
+    rebuilt = prepared.rebuilt or found.rebuilt
+    return Prepared(found.path, signature, (*prepared.steps, step), rebuilt)
 
 
 def _feed(signature: Signature, window: tuple[NDArray[np.int64], ...]) -> Feed:
     """One window, padded only where the model wants a fixed length or batch."""
-    room = ((0, 0), (0, (signature.length or window[0].shape[1]) - window[0].shape[1]))
+    length = window[0].shape[1]
+    padding = ((0, 0), (0, (signature.length or length) - length))
     ids, mask, segments = (
-        np.repeat(np.pad(array, room), signature.batch or 1, axis=0) for array in window
+        np.repeat(np.pad(array, padding), signature.batch or 1, axis=0) for array in window
     )
     return signature.feed(ids, mask, segments)
 
@@ -185,50 +189,42 @@ def _halve(prepared: Prepared, key: str, open_model: Opener, show: Show) -> Prep
     """Make a float model half precision, its inputs and outputs left as they are."""
     signature = prepared.signature
 
-    def make(file: Path) -> dict[str, Any]:
-        show(Step("converting to half precision"))
-        _write_half(prepared.path, file)
-        before, after = (prepared.path, signature), (file, signature)
-        difference = _difference(before, after, open_model, relative=True)
-        if difference is None or not difference <= HALF_TOLERANCE:
-            file.unlink()
-            return {"equal": False, "largest_difference": difference}
-        return {"equal": True, "largest_difference": difference}
+    def make(file: Path) -> Facts:
+        from onnxruntime.transformers.float16 import convert_float_to_float16
 
-    name = f"{key}-fp16-{FORMAT}.onnx"
-    file, facts, anew = cached(name, ("equal", "largest_difference"), make)
-    if not facts["equal"]:
-        found = facts["largest_difference"]
+        show(Step("converting to half precision"))
+        model = load_model(prepared.path)
+        half = convert_float_to_float16(model, keep_io_types=True, disable_shape_infer=True)
+        write_whole(file, lambda part: onnx.save(half, part))
+        before, after = (prepared.path, signature), (file, signature)
+        return _compare(before, after, open_model, HALF_TOLERANCE, relative=True)
+
+    found = derived_model(f"{key}-fp16-{FORMAT}.onnx", ("equal", "largest_difference"), make)
+    if not found.content["equal"]:
+        difference = found.content["largest_difference"]
         why = (
             "converted to half precision it can't be loaded or run"
-            if found is None
+            if difference is None
             else f"its logits in half precision are not those of the float model (largest "
-            f"difference {found:.3g}, in parts of the largest logit, where {HALF_TOLERANCE} is "
-            "allowed)"
+            f"difference {difference:.3g}, in parts of the largest logit, where {HALF_TOLERANCE} "
+            "is allowed)"
         )
         raise SuiteError(f"{prepared.path.name} can't run in fp16: {why}")
-    note = f"{prepared.note}; converted to half precision, logits compared on the CPU{anew}"
-    return Prepared(file, signature, note.removeprefix("as it is; "))
+    steps = (*prepared.steps, "converted to half precision, logits compared on the CPU")
+    return Prepared(found.path, signature, steps, prepared.rebuilt or found.rebuilt)
 
 
-def _write_half(path: Path, file: Path) -> None:
-    from onnxruntime.transformers.float16 import convert_float_to_float16
-
-    model = onnx.load(str(path))
-    half = convert_float_to_float16(model, keep_io_types=True, disable_shape_infer=True)
-    write_whole(file, lambda part: onnx.save(half, part))
-
-
-def _difference(
+def _compare(
     before: tuple[Path, Signature],
     after: tuple[Path, Signature],
     open_model: Opener,
+    tolerance: float,
     relative: bool = False,
-) -> float | None:
-    """The largest difference between the logits of two models, None where the second fails.
+) -> Facts:
+    """Whether two models give equal logits, and their largest difference.
 
-    The first may have a fixed length and is padded to it. With `relative` in parts of the largest
-    logit.
+    It is None where the second model fails, and in parts of the largest logit where `relative`. The
+    first model may have a fixed length and is padded to it.
     """
     original, changed = ([*_proof_feeds(signature)] for _, signature in (before, after))
     run = open_model(before[0])
@@ -240,19 +236,19 @@ def _difference(
     except Exception as error:  # ONNX Runtime's exceptions have no common base
         if out_of_memory(error):
             raise  # says nothing of the model, so it must not be remembered
-        return None
-    largest = 0.0
+        return {"equal": False, "largest_difference": None}
+    differences = []
     for wants, gots in zip(expected, found, strict=True):
         for want, got in zip(wants, gots, strict=True):
             want = want[:, : got.shape[1]]
-            scale = (relative and float(np.abs(want).max())) or 1.0
-            difference = float(np.abs(want - got).max()) / scale
-            largest = float(np.max([largest, difference]))  # NaN where any is
-    return largest
+            scale = np.abs(want).max() if relative and want.any() else 1.0
+            differences.append(np.abs(want - got).max() / scale)
+    largest = float(np.max(differences))  # NaN where any is
+    return {"equal": largest <= tolerance, "largest_difference": largest}
 
 
 def _proof_feeds(signature: Signature) -> Iterator[Feed]:
-    """Random windows at the lengths of the proof, padded where the signature is fixed."""
+    """Random windows of `PROOF_LENGTHS`, padded where the model has a fixed length."""
     rng = np.random.default_rng(0)
     for length in PROOF_LENGTHS:
         shape = (signature.batch or 2, signature.length or length)

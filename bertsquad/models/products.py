@@ -1,20 +1,18 @@
-"""The matrix products of a graph, which are a BERT's work."""
+"""The matrix products of a graph, which are most of a BERT's work."""
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import onnx.numpy_helper
 from numpy.typing import NDArray
 
-from bertsquad.errors import SuiteError
 from bertsquad.models.scales import Floats
 
 #: Products with fewer columns stay in float: the span head, two columns wide, saves nothing.
 MIN_COLUMNS = 32
 
-#: The operators that hold a BERT's work.
+#: The operators that calculate matrix products.
 PRODUCTS = frozenset(
     """Attention DynamicQuantizeMatMul FusedGemm FusedMatMul Gemm MatMul MatMulInteger
     MatMulIntegerToFloat MultiHeadAttention PackedAttention QAttention QGemm
@@ -41,7 +39,7 @@ class Constants:
         self._makers = {name: node for node in graph.node for name in node.output}
 
     def find(self, name: str) -> NDArray[Any] | None:
-        """The value of `name`, None where it isn't a constant or is calculated in other ways.
+        """The value of `name`; None where it is no constant, or is made by other operators.
 
         Exports store weights transposed, shared through Identity, or as float16 with a Cast.
         """
@@ -87,13 +85,27 @@ def products(model: onnx.ModelProto) -> list[Product]:
     return found
 
 
-def load_model(path: Path) -> onnx.ModelProto:
-    """An ONNX file with all its weights; SuiteError if it can't be read."""
-    try:
-        return onnx.load(str(path))
-    except OSError as error:
-        raise SuiteError(f"{path} can't be read: {error.strerror or error}") from error
-    except Exception as error:  # protobuf's DecodeError has no public home
-        raise SuiteError(
-            f"{path} is not an ONNX model, is truncated, or lacks the weights stored beside it"
-        ) from error
+def count_products(graph: onnx.GraphProto) -> tuple[int, int, int]:
+    """How many matrix products there are, how many of them quantised, how many in half precision.
+
+    A product is quantised where its operator is of integers or both its inputs are dequantised,
+    and in half precision where one of its inputs is stored so.
+    """
+    dequantised = {
+        name for node in graph.node if node.op_type == "DequantizeLinear" for name in node.output
+    }
+    halves = {
+        tensor.name
+        for tensor in graph.initializer
+        if tensor.data_type in (onnx.TensorProto.FLOAT16, onnx.TensorProto.BFLOAT16)
+    }
+    nodes = [node for node in graph.node if node.op_type in PRODUCTS]
+    quantised = sum(
+        is_integer(node.op_type) or dequantised.issuperset(node.input[:2]) for node in nodes
+    )
+    return len(nodes), quantised, sum(not halves.isdisjoint(node.input) for node in nodes)
+
+
+def is_integer(operator: str) -> bool:
+    """Whether a product's operator is one of integers."""
+    return "Integer" in operator or operator.startswith("Q")

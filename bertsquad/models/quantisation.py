@@ -1,4 +1,4 @@
-"""A float BERT made an int8 one: static, after training, from a few calibration windows.
+"""A float BERT made an int8 one: statically, after training, by a few calibration windows.
 
 Every product of an activation and a constant matrix gets quantised inputs, as QuantizeLinear and
 DequantizeLinear around a float MatMul; the runtime makes integer products of them. Weights are
@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 
 from bertsquad.files import write_whole
 from bertsquad.models.calibration import calibrate
-from bertsquad.models.products import PRODUCTS, Constants, Product, load_model, products
+from bertsquad.models.onnx_file import graphs_inside, load_model
+from bertsquad.models.products import Constants, Product, count_products, products
 from bertsquad.models.scales import Activation, Choice, Floats, Quantised, choose
 from bertsquad.models.signature import Feed, Opener
 from bertsquad.progress import Show, Step, unseen
@@ -28,7 +29,7 @@ FORMAT = 1
 
 @dataclass(frozen=True)
 class Report:
-    """What `quantise` did: of the graph's matrix products, `quantised` are now int8."""
+    """What `quantise` did: so many of the graph's matrix products, and so many now in int8."""
 
     products: int
     quantised: int
@@ -46,9 +47,8 @@ def quantise(
 ) -> Report:
     """Write the float model at `path`, quantised, to `out`.
 
-    `feeds` are the calibration's windows, best each with a batch of its own, since padding counts
-    like any token. `symmetric` activations are int8 without zero points, others uint8 with one.
-    `show` is told what is being done.
+    `feeds` are the calibration's windows, best one in each, since padding counts like any token.
+    `symmetric` activations are int8 without zero points, others uint8 with one.
 
     Raises SuiteError if `path` is no model, holds nothing to quantise, or gives no finite numbers.
     """
@@ -60,7 +60,7 @@ def quantise(
     model = load_model(path)
     choices = _rewrite(model, activations, symmetric, show)
     report = Report(
-        sum(node.op_type in PRODUCTS for node in model.graph.node),
+        count_products(model.graph)[0],
         sum(choice.products for choice in choices),
         symmetric,
         tuple(choices),
@@ -166,18 +166,9 @@ class _Writer:
         )
 
 
-def _graphs(graph: onnx.GraphProto) -> Iterator[onnx.GraphProto]:
-    """The graph and those inside its nodes."""
-    yield graph
-    for node in graph.node:
-        for attribute in node.attribute:
-            for inner in (attribute.g, *attribute.graphs):
-                yield from _graphs(inner)
-
-
 def _names(graph: onnx.GraphProto) -> Iterator[str]:
     """Every name in the graph, of whatever kind."""
-    for one in _graphs(graph):
+    for one in (graph, *graphs_inside(graph.node)):
         for named in (*one.input, *one.output, *one.initializer, *one.value_info):
             yield named.name
         for node in one.node:
@@ -186,17 +177,15 @@ def _names(graph: onnx.GraphProto) -> Iterator[str]:
 
 def _remove_unused(graph: onnx.GraphProto) -> None:
     """Drop the float matrices that no product needs any more, and what made them."""
-    results = {value.name for value in graph.output}
-    used = set(results)
+    used = {value.name for value in graph.output}
     kept = []
     for node in reversed(graph.node):
         if used.isdisjoint(node.output):
             continue
         kept.append(node)
         used.update(node.input)
-        for attribute in node.attribute:
-            for inner in (attribute.g, *attribute.graphs):
-                used.update(_names(inner))
+        for inner in graphs_inside([node]):
+            used.update(_names(inner))
     kept.reverse()
     _replace(graph.node, kept)
     gone = {tensor.name for tensor in graph.initializer} - used

@@ -50,24 +50,19 @@ BERT_LARGE = Architecture(layers=24, hidden=1024, heads=16, intermediate=4096)
 def write(path: Path, architecture: Architecture = BERT_LARGE) -> None:
     """Write a model of `architecture` to `path`, whole or not at all; OSError where it can't be.
 
-    The same bytes each time, given the same NumPy and onnx. Inputs `input_ids`, `input_mask` and
-    `segment_ids`, int64 ["batch_size", 384]; outputs `output_start_logits` and
-    `output_end_logits`, float32 ["batch_size", 384]. Only the signature says 384: as in MLPerf's
+    The same versions of NumPy and onnx write the same bytes each time. The inputs `input_ids`,
+    `input_mask` and `segment_ids` are int64 ["batch_size", 384], the outputs `output_start_logits`
+    and `output_end_logits` float32 ["batch_size", 384]. Only the signature says 384: as in MLPerf's
     export the graph reads its sizes from its input.
     """
     write_whole(path, partial(_save, _build(architecture)))
 
 
-def parameters(architecture: Architecture) -> int:
-    """How many weights such a model has, each of four bytes."""
-    return sum(math.prod(weight.shape) for weight in _build(architecture).weights)
-
-
 def _save(graph: "_Graph", path: Path) -> None:
-    """What onnx.save does, which would hold all the weights three times, with one at a time.
+    """Write the model with one weight in memory at a time; onnx.save would hold all three times.
 
-    A message is its fields one after another, so only the graph's length needs to be written by
-    hand: as a varint of five groups of seven bits, once it is known.
+    A protobuf message is its fields one after another. Only the graph's length has to be written
+    by hand, once it is known.
     """
     model = onnx.ModelProto(ir_version=6, opset_import=[helper.make_opsetid("", 11)])
     rng = np.random.default_rng(0)
@@ -82,7 +77,16 @@ def _save(graph: "_Graph", path: Path) -> None:
             file.write(onnx.GraphProto(initializer=[tensor]).SerializeToString())
         length = file.tell() - length_at - 5
         file.seek(length_at)
-        file.write(bytes(length >> 7 * group & 0x7F | (group < 4) << 7 for group in range(5)))
+        file.write(_varint(length))
+
+
+def _varint(number: int) -> bytes:
+    """A number as protobuf writes it: seven bits a byte, the lowest first; here in five bytes.
+
+    All bytes but the last have their highest bit set.
+    """
+    groups = [number >> 7 * place & 0x7F for place in range(5)]
+    return bytes([*(group | 0x80 for group in groups[:4]), groups[4]])
 
 
 def _build(architecture: Architecture) -> "_Graph":
@@ -145,7 +149,7 @@ def _layer(graph: "_Graph", architecture: Architecture, scope: str, hidden: str,
 
 
 class _Weight(NamedTuple):
-    """A float32 weight to be: filled with `value`, or drawn where that is None."""
+    """A float32 weight: filled with `value`, or drawn at random where that is None."""
 
     name: str
     shape: tuple[int, ...]

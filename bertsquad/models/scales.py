@@ -1,4 +1,4 @@
-"""How an int8 tensor is scaled: smoothed, clipped, rounded; whatever its products need most.
+"""How an int8 tensor is scaled: smoothed and clipped so that its products err least.
 
 Activations have one scale per tensor, so a few channels with outliers would cost all others their
 resolution. Two remedies, both tried for each tensor:
@@ -22,8 +22,8 @@ from numpy.typing import NDArray
 SMOOTHINGS = (None, 0.6, 0.7, 0.8, 0.9, 1.0)
 #: The part of the largest magnitude that the range of an activation reaches to.
 CLIPPINGS = (1.0, 0.9, 0.8, 0.7, 0.6)
-#: Channels quieter than this part of the loudest are smoothed as if they were as loud as that: in
-#: other windows than those of the calibration they may well speak.
+#: Channels quieter than this part of the loudest are smoothed as if they had this loudness: they
+#: may be louder in windows that the calibration doesn't have.
 FLOOR = 1e-4
 
 Floats = NDArray[np.float32]
@@ -46,8 +46,8 @@ class Activation:
 class Choice:
     """How a tensor is quantised.
 
-    `error` is the squared error of its products, in parts of their squared output and summed over
-    them, on the calibration's rows.
+    `error` is the sum over its products of the squared error, each as a part of the squared output,
+    on the calibration's rows.
     """
 
     tensor: str

@@ -4,11 +4,9 @@ Reference F1 is in per cent, by data set, and always that of the model in fp32.
 """
 
 import re
-import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import pooch
 
@@ -25,7 +23,7 @@ class Model:
 
     `file` is a name in the registry; where it is None, `path` says where the user's own file is.
     `precision` is the one it is stored in. `gflop` is the work of one sample of SQuAD's average
-    length (for estimates only). A `random` model is built here, and its answers mean nothing.
+    length, for estimates only. A `random` model is built here, and its answers mean nothing.
     """
 
     name: str
@@ -102,7 +100,7 @@ def find(name: str) -> Model:
 
 
 def locate(model: Model, show: Show = unseen) -> tuple[Path, str]:
-    """A model's file, downloaded and verified or built if need be, and what names its content."""
+    """A model's file, downloaded or built if need be, and a key that names its content."""
     if model.path is not None:
         return model.path, str(pooch.file_hash(str(model.path)))
     if model.file is not None:
@@ -111,13 +109,12 @@ def locate(model: Model, show: Show = unseen) -> tuple[Path, str]:
     from bertsquad.assets import cache
     from bertsquad.models import random_bert  # they import onnx, which nothing else here needs
 
-    def build(file: Path) -> dict[str, Any]:
+    def build(file: Path) -> cache.Facts:
         show(Step(f"building {model.name}"))
         random_bert.write(file)
         return {}
 
     key = f"{model.name}-{random_bert.FORMAT}"
-    path, _, anew = cache.cached(f"{key}.onnx", (), build)
-    if anew:
-        warnings.warn(f"{path.name}{anew}", stacklevel=2)
-    return path, key
+    found = cache.derived_model(f"{key}.onnx", (), build)
+    cache.warn_if_rebuilt(found)
+    return found.path, key

@@ -1,6 +1,5 @@
 """The data sets that the suite knows, and the windows that are made of them."""
 
-import warnings
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -119,32 +118,22 @@ def cached_features(
     vocabulary_file: Path,
     show: Show = unseen,
 ) -> tuple[Features, Path]:
-    """The features from their cache, built there first if need be, by one process at a time.
+    """The features, and the file of the cache that they are kept in.
 
-    Warns where the cache held something else. Raises SuiteError if there is nothing to ask a model
-    or the cache can't be written.
+    Raises SuiteError where the data set has no window, or the cache can't be written.
     """
-    key = features.cache_key(dataset_file, vocabulary_file)
-    path = cache.cache_folder() / "features" / f"{key}.npz"
-    with cache.lock(path.name):
-        if path.is_file():
-            try:
-                return features.load(path), path
-            except ValueError as error:
-                text = f"{' '.join(str(error).split())}; it was damaged or older, and is rebuilt"
-                warnings.warn(text, stacklevel=2)
+
+    def build(path: Path) -> Features:
         built = features.build(dataset, vocabulary, show)
         if not len(built):
             raise SuiteError(
                 f"{dataset_file} gives a model nothing to read: its contexts are blank"
             )
-        for stale in path.parent.glob(f".{path.stem}.*"):  # left by a process that was killed
-            stale.unlink(missing_ok=True)
-        try:
-            features.save(built, path)
-        except OSError as error:
-            raise SuiteError(
-                f"{path} can't be written ({error.strerror or error}): free some space, or set "
-                "BERTSQUAD_CACHE to another folder"
-            ) from error
-    return built, path
+        features.save(built, path)
+        return built
+
+    key = features.cache_key(dataset_file, vocabulary_file)
+    path = cache.cache_folder() / "features" / f"{key}.npz"
+    found = cache.derived(path, features.load, build)
+    cache.warn_if_rebuilt(found)
+    return found.content, path

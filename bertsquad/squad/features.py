@@ -6,11 +6,10 @@ window; its index is its place in file order.
 """
 
 import hashlib
-import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import TypeVar
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,8 +23,6 @@ from bertsquad.squad.tokenization import Vocabulary, context_words
 MAX_TOKENS = 384
 MAX_QUESTION_TOKENS = 64
 DOC_STRIDE = 128
-
-Scalar = TypeVar("Scalar", bound=np.generic)
 
 #: Part of the cache's key: to be raised whenever this module computes something else.
 FORMAT = 1
@@ -154,7 +151,7 @@ def build(dataset: Dataset, vocabulary: Vocabulary, show: Show = unseen) -> Feat
     )
 
 
-def _concatenate(parts: list[NDArray[Scalar]], dtype: type[Scalar]) -> NDArray[Scalar]:
+def _concatenate(parts: list[NDArray[Any]], dtype: type) -> NDArray[Any]:
     return np.concatenate(parts) if parts else np.empty(0, dtype)
 
 
@@ -182,12 +179,8 @@ def load(path: Path) -> Features:
         with np.load(path, allow_pickle=False) as arrays:
             found = Features(**{field.name: arrays[field.name] for field in fields(Features)})
         _check(found)
-    # zipfile tells of a damaged archive by RuntimeError too, and numpy by ValueError, or by
-    # MemoryError where the size in an array's header is.
-    except (
-        *(LookupError, TypeError, ValueError, AttributeError, OSError, EOFError),
-        *(RuntimeError, MemoryError, zipfile.BadZipFile),
-    ) as error:
+    # A damaged archive makes zipfile and NumPy raise errors of many types, MemoryError among them.
+    except Exception as error:
         raise ValueError(f"{path} is not a cache of features: {error}") from error
     return found
 

@@ -127,10 +127,10 @@ def test_features_that_are_damaged_or_older_are_rebuilt_with_a_warning(
 ) -> None:
     first, path = pocket_again()
     damage(path)
-    with pytest.warns(UserWarning, match=r"is not a cache of features.*is rebuilt") as caught:
+    with pytest.warns(UserWarning) as caught:
         again, same_path = pocket_again()
-    assert str(path) in str(caught[0].message)
-    assert "\n" not in str(caught[0].message)
+    text = f"{path} was rebuilt, since the cached copy was damaged"
+    assert [str(one.message) for one in caught if one.category is UserWarning] == [text]
     assert (same_path, again.tokens.tolist()) == (path, first.tokens.tolist())
     with warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -158,7 +158,7 @@ def test_a_pickle_in_the_place_of_features_is_rebuilt_and_never_unpickled(
         with zipfile.ZipFile(path, "w") as archive:
             for field in fields(Features):
                 archive.writestr(f"{field.name}.npy", bomb)
-    with pytest.warns(UserWarning, match="is rebuilt"):
+    with pytest.warns(UserWarning, match="was rebuilt"):
         assert pocket_again()[0].tokens.tolist() == first.tokens.tolist()
     assert not (tmp_path / "unpickled").exists()
 
@@ -248,7 +248,7 @@ def test_a_session_with_damaged_caches_passes_and_tells_its_user(
     (prepared,) = cache.rglob("prepared/*.onnx")
     flip(prepared)
     out, again = session(tmp_path, model)
-    assert out.count("it was damaged or older, and is rebuilt") == 1
+    assert out.count("npz was rebuilt, since the cached copy was damaged") == 1
     assert again == f"{note} (rebuilt, since the cached copy was damaged)"
     assert "Traceback" not in out
     assert session(tmp_path, model)[1] == note

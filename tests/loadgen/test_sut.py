@@ -21,7 +21,6 @@ from bertsquad.loadgen.batching import Cost
 from bertsquad.loadgen.request import Request
 from bertsquad.loadgen.run import settings_for
 from bertsquad.models.preparation import Prepared
-from bertsquad.models.signature import inspect
 from bertsquad.runtime.parallelism import Parallelism
 from bertsquad.scenarios import SCENARIOS
 from bertsquad.squad import features
@@ -101,7 +100,7 @@ def run(
     from bertsquad.runtime.engine import Engine
 
     file = tiny.model(folder / "tiny.onnx", **model)
-    prepared = Prepared(file, inspect(file), "as it is")
+    prepared = Prepared(file, tiny.inspect(file))
     engine: Any = NotingEngine(Engine(prepared, DEVICES["cpu"], "fp32", shape, budget))
     built = features.load(folder / "tiny.npz")
     errors: list[str] = []

@@ -20,7 +20,7 @@ from bertsquad.errors import SuiteError
 from bertsquad.models import calibration, quantisation, scales
 from bertsquad.models.quantisation import Report
 from bertsquad.models.scales import CLIPPINGS, SMOOTHINGS, Activation
-from bertsquad.models.signature import Feed, inspect
+from bertsquad.models.signature import Feed
 from bertsquad.progress import Step
 from bertsquad.runtime.sessions import open_on_cpu
 
@@ -173,7 +173,7 @@ def test_every_product_with_a_wide_constant_matrix_is_quantised(
     path, out = encoder(tmp_path / "float.onnx", how, opset), tmp_path / "int8.onnx"
     report = run(path, out, symmetric=symmetric)
     assert (report.products, report.quantised, report.symmetric) == (9, 6, symmetric)
-    signature = inspect(out)
+    signature = tiny.inspect(out)
     assert (signature.products, signature.quantised, signature.half) == (9, 6, 0)
     if not symmetric:  # those are for OpenVINO
         assert integer_products(out, tmp_path) == 6
@@ -523,8 +523,8 @@ def test_the_bundled_model_answers_nearly_the_same(
 ) -> None:
     path, out, report = minilm
     assert (report.products, report.quantised) == (49, 36)
-    assert inspect(out).quantised == 36
-    assert inspect(out).half == 0
+    assert tiny.inspect(out).quantised == 36
+    assert tiny.inspect(out).half == 0
     assert integer_products(out, tmp_path) == 36
     assert correlation(path, out, pocket_windows(0, 8)) > 0.99
 

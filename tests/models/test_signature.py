@@ -15,16 +15,17 @@ from onnx import helper
 from shared_data import POCKET, STANDINS, needs_standins
 
 from bertsquad.errors import SuiteError
+from bertsquad.models.onnx_file import load_model
 from bertsquad.models.products import PRODUCTS
-from bertsquad.models.signature import examine, inspect, load_graph
+from bertsquad.models.signature import examine
 
 
 def test_the_signature_tells_roles_types_and_sizes(tmp_path: Path) -> None:
-    plain = inspect(tiny.model(tmp_path / "a.onnx"))
+    plain = tiny.inspect(tiny.model(tmp_path / "a.onnx"))
     assert (plain.ids, plain.mask, plain.segments) == tiny.INPUTS
     assert (plain.start, plain.end) == tiny.OUTPUTS
     assert (plain.dtype, plain.batch, plain.length) == ("int64", None, None)
-    other = inspect(tiny.model(tmp_path / "b.onnx", dtype="int32", batch=1, length=384))
+    other = tiny.inspect(tiny.model(tmp_path / "b.onnx", dtype="int32", batch=1, length=384))
     assert (other.dtype, other.batch, other.length) == ("int32", 1, 384)
 
 
@@ -41,7 +42,7 @@ def test_the_signature_tells_roles_types_and_sizes(tmp_path: Path) -> None:
 def test_products_are_counted_by_what_they_are_stored_in(
     tmp_path: Path, variant: dict[str, Any], counts: tuple[int, int, int]
 ) -> None:
-    found = inspect(tiny.model(tmp_path / "a.onnx", **variant))
+    found = tiny.inspect(tiny.model(tmp_path / "a.onnx", **variant))
     assert (found.products, found.quantised, found.half) == counts
 
 
@@ -66,7 +67,7 @@ def test_operators_that_are_integer_by_themselves_count_as_quantised(
     model = onnx.load(str(path))
     next(node for node in model.graph.node if node.op_type == "MatMul").op_type = op
     onnx.save(model, str(path))
-    found = inspect(path)
+    found = tiny.inspect(path)
     assert (found.products, found.quantised) == (1, quantised)
 
 
@@ -77,18 +78,18 @@ def test_a_product_with_only_one_dequantised_input_is_not_quantised(tmp_path: Pa
     quantise = next(node for node in model.graph.node if node.op_type == "QuantizeLinear")
     product.input[0] = quantise.input[0]
     onnx.save(model, str(path))
-    found = inspect(path)
+    found = tiny.inspect(path)
     assert (found.products, found.quantised) == (1, 0)
 
 
 def test_weights_stored_in_half_precision_but_cast_are_multiplied_in_fp32() -> None:
-    found = inspect(POCKET / "minilm-squad.onnx")
+    found = tiny.inspect(POCKET / "minilm-squad.onnx")
     assert (found.products, found.quantised, found.half) == (49, 0, 0)
 
 
 @needs_standins
 def test_all_products_of_the_fake_quantised_stand_in_are_quantised() -> None:
-    found = inspect(STANDINS / "bert_tiny_fakequant384.onnx")
+    found = tiny.inspect(STANDINS / "bert_tiny_fakequant384.onnx")
     assert found.quantised == found.products > 0
     assert found.length == 384
 
@@ -103,14 +104,16 @@ def test_all_products_of_the_fake_quantised_stand_in_are_quantised() -> None:
     ],
 )
 def test_inputs_are_matched_by_name_in_any_order(tmp_path: Path, inputs: tuple[str, ...]) -> None:
-    signature = inspect(tiny.model(tmp_path / "a.onnx", inputs=inputs))
+    signature = tiny.inspect(tiny.model(tmp_path / "a.onnx", inputs=inputs))
     assert "mask" in signature.mask.lower()
     assert signature.ids.lower().startswith("input_ids")
     assert {signature.ids, signature.mask, signature.segments} - {None} == set(inputs)
 
 
 def test_outputs_are_matched_by_name_in_any_order(tmp_path: Path) -> None:
-    signature = inspect(tiny.model(tmp_path / "a.onnx", outputs=("end_logits", "start_logits")))
+    signature = tiny.inspect(
+        tiny.model(tmp_path / "a.onnx", outputs=("end_logits", "start_logits"))
+    )
     assert (signature.start, signature.end) == ("start_logits", "end_logits")
 
 
@@ -119,7 +122,7 @@ def test_outputs_are_matched_by_name_in_any_order(tmp_path: Path) -> None:
 def test_a_feed_has_the_models_names_and_type(
     tmp_path: Path, dtype: str, inputs: tuple[str, ...]
 ) -> None:
-    signature = inspect(tiny.model(tmp_path / "a.onnx", dtype=dtype, inputs=inputs))
+    signature = tiny.inspect(tiny.model(tmp_path / "a.onnx", dtype=dtype, inputs=inputs))
     ids, mask, segments = np.arange(18).reshape(3, 2, 3)
     feed = signature.feed(ids, mask, segments)
     assert {array.dtype for array in feed.values()} == {np.dtype(dtype)}
@@ -131,13 +134,13 @@ def test_a_feed_has_the_models_names_and_type(
 
 def test_weights_that_an_old_file_lists_among_its_inputs_are_no_inputs(tmp_path: Path) -> None:
     path = tiny.model(tmp_path / "a.onnx")
-    expected = inspect(path)
+    expected = tiny.inspect(path)
     model = onnx.load(str(path))
     for tensor in model.graph.initializer:
         value = helper.make_tensor_value_info(tensor.name, tensor.data_type, tensor.dims)
         model.graph.input.append(value)
     onnx.save(model, str(path))
-    assert inspect(path) == expected
+    assert tiny.inspect(path) == expected
 
 
 @pytest.mark.parametrize(
@@ -162,7 +165,7 @@ def test_a_model_that_is_no_extractive_qa_model_is_refused_with_what_was_found(
 ) -> None:
     path = tiny.model(tmp_path / "other.onnx", **variant)
     with pytest.raises(SuiteError, match=complaint) as caught:
-        inspect(path)
+        tiny.inspect(path)
     assert str(path) in str(caught.value)
 
 
@@ -172,11 +175,11 @@ def test_inputs_of_different_rank_or_size_are_refused(tmp_path: Path) -> None:
     proto.graph.input[1].type.tensor_type.shape.dim[1].dim_value = 512
     onnx.save(proto, str(path))
     with pytest.raises(SuiteError, match="different fixed sizes"):
-        inspect(path)
+        tiny.inspect(path)
     del proto.graph.input[1].type.tensor_type.shape.dim[1]
     onnx.save(proto, str(path))
     with pytest.raises(SuiteError, match=r"shape \[batch, length\].*input_mask \[\?\]"):
-        inspect(path)
+        tiny.inspect(path)
 
 
 def changed_output(path: Path, change: Callable[[onnx.TypeProto.Tensor], object]) -> Path:
@@ -214,7 +217,7 @@ def test_outputs_of_another_kind_are_refused_with_what_was_found(
 ) -> None:
     path = changed_output(tmp_path / "a.onnx", change)
     with pytest.raises(SuiteError, match=complaint) as caught:
-        inspect(path)
+        tiny.inspect(path)
     assert str(path) in str(caught.value)
 
 
@@ -229,31 +232,31 @@ def test_outputs_of_another_kind_are_refused_with_what_was_found(
 def test_outputs_need_not_say_their_shape_nor_be_float32(
     tmp_path: Path, change: Callable[[onnx.TypeProto.Tensor], object]
 ) -> None:
-    assert inspect(changed_output(tmp_path / "a.onnx", change)).start == "output_start_logits"
+    assert tiny.inspect(changed_output(tmp_path / "a.onnx", change)).start == "output_start_logits"
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(SuiteError, match=r"nowhere\.onnx can't be read: No such file"):
-        inspect(tmp_path / "nowhere.onnx")
+        tiny.inspect(tmp_path / "nowhere.onnx")
 
 
 def test_a_truncated_model_is_named(tmp_path: Path) -> None:
     path = tiny.model(tmp_path / "a.onnx")
     path.write_bytes(path.read_bytes()[:-100])
     with pytest.raises(SuiteError, match=r"a\.onnx is not an ONNX model, or is truncated"):
-        inspect(path)
+        tiny.inspect(path)
 
 
 def test_an_empty_file_is_named(tmp_path: Path) -> None:
     (tmp_path / "a.onnx").touch()
     with pytest.raises(SuiteError, match=r"a\.onnx is empty"):
-        inspect(tmp_path / "a.onnx")
+        tiny.inspect(tmp_path / "a.onnx")
 
 
 def test_a_model_is_read_without_the_weights_beside_it(tmp_path: Path) -> None:
-    expected = inspect(tiny.model(tmp_path / "b.onnx"))
+    expected = tiny.inspect(tiny.model(tmp_path / "b.onnx"))
     path = tiny.model(tmp_path / "a.onnx", external=True)
-    stored = [t for t in load_graph(path).graph.initializer if t.external_data]
+    stored = [t for t in load_model(path, weights=False).graph.initializer if t.external_data]
     assert stored
     assert not any(tensor.raw_data for tensor in stored)
     assert examine(path) == (expected, [tmp_path / "a.onnx.data"])
@@ -263,20 +266,20 @@ def test_weights_beside_a_model_that_are_missing_are_named(tmp_path: Path) -> No
     path = tiny.model(tmp_path / "a.onnx", external=True)
     (tmp_path / "a.onnx.data").unlink()
     with pytest.raises(SuiteError, match=r"a\.onnx needs .*a\.onnx\.data.* is missing"):
-        inspect(path)
+        tiny.inspect(path)
 
 
 @pytest.mark.parametrize("location", [".", "a" * 5000], ids=["a folder", "too long a name"])
 def test_weights_in_what_can_be_no_file_count_as_missing(tmp_path: Path, location: str) -> None:
     path = tiny.model(tmp_path / "a.onnx", external=True)
-    proto = load_graph(path)
+    proto = load_model(path, weights=False)
     for tensor in proto.graph.initializer:
         for entry in tensor.external_data:
             if entry.key == "location":
                 entry.value = location
     path.write_bytes(proto.SerializeToString())
     with pytest.raises(SuiteError, match="is missing") as caught:
-        inspect(path)
+        tiny.inspect(path)
     assert len(str(caught.value)) < 1000
 
 
@@ -285,7 +288,7 @@ def test_weights_beside_a_model_that_are_truncated_are_named(tmp_path: Path) -> 
     size = beside.stat().st_size
     beside.write_bytes(beside.read_bytes()[:-1])
     with pytest.raises(SuiteError, match=f"truncated: expected {size} bytes, found {size - 1}"):
-        inspect(path)
+        tiny.inspect(path)
 
 
 @pytest.mark.parametrize("place", ["initializer", "node", "branch"])
@@ -316,7 +319,7 @@ def test_weights_outside_of_the_models_folder_are_refused(
         proto.graph.node.append(node)
     path.write_bytes(proto.SerializeToString())
     with pytest.raises(SuiteError, match="in its own folder, but it names") as caught:
-        inspect(path)
+        tiny.inspect(path)
     assert f"{location!r}" in str(caught.value)
 
 
@@ -328,22 +331,22 @@ def test_weights_behind_a_link_count_as_being_where_it_points(tmp_path: Path) ->
     path.parent.mkdir()
     path.with_name("a.onnx.data").symlink_to(beside)
     path.symlink_to(real)  # as in a cache that keeps all files in one place
-    assert inspect(path) == inspect(real)
+    assert tiny.inspect(path) == tiny.inspect(real)
     path.unlink()
     path.write_bytes(real.read_bytes())
     with pytest.raises(SuiteError, match="in its own folder, but it names"):
-        inspect(path)
+        tiny.inspect(path)
 
 
 @pytest.mark.parametrize("entry", ["offset", "length"])
 def test_weights_at_a_place_that_is_no_number_are_refused(tmp_path: Path, entry: str) -> None:
     path = tiny.model(tmp_path / "a.onnx", external=True)
-    proto = load_graph(path)
+    proto = load_model(path, weights=False)
     stored = next(t for t in proto.graph.initializer if t.external_data)
     next(e for e in stored.external_data if e.key == entry).value = "far"
     path.write_bytes(proto.SerializeToString())
     with pytest.raises(SuiteError, match=r"a\.onnx is not an ONNX model, or is damaged"):
-        inspect(path)
+        tiny.inspect(path)
 
 
 @given(content=st.binary(max_size=200) | st.text().map(str.encode))
@@ -354,5 +357,5 @@ def test_a_file_of_anything_is_refused_in_a_sentence(
     path = tmp_path_factory.getbasetemp() / "anything.onnx"
     path.write_bytes(content)
     with pytest.raises(SuiteError, match=r"anything\.onnx") as caught:
-        inspect(path)
+        tiny.inspect(path)
     assert "\n" not in str(caught.value)

@@ -505,7 +505,7 @@ def test_a_damaged_cache_is_built_anew(tmp_path: Path, monkeypatch: pytest.Monke
     first, path = datasets.cached_features(*wanted)
     whole = path.read_bytes()
     path.write_bytes(whole[: len(whole) // 2])
-    with pytest.warns(UserWarning, match="is rebuilt"):
+    with pytest.warns(UserWarning, match="was rebuilt"):
         again, same_path = datasets.cached_features(*wanted)
     assert same_path == path
     assert same(first, again)

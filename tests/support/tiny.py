@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
 from bertsquad.models.calibration import Calibration
+from bertsquad.models.signature import Signature, examine
 from bertsquad.squad import features
 from bertsquad.squad.features import Features
 from bertsquad.squad.questions import load
@@ -176,6 +177,11 @@ def model(
         beside = {"location": f"{path.name}.data", "size_threshold": 64}
     onnx.save(proto, str(path), save_as_external_data=external, **beside)
     return path
+
+
+def inspect(path: Path) -> Signature:
+    """The signature of the model at `path`."""
+    return examine(path)[0]
 
 
 def calibration(key: str = "some", lengths: tuple[int, ...] = (20, 33, 50)) -> Calibration:
