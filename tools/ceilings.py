@@ -29,9 +29,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnx
-import onnx.helper
 import onnx.numpy_helper
+import onnx.parser
 from numpy.typing import NDArray
 
 from bertsquad.devices import DEVICES, PRECISIONS, Device
@@ -44,10 +43,12 @@ from bertsquad.loadgen.sut import OfflineSut, StreamSut, Sut
 from bertsquad.machine import hardware, provenance
 from bertsquad.models import products, zoo
 from bertsquad.models.calibration import Calibration, calibrate_with
+from bertsquad.models.onnx_file import load_model
 from bertsquad.models.preparation import Prepared, prepare
 from bertsquad.runtime.engine import Engine, batch_tokens
 from bertsquad.runtime.inference import infer, side_by_side
 from bertsquad.runtime.parallelism import Parallelism, plan
+from bertsquad.runtime.proofs import one_product
 from bertsquad.runtime.sessions import make_session, open_on_cpu
 from bertsquad.squad import datasets, features
 from bertsquad.squad.datasets import DATASETS, Data
@@ -76,7 +77,7 @@ class Work:
 
 def count_work(path: Path) -> Work:
     """The products of the float model at `path`."""
-    model = onnx.load(str(path))
+    model = load_model(path)
     found = products.products(model)
     if not found:
         raise SuiteError(f"{path} holds no float products with constant matrices to count")
@@ -197,7 +198,7 @@ class Ceiling:
         self._shapes = list(dict.fromkeys(shapes))
         self._sessions = [
             make_session(
-                one_product(shape, engine.device, engine.precision),
+                product_model(shape, engine.device, engine.precision),
                 engine.device,
                 engine.float_precision,
                 dataclasses.replace(engine.parallelism, pins=()),
@@ -230,38 +231,29 @@ class Ceiling:
         return sum(done) * 2 * tokens * rows * columns / seconds
 
 
-def one_product(shape: tuple[int, int], device: Device, precision: str) -> bytes:
+def product_model(shape: tuple[int, int], device: Device, precision: str) -> bytes:
     """A model that multiplies [tokens, rows] by a constant matrix, as the suite's models do."""
-    rng = np.random.default_rng(0)
-    weight = rng.standard_normal(shape, np.float32)
-    tensor, helper, store = onnx.TensorProto, onnx.helper, onnx.numpy_helper.from_array
-    kind, nodes, constants = tensor.FLOAT, [], [store(weight, "w")]
-    inputs = ["x", "w"]
-    if precision == "int8":
-        symmetric = device.name == "openvino"
-        kind = tensor.INT8 if symmetric else tensor.UINT8
-        zero = np.int8(0) if symmetric else np.uint8(128)
-        constants = [
-            store(np.rint(weight * 30).clip(-127, 127).astype(np.int8), "w"),
-            store(np.full(shape[1], 0.01, np.float32), "w_scale"),
-            store(np.zeros(shape[1], np.int8), "w_zero"),
-            store(np.array(0.02, np.float32), "scale"),
-            store(np.array(zero), "zero"),
-        ]
-        nodes = [
-            helper.make_node("DequantizeLinear", ["x", "scale", "zero"], ["x_real"]),
-            helper.make_node("DequantizeLinear", ["w", "w_scale", "w_zero"], ["w_real"], axis=1),
-        ]
-        inputs = ["x_real", "w_real"]
-    nodes.append(helper.make_node("MatMul", inputs, ["y"]))
-    graph = helper.make_graph(
-        nodes,
-        "product",
-        [helper.make_tensor_value_info("x", kind, ["tokens", shape[0]])],
-        [helper.make_tensor_value_info("y", tensor.FLOAT, ["tokens", shape[1]])],
-        constants,
-    )
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    weight = np.random.default_rng(0).standard_normal(shape, np.float32)
+    if precision != "int8":
+        return one_product(weight, precision)
+    kind, zero = ("int8", np.int8(0)) if device.symmetric_int8 else ("uint8", np.uint8(128))
+    model = onnx.parser.parse_model(f"""
+        <ir_version: 8, opset_import: ["" : 17]>
+        product ({kind}[tokens, {shape[0]}] x) => (float[tokens, {shape[1]}] y) {{
+            x_real = DequantizeLinear (x, scale, zero)
+            w_real = DequantizeLinear <axis = 1> (w, w_scale, w_zero)
+            y = MatMul (x_real, w_real)
+        }}
+    """)
+    constants: dict[str, NDArray[Any]] = {
+        "w": np.rint(weight * 30).clip(-127, 127).astype(np.int8),
+        "w_scale": np.full(shape[1], 0.01, np.float32),
+        "w_zero": np.zeros(shape[1], np.int8),
+        "scale": np.array(0.02, np.float32),
+        "zero": np.array(zero),
+    }
+    for name, value in constants.items():
+        model.graph.initializer.append(onnx.numpy_helper.from_array(value, name))
     return bytes(model.SerializeToString())
 
 
@@ -325,7 +317,7 @@ def measure(given: argparse.Namespace) -> dict[str, Any]:
     for precision in given.precision or DEVICES[given.device].precisions:
         engine = make_engine(given, data, path, key, precision)
         rows.append(Row(precision, engine, Ceiling(engine, work.matrices)))
-    plain = Prepared(path, rows[0].engine.prepared.signature, "as it is")
+    plain = Prepared(path, rows[0].engine.prepared.signature)
     whole = Parallelism(1, cores)
     naive_engine = NaiveEngine(plain, DEVICES["cpu"], "fp32", whole)
     naive: list[float] = []

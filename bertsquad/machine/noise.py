@@ -13,7 +13,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-#: Less than this share of the machine's CPU time is what any system does by itself.
+#: Any system uses up to this share of the machine's CPU time by itself.
 TOLERATED_SHARE = 0.05
 
 
@@ -111,19 +111,19 @@ def disturbances(
 
 
 @contextlib.contextmanager
-def device_to_itself(marker: str, tell: Callable[[str], None]) -> Iterator[None]:
-    """Wait until no other run on this machine uses the CPU or the GPU (the `marker`).
+def device_to_itself(processor: str, tell: Callable[[str], None]) -> Iterator[None]:
+    """Wait until no other run on this machine uses the `processor`, "cpu" or "gpu".
 
     `tell` gets a sentence if there is a wait. If the lock file can't be used, because it is
     another user's, `tell` gets that and the run goes on.
     """
-    path = Path(tempfile.gettempdir()) / f"bertsquad-{marker}.lock"
+    path = Path(tempfile.gettempdir()) / f"bertsquad-{processor}.lock"
     lock = FileLock(path, mode=0o666)
     try:
         try:
             lock.acquire(timeout=0)
         except Timeout:
-            tell(f"another run measures on this machine's {marker.upper()}: waiting for its end")
+            tell(f"another run measures on this machine's {processor.upper()}: waiting for its end")
             lock.acquire()
     except OSError as error:
         reason = error.strerror or error

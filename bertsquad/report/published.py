@@ -7,6 +7,7 @@ percentile, in ms. A result's `mlperf_metric_value` is the same.
 
 from dataclasses import dataclass
 
+from bertsquad.devices import GPUS
 from bertsquad.results.result import Result
 from bertsquad.rules import CLOSED_MODELS
 from bertsquad.scenarios import SCENARIOS
@@ -148,7 +149,7 @@ def compare(result: Result) -> list[Row]:
     """A result and the published figures of its scenario, a row each; see `why_not` first."""
     unit = "samples/s" if SCENARIOS[result.scenario].has_rate else "ms"
     cores = (
-        result.provenance.get("physical_cores") if result.device in ("cpu", "openvino") else None
+        result.provenance.get("physical_cores") if result.device not in GPUS else None
     )
     rows = [
         Row(

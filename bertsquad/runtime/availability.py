@@ -1,4 +1,4 @@
-"""Why a device can't be had on this machine, as far as shows without loading a runtime."""
+"""Why this machine can't have a device, as far as that shows without loading a runtime."""
 
 import sys
 from importlib.util import find_spec
@@ -9,9 +9,8 @@ from bertsquad.machine.provenance import installed
 
 
 def runtime_conflict() -> str | None:
-    """Why ONNX Runtime as installed can't be trusted, if so."""
-    both = [name for name in ("onnxruntime", "onnxruntime-gpu") if installed(name)]
-    if len(both) == 2:
+    """Why ONNX Runtime as installed can't be trusted; None if it can."""
+    if installed("onnxruntime") and installed("onnxruntime-gpu"):
         return (
             "onnxruntime and onnxruntime-gpu are both installed and overwrite each other: "
             "uninstall both, then install the one you want"
@@ -27,9 +26,9 @@ def why_not(device: Device) -> str | None:
     conflict = runtime_conflict()
     if conflict is not None:
         return conflict
-    if device.name == "openvino" and find_spec("onnxruntime_ep_openvino") is None:
-        return "the OpenVINO plugin is not installed: pip install -e '.[openvino]'"
-    if device.marker == "gpu":
+    if device.plugin is not None and find_spec(device.plugin) is None:
+        return f"the plugin {device.plugin} is not installed: pip install -e '.[{device.name}]'"
+    if device.is_gpu:
         if not installed("onnxruntime-gpu"):
             return "onnxruntime-gpu is not installed"
         if not _nvidia_driver():

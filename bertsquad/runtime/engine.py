@@ -1,4 +1,4 @@
-"""A model on a device: sessions that answer batches side by side, with the proof of what they are.
+"""A model on a device: sessions that answer batches side by side, and the proof of what they are.
 
 Only the worker process imports this module.
 """
@@ -17,7 +17,7 @@ from bertsquad.devices import Device
 from bertsquad.errors import Unavailable
 from bertsquad.machine import hardware
 from bertsquad.models.preparation import Prepared
-from bertsquad.models.products import PRODUCTS
+from bertsquad.models.products import PRODUCTS, is_integer
 from bertsquad.runtime import nvidia
 from bertsquad.runtime.availability import why_not
 from bertsquad.runtime.parallelism import BATCH_TOKENS, Parallelism
@@ -38,8 +38,9 @@ class Engine:
     ) -> None:
         """Make the sessions and prove provider and precision.
 
-        `batch_tokens` is the most that batches will have, padding included. Raises Unavailable if
-        the device or precision can't be had, SuiteError if the model can't be loaded.
+        `batch_tokens` is the most tokens that a batch will have, padding included. Raises
+        Unavailable if the device or precision can't be had, SuiteError if the model can't be
+        loaded.
         """
         reason = why_not(device)
         if reason is not None:
@@ -49,7 +50,7 @@ class Engine:
         self.parallelism = parallelism
         self.prepared = prepared
         self.batch_tokens = batch_tokens
-        #: The precision of what is calculated in float.
+        #: The precision of the products that stay in float.
         self.float_precision = "fp32" if precision == "int8" else precision
         if precision == "int8" and "bf16" in device.precisions and can_calculate(device, "bf16"):
             self.float_precision = "bf16"
@@ -65,21 +66,20 @@ class Engine:
     def _make_sessions(self, profiles: Path) -> list[ort.InferenceSession]:
         """One session for all instances where they can share it, else one for each.
 
-        Instances of one thread run in their callers' threads, and OpenVINO has streams.
+        They can where an instance is only its caller's thread, and where the provider schedules
+        itself.
         """
-        path, shape = self.prepared.path, self.parallelism
-        profile = profiles if self.precision == "int8" and self.device.name == "cpu" else None
-        shared = shape.threads == 1 or self.device.name != "cpu"
-        tokens, signature = self.batch_tokens, self.prepared.signature
-        options = (
-            nvidia.provider_options(self.device.name, signature, tokens)
-            if self.device.marker == "gpu"
-            else {}
-        )
+        shape, device = self.parallelism, self.device
         make = partial(
-            make_session, path, self.device, self.float_precision, profile=profile, options=options
+            make_session,
+            self.prepared.path,
+            device,
+            self.float_precision,
+            profile=profiles if self.precision == "int8" and device.profiles_products else None,
+            signature=self.prepared.signature,
+            tokens=self.batch_tokens,
         )
-        if shared:
+        if shape.threads == 1 or device.schedules_itself:
             return [make(replace(shape, pins=()))] * shape.instances
         return [
             make(Parallelism(1, shape.threads, shape.pins[index : index + 1]))
@@ -98,17 +98,17 @@ class Engine:
 
     @property
     def most_samples(self) -> int | None:
-        """The samples that a batch may have at most, where the provider has a limit."""
-        return nvidia.TENSORRT_SAMPLES if self.device.name == "tensorrt" else None
+        """The samples that a batch may have at most; None without a limit."""
+        return self.device.most_samples
 
     @property
     def fixed_length(self) -> int | None:
-        """The tokens that every sample must be padded to, if the model insists."""
+        """The tokens that every sample must be padded to; None where any length will do."""
         return self.prepared.signature.length
 
     @property
     def fixed_batch(self) -> int | None:
-        """The samples that every batch must have, if the model insists."""
+        """The samples that every batch must have; None where any number will do."""
         return self.prepared.signature.batch
 
     def logits(
@@ -128,36 +128,36 @@ class Engine:
     def _prove_int8(self) -> str:
         """Say how many matrix products were calculated in int8, from what really ran.
 
-        ONNX Runtime decides that by itself, and leaves products in float without a word.
+        ONNX Runtime decides that by itself, and leaves products in float without a word. Raises
+        Unavailable where it left all of them so.
         """
         signature = self.prepared.signature
-        if self.device.name != "cpu":  # other providers take the graph as one
+        if not self.device.profiles_products:
             return (
                 f", {signature.quantised} of {signature.products} quantised in the model, the rest "
                 f"in {self.float_precision}"
             )
-        length = signature.length or 16
-        ids = np.full((signature.batch or 1, length), 1000, np.int64)
-        ran: set[tuple[str, str]] = set()
-        for session in dict.fromkeys(self._sessions):
-            session.run(None, signature.feed(ids, np.ones_like(ids), np.zeros_like(ids)))
+        ids = np.full((signature.batch or 1, signature.length or 16), 1000, np.int64)
+        feed = signature.feed(ids, np.ones_like(ids), np.zeros_like(ids))
+        for session in set(self._sessions):
+            session.run(None, feed)
             events = json.loads(Path(session.end_profiling()).read_bytes())
             ran = {
                 (event["name"], event["args"]["op_name"])
                 for event in events
                 if event.get("args", {}).get("op_name") in PRODUCTS
             }
-        integer = sum("Integer" in op or op.startswith("Q") for _, op in ran)
-        if not integer:
-            raise Unavailable(
-                f"{self.device.name} was asked for int8 but calculates every matrix product in "
-                "float on this machine"
-            )
+            integer = sum(is_integer(operator) for _, operator in ran)
+            if not integer:
+                raise Unavailable(
+                    f"{self.device.name} was asked for int8 but calculates every matrix product in "
+                    "float on this machine"
+                )
         return f", {integer} of {len(ran)} calculated in int8"
 
 
 def batch_tokens(device: Device) -> int:
-    """The padded tokens that a batch may have if nobody said otherwise."""
-    if device.marker == "gpu":
+    """The padded tokens that a batch may have where the user didn't say."""
+    if device.is_gpu:
         return nvidia.batch_tokens(hardware.gpu_free_bytes())
     return BATCH_TOKENS

@@ -22,9 +22,9 @@ def effective_lengths(engine: Engine, features: Features) -> NDArray[np.int64]:
 def infer(
     engine: Engine, features: Features, samples: Sequence[int], instance: int = 0
 ) -> list[NDArray[np.float32]]:
-    """The logits of `samples`, each float32 [its length, 2]: one batch, if the model allows.
+    """The logits of `samples`, each float32 [its length, 2], in one batch if the model allows it.
 
-    Raises SuiteError where they aren't finite, since nothing that follows from them means anything.
+    Raises SuiteError where they aren't finite, since no figure made of them would mean anything.
     """
     size = engine.fixed_batch or len(samples)
     answers: list[NDArray[np.float32]] = []
@@ -32,33 +32,23 @@ def infer(
         chunk = list(samples[start : start + size])
         filled = chunk + chunk[-1:] * (size - len(chunk))
         logits = engine.logits(*features.batch(filled, engine.fixed_length), instance=instance)
-        found = [
-            logits[row, : features.offsets[sample + 1] - features.offsets[sample]]
-            for row, sample in enumerate(chunk)
-        ]
-        if not np.isfinite(logits).all():
-            _refuse_what_is_not_finite(engine, chunk, found)
-        answers += found
+        for row, sample in enumerate(chunk):
+            # Without those of the padding, which may be anything.
+            own = logits[row, : features.offsets[sample + 1] - features.offsets[sample]]
+            if not np.isfinite(own).all():
+                raise SuiteError(
+                    f"the model answered sample {sample} with logits that are NaN or infinite on "
+                    f"{engine.device.name} in {engine.precision}, so nothing is scored or timed: "
+                    "check the model, or choose another --precision"
+                )
+            answers.append(own)
     return answers
-
-
-def _refuse_what_is_not_finite(
-    engine: Engine, samples: Sequence[int], logits: Sequence[NDArray[np.float32]]
-) -> None:
-    """SuiteError if any of the logits is NaN or infinite; what a model answers to padding isn't."""
-    for sample, own in zip(samples, logits, strict=True):
-        if not np.isfinite(own).all():
-            raise SuiteError(
-                f"the model answered sample {sample} with logits that are NaN or infinite on "
-                f"{engine.device.name} in {engine.precision}, so nothing is scored or timed: check "
-                "the model, or choose another --precision"
-            )
 
 
 def side_by_side(engine: Engine, work: Callable[[int], None]) -> None:
     """Call `work(instance)` for all instances at once, each pinned to its CPUs, and wait.
 
-    The first error of any of them is raised once all have ended.
+    If any fail, the first of their errors is raised once all have ended.
     """
     errors: list[BaseException] = []
 
@@ -87,7 +77,7 @@ def side_by_side(engine: Engine, work: Callable[[int], None]) -> None:
 def pin(cpus: Sequence[int]) -> Callable[[], None]:
     """Keep the calling thread on the first of `cpus`; the runtime's own threads have the others.
 
-    What is returned lets it go again.
+    Call what is returned to undo it.
     """
     if not cpus:
         return lambda: None

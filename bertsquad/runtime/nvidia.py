@@ -1,6 +1,6 @@
 """What NVIDIA GPUs need: CUDA's libraries, the providers' options, and room for a batch.
 
-No GPU has run this yet. What is decided here is pure and tested; what a GPU would say is not.
+No GPU has run this yet: the decisions are pure and tested, what a GPU does with them is not.
 """
 
 import contextlib
@@ -9,6 +9,7 @@ import re
 from functools import cache
 
 from bertsquad.assets.cache import cache_folder
+from bertsquad.devices import Device
 from bertsquad.machine import hardware
 from bertsquad.models.signature import Signature
 from bertsquad.squad.features import MAX_TOKENS
@@ -18,25 +19,24 @@ from bertsquad.squad.features import MAX_TOKENS
 BYTES_PER_TOKEN = 200_000
 #: Beyond this many tokens in a batch a GPU gains nothing: 64 samples of full length.
 MOST_TOKENS = 64 * MAX_TOKENS
-#: TensorRT plans its memory for the largest batch at the largest length, so samples are limited.
-TENSORRT_SAMPLES = 128
 
 
 def batch_tokens(free_bytes: int | None) -> int:
-    """The padded tokens that a batch may have with that much GPU memory free (None: unknown)."""
+    """The padded tokens that a batch may have with so much GPU memory free (None: unknown)."""
     if free_bytes is None:
         return MAX_TOKENS
     # Half of it, since the model needs room too.
     return max(MAX_TOKENS, min(MOST_TOKENS, free_bytes // 2 // BYTES_PER_TOKEN))
 
 
-def provider_options(device: str, signature: Signature | None, tokens: int) -> dict[str, str]:
-    """What ONNX Runtime is told of the provider: `cuda`, or `tensorrt` with its engine cache.
+def provider_options(device: Device, signature: Signature | None, tokens: int) -> dict[str, str]:
+    """The options of a GPU's provider, with which ONNX Runtime makes a session.
 
     TensorRT builds an engine for a range of shapes, given by the `signature` of the model and the
-    `tokens` of a batch; a shape outside would have it build again in the middle of a run.
+    `tokens` of a batch, and keeps it in the cache. A shape outside of the range would make it build
+    again in the middle of a run.
     """
-    if device == "cuda":
+    if device.most_samples is None:  # CUDA, which takes any shape
         return {"use_tf32": "0"}  # TF32 is not fp32
     options = {
         "trt_engine_cache_enable": "1",
@@ -47,7 +47,7 @@ def provider_options(device: str, signature: Signature | None, tokens: int) -> d
     if signature is None:
         return options
     length, batch = signature.length, signature.batch
-    most = min(TENSORRT_SAMPLES, max(1, tokens))
+    most = min(device.most_samples, max(1, tokens))
     usual = max(1, min(most, tokens // 192))
     for name, (rows, columns) in {
         "min": (batch or 1, length or 1),
@@ -61,7 +61,7 @@ def provider_options(device: str, signature: Signature | None, tokens: int) -> d
 
 
 def why_mismatch(built: str, driver: str | None) -> str | None:
-    """Why a driver that offers CUDA `driver` can't run what is built for CUDA `built`, if so."""
+    """Why a driver of CUDA version `driver` can't run what is built for `built`; None if it can."""
     if driver is None or not built:
         return None
     if int(driver.partition(".")[0]) >= int(built.partition(".")[0]):
@@ -73,7 +73,7 @@ def why_mismatch(built: str, driver: str | None) -> str | None:
 
 
 def missing_library(printed: str) -> str | None:
-    """What `preload_dlls` says it couldn't load, as a sentence."""
+    """Which library couldn't be loaded, as `preload_dlls` printed; None if it names none."""
     found = re.search(r"([\w.-]+\.(?:so(?:\.\d+)*|dll))\b", printed)
     if "fail" not in printed.lower() or found is None:
         return None
@@ -82,7 +82,7 @@ def missing_library(printed: str) -> str | None:
 
 @cache
 def load_libraries() -> str | None:
-    """Load the CUDA and cuDNN libraries of the `cuda` extra, once; what went wrong, if anything."""
+    """Load the CUDA and cuDNN libraries of the `cuda` extra, once; say which can't be loaded."""
     import onnxruntime
 
     printed = io.StringIO()
@@ -91,7 +91,7 @@ def load_libraries() -> str | None:
     return missing_library(printed.getvalue())
 
 
-def why_not() -> str:
+def likely_cause() -> str:
     """The likeliest reason why a GPU's provider doesn't run here, in a sentence."""
     from onnxruntime.capi import build_and_package_info as build
 

@@ -8,19 +8,20 @@ from typing import Any
 
 import onnxruntime as ort
 
+from bertsquad.devices import DEVICES
 from bertsquad.errors import Unavailable
 from bertsquad.runtime.parallelism import Parallelism
 
 
 def add_openvino(options: ort.SessionOptions, precision: str, parallelism: Parallelism) -> None:
-    """Let a session run on OpenVINO's CPU plugin alone; Unavailable where it offers no device."""
+    """Let a session run on OpenVINO's CPU device alone; Unavailable where there is none."""
     options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
     found = openvino_devices()
     if not found:
         raise Unavailable(
             "openvino: the plugin offers no device on this machine; it wants an Intel CPU"
         )
-    # Flat options are ignored; only these say what the CPU plugin shall really do.
+    # Flat options are ignored; only these reach the CPU device.
     config = {
         "CPU": {
             "INFERENCE_PRECISION_HINT": "bf16" if precision == "bf16" else "f32",
@@ -39,7 +40,7 @@ def openvino_devices() -> list[Any]:
         return [
             device
             for device in ort.get_ep_devices()
-            if device.ep_name == "OpenVINOExecutionProvider"
+            if device.ep_name == DEVICES["openvino"].provider
             and device.device.type == ort.OrtHardwareDeviceType.CPU
         ]
 

@@ -1,6 +1,7 @@
 """How a machine's cores are divided: so many instances, each with so many threads.
 
-Pure decisions. An instance answers one batch at a time; instances answer side by side.
+An instance answers one batch at a time; instances answer side by side. Nothing here touches the
+machine.
 """
 
 from collections.abc import Sequence
@@ -9,13 +10,12 @@ from dataclasses import dataclass
 from bertsquad.devices import DEVICES
 from bertsquad.errors import SuiteError
 
-#: Padded tokens a batch may have; beyond this a CPU gains nothing from larger ones.
+#: The padded tokens that a batch may have; a CPU gains nothing from larger batches.
 BATCH_TOKENS = 1536
 
 #: In Server an instance gets this many cores: fewer would make a query slow, and with more the
 #: threads wait for each other.
 SERVER_THREADS = 8
-
 
 #: These have one query at a time, so they get one instance whatever was asked for.
 LATENCY_SCENARIOS = ("singlestream", "multistream")
@@ -49,7 +49,7 @@ def plan(
 
     On a CPU, Offline gets an instance for each core, since one thread waits for no other; a
     scenario that is about latency gets all cores for one query. A GPU is one instance. `owned`
-    are CPUs, as many as `cores`, to pin to.
+    are the CPUs that threads may be pinned to, as many as `cores`, or none.
     """
     if scenario in LATENCY_SCENARIOS:
         instances = 1  # one query at a time
@@ -57,16 +57,14 @@ def plan(
         instances = _default_instances(scenario, device, cores, threads)
     if threads is None:
         threads = max(1, cores // instances)
-    pins: tuple[tuple[int, ...], ...] = ()
-    # OpenVINO has one pool for all its streams and pins by itself.
-    if device == "cpu" and instances * threads <= len(owned):
-        cpus = iter(owned)
-        pins = tuple(tuple(next(cpus) for _ in range(threads)) for _ in range(instances))
-    return Parallelism(instances, threads, pins)
+    if DEVICES[device].schedules_itself or instances * threads > len(owned):
+        return Parallelism(instances, threads)
+    pins = (owned[index * threads : (index + 1) * threads] for index in range(instances))
+    return Parallelism(instances, threads, tuple(map(tuple, pins)))
 
 
 def _default_instances(scenario: str, device: str, cores: int, threads: int | None) -> int:
-    if DEVICES[device].marker == "gpu":
+    if DEVICES[device].is_gpu:
         return 1
     if scenario == "server" and threads is None:
         return max(1, cores // SERVER_THREADS)

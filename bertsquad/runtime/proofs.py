@@ -4,8 +4,11 @@ Only the worker process imports this module.
 """
 
 import numpy as np
+import onnx.helper
 import onnx.numpy_helper
+import onnx.parser
 import onnxruntime as ort
+from numpy.typing import NDArray
 
 from bertsquad.devices import DEVICES, Device
 from bertsquad.errors import SuiteError, Unavailable
@@ -29,7 +32,7 @@ def prove_provider(session: ort.InferenceSession, device: Device) -> str:
     elsewhere = {name: count for name, count in owners.items() if name != device.provider}
     if elsewhere:
         where = ", ".join(f"{count} on {name}" for name, count in elsewhere.items())
-        why = f" ({nvidia.why_not()})" if device.marker == "gpu" else ""
+        why = f" ({nvidia.likely_cause()})" if device.is_gpu else ""
         raise Unavailable(
             f"{device.name}: {device.provider} doesn't run the model here; of {total} matrix "
             f"products, {where}{why}"
@@ -44,7 +47,8 @@ def prove_precision(device: Device, precision: str) -> None:
     """
     value = np.float32(1 + 2.0**-12)
     size = 64
-    session = make_session(_product(size, precision), device, precision, Parallelism(1, 1))
+    model = one_product(np.eye(size, dtype=np.float32), precision)
+    session = make_session(model, device, precision, Parallelism(1, 1))
     prove_provider(session, device)
     (found,) = session.run(None, {"x": np.full((size, size), value, np.float32)})
     exact = bool((np.asarray(found) == value).all())
@@ -55,30 +59,24 @@ def prove_precision(device: Device, precision: str) -> None:
         )
 
 
-def _product(size: int, precision: str) -> bytes:
-    """A model that multiplies x, float32 [rows, size], by 1; in half precision for fp16."""
-    helper = onnx.helper
-    kind = onnx.TensorProto.FLOAT
-    dtype = np.float16 if precision == "fp16" else np.float32
-    inside = helper.np_dtype_to_tensor_dtype(np.dtype(dtype))
-    nodes = [
-        helper.make_node("Cast", ["x"], ["x_inside"], to=inside),
-        helper.make_node("MatMul", ["x_inside", "w"], ["y_inside"]),
-        helper.make_node("Cast", ["y_inside"], ["y"], to=kind),
-    ]
-    graph = helper.make_graph(
-        nodes,
-        "precision",
-        [helper.make_tensor_value_info("x", kind, ["rows", size])],
-        [helper.make_tensor_value_info("y", kind, ["rows", size])],
-        [onnx.numpy_helper.from_array(np.eye(size, dtype=dtype), "w")],
-    )
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+def one_product(weight: NDArray[np.float32], precision: str) -> bytes:
+    """A model that multiplies x, float32 [rows, inputs], by `weight`, for fp16 in halves."""
+    dtype = np.dtype(np.float16 if precision == "fp16" else np.float32)
+    inputs, outputs = weight.shape
+    model = onnx.parser.parse_model(f"""
+        <ir_version: 8, opset_import: ["" : 17]>
+        product (float[rows, {inputs}] x) => (float[rows, {outputs}] y) {{
+            x_inside = Cast <to = {onnx.helper.np_dtype_to_tensor_dtype(dtype)}> (x)
+            y_inside = MatMul (x_inside, w)
+            y = Cast <to = {onnx.TensorProto.FLOAT}> (y_inside)
+        }}
+    """)
+    model.graph.initializer.append(onnx.numpy_helper.from_array(weight.astype(dtype), "w"))
     return bytes(model.SerializeToString())
 
 
 def can_calculate(device: Device, precision: str) -> bool:
-    """Whether the device really calculates in `precision` here, found out by trying."""
+    """Whether the device really calculates in `precision` on this machine, by trying."""
     try:
         prove_precision(device, precision)
     except SuiteError:
@@ -87,7 +85,10 @@ def can_calculate(device: Device, precision: str) -> bool:
 
 
 def precisions_here(name: str) -> list[str]:
-    """The precisions that the device `name` can really calculate in here (int8 is up to models)."""
+    """The precisions that `name` can calculate in on this machine, by trying.
+
+    int8 is taken as given, since it depends on the model.
+    """
     device = DEVICES[name]
     return [one for one in device.precisions if one == "int8" or can_calculate(device, one)]
 

@@ -1,15 +1,14 @@
-"""ONNX Runtime sessions: what was asked for, proven, or an error.
+"""ONNX Runtime sessions on a device.
 
 ONNX Runtime falls back to the CPU without a word and lists providers that run nothing, so neither
-`get_providers()` nor a session that was made says anything. Here the graph says which provider
-owns every matrix product, and a small product says in which precision it is calculated.
+`get_providers()` nor a session that was made proves anything: `proofs.py` does.
 
 Only the worker process imports this module.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
-from types import MappingProxyType
+from typing import Any
 
 import numpy as np
 import onnxruntime as ort
@@ -18,7 +17,7 @@ from numpy.typing import NDArray
 from bertsquad.devices import DEVICES, Device
 from bertsquad.errors import SuiteError, Unavailable
 from bertsquad.machine import hardware
-from bertsquad.models.signature import Feed
+from bertsquad.models.signature import Feed, Signature
 from bertsquad.runtime import nvidia
 from bertsquad.runtime.openvino import add_openvino
 from bertsquad.runtime.parallelism import Parallelism
@@ -30,19 +29,22 @@ def make_session(
     precision: str,
     parallelism: Parallelism,
     profile: Path | None = None,
-    options: Mapping[str, str] = MappingProxyType({}),
+    signature: Signature | None = None,
+    tokens: int = 0,
 ) -> ort.InferenceSession:
     """A session that may use `device` alone (and the CPU for what no GPU provider takes).
 
-    On OpenVINO it has a stream for each instance; otherwise only the threads of one count. In the
-    folder `profile` it records what it runs, until `end_profiling()`. `options` are the provider's.
+    On OpenVINO it has a stream for each instance; elsewhere it has the threads of one. It writes
+    what it runs to the folder `profile`, until `end_profiling()`. The model's `signature` and the
+    most `tokens` of a batch are for a provider that builds for a range of shapes.
     """
     settings = ort.SessionOptions()
     settings.intra_op_num_threads = parallelism.threads
     settings.log_severity_level = 4  # what goes wrong arrives as an exception
     settings.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
     if not hardware.has_vnni():
-        # Sums of products of unsigned and signed bytes may overflow then; this avoids it, slower.
+        # Sums of products of unsigned and signed bytes may overflow then; this avoids it, but is
+        # slower.
         settings.add_session_config_entry("session.x64quantprecision", "1")
     others = parallelism.cpus(0)[1:]  # the first is the caller's
     if others:
@@ -53,16 +55,15 @@ def make_session(
         settings.profile_file_prefix = str(profile / "profile")
     source = model if isinstance(model, bytes) else str(model)
     try:
-        if device.name == "openvino":
+        providers: list[Any] | None = None
+        if device.plugin is not None:
             add_openvino(settings, precision, parallelism)
-            session = ort.InferenceSession(source, settings)
+        elif device.is_gpu:
+            nvidia.load_libraries()
+            providers = [(device.provider, nvidia.provider_options(device, signature, tokens))]
         else:
-            if device.marker == "gpu":
-                nvidia.load_libraries()
-                options = options or nvidia.provider_options(device.name, None, 0)
-            session = ort.InferenceSession(
-                source, settings, providers=[(device.provider, dict(options))]
-            )
+            providers = [device.provider]
+        session = ort.InferenceSession(source, settings, providers=providers)
     except Unavailable:
         raise
     except Exception as error:  # ONNX Runtime's exceptions have no common base
@@ -74,6 +75,6 @@ def make_session(
 
 
 def open_on_cpu(path: Path, threads: int) -> Callable[[Feed], list[NDArray[np.float32]]]:
-    """A float model on the CPU provider, for proofs and calibration: gives all its outputs."""
+    """A float model on the CPU provider, to compare and calibrate; it gives all its outputs."""
     session = make_session(path, DEVICES["cpu"], "fp32", Parallelism(1, threads))
     return lambda feed: session.run(None, feed)

@@ -16,7 +16,7 @@ def test_every_device_calculates_in_fp32_and_every_precision_has_a_device() -> N
 
 def test_half_precision_is_a_gpus_and_int8_a_cpus() -> None:
     for device in DEVICES.values():
-        assert ("fp16" in device.precisions) == (device.marker == "gpu")
+        assert ("fp16" in device.precisions) == device.is_gpu
         assert ("int8" in device.precisions) == (device.marker == "cpu")
 
 

@@ -25,7 +25,6 @@ from bertsquad.devices import DEVICES, Device
 from bertsquad.errors import SuiteError, Unavailable
 from bertsquad.machine import hardware
 from bertsquad.models.preparation import Prepared, prepare
-from bertsquad.models.signature import inspect
 from bertsquad.runtime import engine, nvidia, proofs, sessions
 from bertsquad.runtime.engine import Engine, batch_tokens
 from bertsquad.runtime.parallelism import BATCH_TOKENS, Parallelism
@@ -234,7 +233,7 @@ def test_a_gpu_session_that_silently_became_a_cpu_session_is_refused(
     assert is_a_sentence(message)
     assert f"{name}: {DEVICES[name].provider} doesn't run the model here" in message
     assert "1 on CPUExecutionProvider" in message
-    assert nvidia.why_not() in message
+    assert nvidia.likely_cause() in message
     assert caught.value.subject == "device"
 
 
@@ -242,8 +241,8 @@ def test_a_device_that_is_not_here_is_refused_before_the_model_is_loaded(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(engine, "why_not", lambda device: "it was taken away")
-    signature = inspect(tiny.model(tmp_path / "a.onnx"))
-    prepared = Prepared(tmp_path / "nowhere.onnx", signature, "as it is")
+    signature = tiny.inspect(tiny.model(tmp_path / "a.onnx"))
+    prepared = Prepared(tmp_path / "nowhere.onnx", signature)
     with pytest.raises(Unavailable, match="cuda: it was taken away"):
         Engine(prepared, CUDA, "fp32", ONE)
 
@@ -366,7 +365,7 @@ def test_a_quantised_model_that_is_calculated_in_float_all_the_same_is_refused(
     product.op_type, product.domain = "FusedMatMul", "com.microsoft"
     model.opset_import.append(onnx.helper.make_opsetid("com.microsoft", 1))
     onnx.save(model, str(path))
-    assert inspect(path).quantised == 1
+    assert tiny.inspect(path).quantised == 1
     with pytest.raises(Unavailable, match="cpu was asked for int8 but calculates every") as caught:
         make_engine(path, CPU, "int8")
     assert is_a_sentence(str(caught.value))
@@ -445,7 +444,7 @@ def test_the_proof_counts_only_the_device_that_was_asked_for(tmp_path: Path) -> 
 def test_a_model_opened_for_proofs_gives_its_outputs_in_order(tmp_path: Path) -> None:
     path = tiny.model(tmp_path / "a.onnx")
     given = arrays(2, 40)
-    start, end = sessions.open_on_cpu(path, 1)(inspect(path).feed(*given))
+    start, end = sessions.open_on_cpu(path, 1)(tiny.inspect(path).feed(*given))
     assert np.stack((start, end), -1) == pytest.approx(tiny.logits(*given), abs=1e-4)
 
 

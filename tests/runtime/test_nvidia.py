@@ -12,10 +12,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bertsquad.assets import cache
+from bertsquad.devices import DEVICES
 from bertsquad.models.signature import Signature
 from bertsquad.runtime import nvidia
 from bertsquad.squad.features import MAX_TOKENS
 
+CUDA, TENSORRT = DEVICES["cuda"], DEVICES["tensorrt"]
 GIB = 2**30
 HINT = "can't be loaded: pip install -e '.[cuda]' brings it"
 SITE = "/home/me/venv/lib/python3.11/site-packages/nvidia/cu13/lib"
@@ -88,11 +90,11 @@ def test_more_memory_never_means_smaller_batches(one: int, other: int) -> None:
 
 @pytest.mark.parametrize("given_signature", [None, signature()], ids=["unknown", "known"])
 def test_cuda_calculates_fp32_as_fp32_whatever_the_model(given_signature: Signature | None) -> None:
-    assert nvidia.provider_options("cuda", given_signature, 24_576) == {"use_tf32": "0"}
+    assert nvidia.provider_options(CUDA, given_signature, 24_576) == {"use_tf32": "0"}
 
 
 def test_tensorrt_keeps_what_it_builds_in_the_cache() -> None:
-    options = nvidia.provider_options("tensorrt", None, 0)
+    options = nvidia.provider_options(TENSORRT, None, 0)
     folder = str(cache.cache_folder() / "tensorrt")
     assert options == {
         "trt_engine_cache_enable": "1",
@@ -100,7 +102,7 @@ def test_tensorrt_keeps_what_it_builds_in_the_cache() -> None:
         "trt_timing_cache_enable": "1",
         "trt_timing_cache_path": folder,
     }
-    known = nvidia.provider_options("tensorrt", signature(), 24_576)
+    known = nvidia.provider_options(TENSORRT, signature(), 24_576)
     assert options.items() <= known.items()
     assert all(isinstance(value, str) for value in known.values())
 
@@ -121,21 +123,21 @@ def test_tensorrt_keeps_what_it_builds_in_the_cache() -> None:
 def test_tensorrt_builds_for_the_shapes_that_batches_have(
     inputs: int, batch: int | None, length: int | None, tokens: int, expected: list[tuple[int, int]]
 ) -> None:
-    options = nvidia.provider_options("tensorrt", signature(inputs, batch, length), tokens)
+    options = nvidia.provider_options(TENSORRT, signature(inputs, batch, length), tokens)
     names = ["input_ids", "input_mask", "segment_ids"][:inputs]
     assert ranges(options) == dict.fromkeys(names, expected)
 
 
 @given(
     tokens=st.integers(MAX_TOKENS, 2 * nvidia.MOST_TOKENS),
-    rows=st.integers(1, nvidia.TENSORRT_SAMPLES),
+    rows=st.integers(1, TENSORRT.most_samples),
     columns=st.integers(1, MAX_TOKENS),
 )
 def test_no_batch_that_may_be_made_is_outside_of_tensorrts_shapes(
     tokens: int, rows: int, columns: int
 ) -> None:
     rows = max(1, min(rows, tokens // columns))
-    found = ranges(nvidia.provider_options("tensorrt", signature(), tokens))
+    found = ranges(nvidia.provider_options(TENSORRT, signature(), tokens))
     smallest, usual, largest = found["input_ids"]
     for axis, size in enumerate((rows, columns)):
         assert smallest[axis] <= size <= largest[axis]
@@ -245,7 +247,7 @@ def test_an_old_driver_is_the_likeliest_reason(
     offer(driver, "12.8")
     built = "onnxruntime.capi.build_and_package_info.cuda_version"
     monkeypatch.setattr(built, "13.0", raising=False)
-    assert nvidia.why_not() == nvidia.why_mismatch("13.0", "12.8")
+    assert nvidia.likely_cause() == nvidia.why_mismatch("13.0", "12.8")
 
 
 @posix
@@ -253,7 +255,7 @@ def test_then_a_library_that_is_missing(driver: Path, monkeypatch: pytest.Monkey
     offer(driver, "99.0")
     failed = f"Failed to load libcublas.so.13: {ABSENT}"
     monkeypatch.setattr(onnxruntime, "preload_dlls", lambda: sys.stdout.write(failed))
-    assert nvidia.why_not() == f"libcublas.so.13 {HINT}"
+    assert nvidia.likely_cause() == f"libcublas.so.13 {HINT}"
 
 
 def test_and_otherwise_what_to_install_is_said(
@@ -263,4 +265,4 @@ def test_and_otherwise_what_to_install_is_said(
     monkeypatch.setattr(built, "13.0", raising=False)
     monkeypatch.setattr(onnxruntime, "preload_dlls", lambda: None)
     expected = "are CUDA 13.0 and cuDNN installed? pip install -e '.[cuda]' brings them"
-    assert nvidia.why_not() == expected
+    assert nvidia.likely_cause() == expected

@@ -178,7 +178,10 @@ def test_a_device_whose_extra_is_not_installed_says_what_to_install(
     assert hidden[name].code == code
     (case,) = hidden[name].cases.values()
     assert case.outcome == outcome
-    assert "openvino: the OpenVINO plugin is not installed: pip install -e" in case.message
+    assert (
+        "openvino: the plugin onnxruntime_ep_openvino is not installed: pip install -e"
+        in case.message
+    )
 
 
 # Where the checkout is, and where pytest is called.
