@@ -106,8 +106,8 @@ def _check_size(scenario: Scenario, targets: Targets, duration_s: float) -> None
         if scenario.has_rate:
             flag, value = "--target-qps", targets.qps
         raise SuiteError(
-            f"{flag} {value:g} over {duration_s:g} s makes LoadGen prepare {samples:.3g} samples, and it "
-            f"can hold {MOST_SAMPLES:.0e}: give a target that the device can come near to"
+            f"{flag} {value:g} over {duration_s:g} s makes LoadGen prepare {samples:.3g} samples, "
+            f"and it can hold {MOST_SAMPLES:.0e}: give a target that the device can come near to"
         )
 
 

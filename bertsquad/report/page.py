@@ -16,7 +16,6 @@ from typing import Any
 import jinja2
 
 from bertsquad import __version__
-from bertsquad.devices import GPUS
 from bertsquad.errors import SuiteError
 from bertsquad.files import write_whole
 from bertsquad.report import exhibits, published

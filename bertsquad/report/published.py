@@ -148,9 +148,7 @@ class Row:
 def compare(result: Result) -> list[Row]:
     """A result and the published figures of its scenario, a row each; see `why_not` first."""
     unit = "samples/s" if SCENARIOS[result.scenario].has_rate else "ms"
-    cores = (
-        result.provenance.get("physical_cores") if result.device not in GPUS else None
-    )
+    cores = result.provenance.get("physical_cores") if result.device not in GPUS else None
     rows = [
         Row(
             "this run",
