@@ -1,1 +1,13 @@
-"""What a run gave: judged, kept in `result.json`, read back, compared and shown as a table."""
+"""What a run gave: judged, kept in `result.json`, read back, compared and shown as a table.
+
+- `result`: a case's figures and its verdict, as `result.json` has them.
+- `accuracy`: from an accuracy log to F1, and whether F1 reaches its target.
+- `statistics`: confidence bounds of a mean.
+- `validity`: whether a run is valid, and what speaks against it as an MLPerf result.
+- `compliance`: MLPerf's TEST01.
+- `comparison`: whether two runs of a case may be compared.
+- `document`: a result read from JSON, with every field checked.
+- `archive`: results read back from run folders and from JSON files.
+- `advice`: from the cause of a bad result to the option that cures it.
+- `table`: the table at the end of a pytest session, with the remarks below it.
+"""
