@@ -1,1 +1,6 @@
-"""Files, downloaded and derived, each verified before it is used."""
+"""Files, downloaded and derived, each verified before it is used.
+
+- `registry`: the files of `data_registry.txt`: where each is, fetched if it isn't here.
+- `download`: one file over HTTP, resumed and verified.
+- `cache`: the folders of downloaded and derived files, and the derived files themselves.
+"""

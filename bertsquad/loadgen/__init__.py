@@ -1,1 +1,11 @@
-"""LoadGen: what a run is asked to do, the systems under test, and the logs that it leaves."""
+"""LoadGen: what a run is asked to do, the systems under test, and the logs that it leaves.
+
+- `request`: what a run is asked to do, and its targets.
+- `user_conf`: the lines of a `user.conf` that mean BERT.
+- `probe`: a short measurement that finds the targets nobody gave.
+- `run`: LoadGen's settings for a run.
+- `sut`: the systems under test: LoadGen's queries come in, the answers go out.
+- `batching`: which samples go through the model together.
+- `timeline`: when every query was answered and every batch calculated.
+- `logs`: what LoadGen's logs say that a run did.
+"""

@@ -1,1 +1,11 @@
-"""The ONNX files: found, examined, and prepared for a device and a precision."""
+"""The ONNX files: found, examined, and prepared for a device and a precision.
+
+- `zoo`: the models that the suite knows, and any other given by its path.
+- `signature`: a model's inputs and outputs by role, its fixed sizes, its products.
+- `products`: the matrix products of a graph.
+- `preparation`: a file made ready to run: sizes opened, the precision written in.
+- `calibration`: what enters a model's products, seen on a few windows.
+- `quantisation`: a float model made an int8 one.
+- `scales`: how an int8 tensor is scaled.
+- `random_bert`: a BERT-large with random weights, for speed alone.
+"""

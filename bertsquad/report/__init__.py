@@ -1,1 +1,8 @@
-"""One HTML page about finished runs. Needs the extra `report`."""
+"""One HTML page about finished runs. Needs the extra `report`.
+
+- `page`: the page, made from its template `page.html`.
+- `exhibits`: plots with their numbers, and verdicts in a word.
+- `plots`: the plots themselves.
+- `svg`: a plot as an `<svg>` element that stands on a page among others.
+- `published`: published MLPerf figures, to stand beside one's own.
+"""

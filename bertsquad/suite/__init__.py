@@ -1,1 +1,13 @@
-"""The pytest side: options, cases, the harness that runs them, and pytest-benchmark's figures."""
+"""The pytest side: options, cases, the harness that runs them, and pytest-benchmark's figures.
+
+- `options`: what a user may ask for, each option parsed and checked.
+- `cases`: which cases there are.
+- `header`: what is said before the first case: what is under test, and how long it may take.
+- `harness`: from a case to its result: files, features, a worker, a run.
+- `judge`: from what was measured to a verdict.
+- `replay`: LoadGen's figures as pytest-benchmark's statistics.
+- `recording`: pytest-benchmark's files, with what it doesn't time beside its entries.
+- `gate`: which earlier results a pytest session may be compared with.
+- `rows`: what the reports of a pytest session carry to its end, a row for every case.
+- `interruption`: a pytest session that is told to stop ends in order.
+"""

@@ -1,1 +1,8 @@
-"""The process that holds the model and runs LoadGen, and how pytest's process talks to it."""
+"""The process that holds the model and runs LoadGen, and how the pytest process talks to it.
+
+- `handle`: in the pytest process: starts the worker, gives it cases, ends it.
+- `protocol`: what the two processes say to each other.
+- `__main__`: in the worker: reads the messages and answers them.
+- `runner`: one model over one data set, running case after case.
+- `reporter`: tells the pytest process which step the worker is at.
+"""
