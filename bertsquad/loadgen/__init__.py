@@ -3,7 +3,7 @@
 - `request`: what a run is asked to do, and its targets.
 - `user_conf`: the lines of a `user.conf` that mean BERT.
 - `probe`: a short measurement that finds the targets nobody gave.
-- `run`: LoadGen's settings for a run.
+- `run`: LoadGen's settings for a run, and the run itself.
 - `sut`: the systems under test: LoadGen's queries come in, the answers go out.
 - `batching`: which samples go through the model together.
 - `timeline`: when every query was answered and every batch calculated.

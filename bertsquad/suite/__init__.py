@@ -8,6 +8,6 @@
 - `replay`: LoadGen's figures as pytest-benchmark's statistics.
 - `recording`: pytest-benchmark's files, with what it doesn't time beside its entries.
 - `gate`: which earlier results a pytest session may be compared with.
-- `rows`: what the reports of a pytest session carry to its end, a row for every case.
+- `outcomes`: what the reports of a pytest session carry to its end, an outcome for every case.
 - `interruption`: a pytest session that is told to stop ends in order.
 """
