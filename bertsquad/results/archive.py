@@ -12,18 +12,8 @@ from typing import Any
 
 from bertsquad.errors import SuiteError
 from bertsquad.loadgen.timeline import TIMELINE
+from bertsquad.results import document
 from bertsquad.results.comparison import differences
-from bertsquad.results.document import (
-    NotOurs,
-    clean,
-    is_map,
-    is_result,
-    load_document,
-    not_ours,
-    result_of,
-    started,
-    time_of,
-)
 from bertsquad.results.result import FAILED, RESULT, SKIPPED, Missing, Result
 from bertsquad.scenarios import MODES, SCENARIOS
 
@@ -71,7 +61,7 @@ class Archive:
     def series(self) -> list[Series]:
         """The results by case and mode, in the order of a pytest session."""
         found: dict[tuple[str, str], list[Result]] = {}
-        for result in sorted(self.results, key=started):
+        for result in sorted(self.results, key=document.started):
             found.setdefault((result.mode, result.case), []).append(result)
         return [Series(*key, tuple(runs)) for key, runs in sorted(found.items(), key=_place)]
 
@@ -117,7 +107,7 @@ def _if_readable(path: Path, archive: Archive, foreign: bool = False) -> None:
     """Read a file that lies in a folder; a `foreign` one need not be of this suite."""
     try:
         _read_file(path, archive)
-    except NotOurs as error:
+    except document.NotOurs as error:
         if not foreign:
             archive.left_out.append(str(error))
     except SuiteError as error:
@@ -125,24 +115,29 @@ def _if_readable(path: Path, archive: Archive, foreign: bool = False) -> None:
 
 
 def _read_file(path: Path, archive: Archive) -> None:
-    document = clean(load_document(path))
-    if not isinstance(document, dict):
-        raise not_ours(path)
-    if "schema_version" in document and "benchmarks" not in document:
-        archive.results.append(result_of(document, path))
+    whole = document.load(path)
+    if not isinstance(whole, dict):
+        raise document.not_ours(path)
+    if "schema_version" in whole and "benchmarks" not in whole:
+        archive.results.append(document.result_of(whole, path))
         return
-    benchmarks = document.get("benchmarks")
+    benchmarks = whole.get("benchmarks")
     if not isinstance(benchmarks, list):
-        raise not_ours(path)
-    infos = [one.get("extra_info") for one in benchmarks if is_map(one)]
-    found = [one for one in infos if is_map(one) and "schema_version" in one]
-    lists = [document.get(key) for key in _LISTS]
-    found += [one for part in lists if isinstance(part, list) for one in part]
+        raise document.not_ours(path)
+    infos = [one.get("extra_info") for one in benchmarks if isinstance(one, dict)]
+    found = [info for info in infos if isinstance(info, dict) and "schema_version" in info]
+    for name in _LISTS:
+        found += whole[name] if isinstance(whole.get(name), list) else []
     if not found:
-        raise NotOurs(f"{path} holds no results of this suite's cases")
-    at = _written(document, path)
-    missing = [_missing(one, path, at) for one in found if not is_result(one)]
-    archive.results += [result_of(one, path) for one in found if is_result(one)]
+        raise document.NotOurs(f"{path} holds no results of this suite's cases")
+    at = _written(whole, path)
+    results, missing = [], []
+    for one in found:
+        if isinstance(one, dict) and "schema_version" in one:
+            results.append(document.result_of(one, path))
+        else:
+            missing.append(_missing(one, path, at))
+    archive.results += results
     archive.missing += missing
 
 
@@ -155,19 +150,19 @@ def _broken_off(folder: Path) -> Lost:
     return Lost(case, mode, FAILED, reason, str(folder), _changed(folder / TIMELINE))
 
 
-def _missing(document: Any, path: Path, at: datetime) -> Lost:
+def _missing(value: Any, path: Path, at: datetime) -> Lost:
     keys = ("case", "mode", "reason")
-    if not is_map(document) or not all(isinstance(document.get(key), str) for key in keys):
+    if not isinstance(value, dict) or not all(isinstance(value.get(key), str) for key in keys):
         raise SuiteError(f"{path} is damaged: a case in it has no name, mode and reason")
-    verdict = SKIPPED if document.get("verdict") == SKIPPED else FAILED
-    return Lost(document["case"], document["mode"], verdict, document["reason"], str(path), at)
+    verdict = SKIPPED if value.get("verdict") == SKIPPED else FAILED
+    return Lost(value["case"], value["mode"], verdict, value["reason"], str(path), at)
 
 
 def _distinct(results: Iterable[Result]) -> Iterator[Result]:
     """Each run once: its folder and a JSON file may both have been named."""
     seen = set()
     for result in results:
-        key = result.mode, result.case, started(result)
+        key = result.mode, result.case, document.started(result)
         if key not in seen:
             seen.add(key)
             yield result
@@ -176,8 +171,8 @@ def _distinct(results: Iterable[Result]) -> Iterator[Result]:
 def _still_missing(archive: Archive) -> list[Lost]:
     """The cases whose latest run gave no result: one for each case, mode and verdict."""
     ran: dict[tuple[str, str], datetime] = {}
-    for result in sorted(archive.results, key=started):
-        ran[result.mode, result.case] = started(result)
+    for result in sorted(archive.results, key=document.started):
+        ran[result.mode, result.case] = document.started(result)
     latest = {}
     for one in sorted(archive.missing, key=lambda one: one.at):
         if one.at >= ran.get((one.mode, one.case), one.at):
@@ -185,10 +180,10 @@ def _still_missing(archive: Archive) -> list[Lost]:
     return list(latest.values())
 
 
-def _written(document: dict[str, Any], path: Path) -> datetime:
+def _written(whole: dict[str, Any], path: Path) -> datetime:
     """When a pytest session ended, by its JSON, or else by the time of the file."""
     try:
-        return time_of(document["datetime"])
+        return document.time_of(whole["datetime"])
     except (LookupError, TypeError, ValueError, OverflowError):
         return _changed(path)
 

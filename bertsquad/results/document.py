@@ -1,6 +1,7 @@
 """Reading a result from a JSON document, with every field checked."""
 
 import json
+import re
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -29,7 +30,7 @@ class NotOurs(SuiteError):
     """A file that is whole, but not of this suite."""
 
 
-def load_document(path: Path) -> Any:
+def load(path: Path) -> Any:
     """The JSON in a file; SuiteError, or NotOurs, where it holds none."""
     try:
         content = path.read_bytes()
@@ -38,7 +39,7 @@ def load_document(path: Path) -> Any:
     if not content.strip():
         raise SuiteError(f"{path} is empty: run the case again")
     try:
-        return json.loads(content)
+        return _clean(json.loads(content))
     except (ValueError, RecursionError) as error:
         if content.lstrip()[:1] not in (b"{", b"["):
             raise NotOurs(f"{path} is no JSON, as results of this suite are") from error
@@ -52,22 +53,14 @@ def not_ours(path: Path) -> SuiteError:
     )
 
 
-def is_map(value: Any) -> bool:
-    """Whether a value of JSON is an object."""
-    return isinstance(value, dict)
-
-
-def is_result(value: Any) -> bool:
-    """Whether a value of JSON claims to be a result."""
-    return is_map(value) and "schema_version" in value
-
-
+#: What no page can show: control codes but line ends and tabs, and two codes that are none.
+_UNSHOWN = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\ufffe\uffff]")
 _REQUIRED = {"case", "mode", "verdict", "schema_version"}
 
 
 def result_of(document: Any, path: Path) -> Result:
     """A result whose every field has its type; keys that this version doesn't know are ignored."""
-    if not is_map(document) or not set(document) >= _REQUIRED:
+    if not isinstance(document, dict) or not set(document) >= _REQUIRED:
         raise not_ours(path)
     version = document["schema_version"]
     if version != SCHEMA_VERSION:
@@ -115,7 +108,7 @@ def _draws(timeline: dict[str, Any]) -> bool:
     """Whether a timeline's digest can be drawn; older results have none or a part of one."""
     latency, course = timeline.get("latency", {}), timeline.get("course", {})
     batches, off_by = timeline.get("batches", []), timeline.get("off_by_us")
-    if not is_map(latency) or not is_map(course) or not isinstance(batches, list):
+    if not (isinstance(latency, dict) and isinstance(course, dict) and isinstance(batches, list)):
         return False
     lists = [latency.get("percentile", []), latency.get("ms", [])]
     speeds = [course.get("samples_per_s", []), course.get("tokens_per_s", [])]
@@ -130,24 +123,21 @@ def _draws(timeline: dict[str, Any]) -> bool:
         and all(0 <= percentile < 100 for percentile in lists[0])
         and is_figure(course.get("span_s", 0.0))
         and (off_by is None or is_figure(off_by))
-        and all(is_map(one) and all(is_figure(one.get(k)) for k in wanted) for one in batches)
+        and all(
+            isinstance(one, dict) and all(is_figure(one.get(k)) for k in wanted) for one in batches
+        )
     )
 
 
-def clean(value: Any) -> Any:
+def _clean(value: Any) -> Any:
     """A JSON document without surrogates and control codes, so that any page can hold it."""
     if isinstance(value, str):
-        whole = value.encode("utf-8", "replace").decode("utf-8")
-        return "".join(char for char in whole if char in "\n\t" or _is_shown(char))
+        return _UNSHOWN.sub("", value.encode("utf-8", "replace").decode("utf-8"))
     if isinstance(value, list):
-        return [clean(one) for one in value]
+        return [_clean(one) for one in value]
     if isinstance(value, dict):
-        return {clean(key): clean(one) for key, one in value.items()}
+        return {_clean(key): _clean(one) for key, one in value.items()}
     return value
-
-
-def _is_shown(char: str) -> bool:
-    return not (ord(char) < 32 or 127 <= ord(char) < 160 or char in "\ufffe\uffff")
 
 
 def time_of(text: str) -> datetime:

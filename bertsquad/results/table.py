@@ -5,16 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from bertsquad.results.advice import advise
-from bertsquad.results.result import (
-    FAILED,
-    LATENCIES,
-    PASSED,
-    RESULT,
-    SKIPPED,
-    Missing,
-    Outcome,
-    Result,
-)
+from bertsquad.results.result import FAILED, LATENCIES, PASSED, RESULT, SKIPPED, Outcome, Result
 from bertsquad.scenarios import SCENARIOS
 
 COLUMNS = ("case", "mode", "result", "target", "p50/p90/p99 ms", "time", "provider", "verdict")
@@ -138,7 +129,7 @@ def _not_run(outcomes: Sequence[Outcome]) -> Iterator[str]:
 
 
 def _cells(outcome: Outcome) -> tuple[str, ...]:
-    if isinstance(outcome, Missing):
+    if not isinstance(outcome, Result):
         nothing = ["-"] * (len(COLUMNS) - 3)
         return (outcome.case, outcome.mode, *nothing, outcome.verdict)
     result = outcome

@@ -3,21 +3,12 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from bertsquad import rules
 from bertsquad.assets.registry import entries
 from bertsquad.loadgen import logs
 from bertsquad.loadgen.logs import Run
 from bertsquad.models.zoo import MODELS
 from bertsquad.results.result import FAILED, PASSED, RESULT, Result, Verdict
-from bertsquad.rules import (
-    CATEGORIES,
-    CLOSED_MODELS,
-    EDGE_SCENARIOS,
-    MIN_DURATION_S,
-    ROUND,
-    SAMPLES,
-    SEEDS,
-    TEST01,
-)
 from bertsquad.scenarios import SCENARIOS
 
 
@@ -40,22 +31,26 @@ def objections(result: Result, run: Run) -> Iterator[Objection]:
     expected: dict[str, object] = {
         "effective_scenario": SCENARIOS[result.scenario].loadgen_name,
         "effective_test_mode": "AccuracyOnly" if result.mode == "accuracy" else "PerformanceOnly",
-        **SEEDS,
+        **rules.SEEDS,
     }
     if result.mode == "compliance":
-        expected["effective_accuracy_log_rng_seed"] = TEST01.accuracy_log_rng_seed
-        expected["effective_accuracy_log_sampling_target"] = TEST01.accuracy_log_sampling_target
+        expected["effective_accuracy_log_rng_seed"] = rules.TEST01.accuracy_log_rng_seed
+        expected["effective_accuracy_log_sampling_target"] = (
+            rules.TEST01.accuracy_log_sampling_target
+        )
     for key, value in expected.items():
         if values.get(key) != value:
-            yield _in_log("log", f"{key} is {values.get(key)}, but {ROUND} wants {value}")
+            yield _in_log("log", f"{key} is {values.get(key)}, but {rules.ROUND} wants {value}")
     for error in run.errors:
         yield _in_log("log", f"LoadGen reports an error: {error}")
     if result.rules != "mlperf":
         yield Objection("size", RESULT, f"run under --rules {result.rules}, not under mlperf")
     if result.dataset != "squad":
         yield Objection("size", RESULT, f"run on {result.dataset}, not on SQuAD v1.1")
-    if result.scenario not in EDGE_SCENARIOS:
-        reason = f"{ROUND} knows no {SCENARIOS[result.scenario].loadgen_name} scenario of BERT"
+    if result.scenario not in rules.EDGE_SCENARIOS:
+        reason = (
+            f"{rules.ROUND} knows no {SCENARIOS[result.scenario].loadgen_name} scenario of BERT"
+        )
         yield Objection("size", RESULT, reason)
     yield from _division_objections(result)
     if result.rules == "mlperf":
@@ -67,7 +62,7 @@ def _in_log(kind: str, reason: str) -> Objection:
 
 
 def _division_objections(result: Result) -> Iterator[Objection]:
-    if result.model not in CLOSED_MODELS:
+    if result.model not in rules.CLOSED_MODELS:
         reason = f"{result.model} is not MLPerf's model, so it is for the open division only"
         yield Objection("division", RESULT, reason)
     else:
@@ -75,7 +70,7 @@ def _division_objections(result: Result) -> Iterator[Objection]:
         checksum = result.provenance["model_checksum"]
         if file is None or checksum != entries()[file].digest:
             yield Objection("division", RESULT, f"its model's checksum {checksum} isn't MLPerf's")
-    official = CATEGORIES[0].f1_target
+    official = rules.CATEGORIES[0].f1_target
     if result.f1_target is not None and result.f1_target < official:
         reason = f"F1 target {result.f1_target:.3f}, under MLPerf's {official:.3f}"
         yield Objection("division", RESULT, reason)
@@ -85,18 +80,21 @@ def _size_objections(result: Result, run: Run) -> Iterator[Objection]:
     values = run.values
     if result.mode == "accuracy":
         count = values.get("effective_accuracy_sample_count")
-        if count != SAMPLES:
-            yield _in_log("size", f"{count} samples were answered, not all {SAMPLES}")
+        if count != rules.SAMPLES:
+            yield _in_log("size", f"{count} samples were answered, not all {rules.SAMPLES}")
         return
     if not run.valid:
         yield _in_log("size", f"LoadGen calls the run INVALID: {'; '.join(run.invalid_reasons)}")
     shortest = values.get("effective_min_duration_ms", 0)
-    if shortest < MIN_DURATION_S * 1000:
-        yield _in_log("size", f"asked to last {shortest} ms, not {MIN_DURATION_S * 1000:.0f}")
-    if values.get("effective_performance_sample_count", 0) < SAMPLES:
-        yield _in_log("size", f"drawn from fewer than {SAMPLES} samples")
-    if result.scenario == "offline" and values.get("effective_samples_per_query", 0) < SAMPLES:
-        yield _in_log("size", f"its query has fewer than {SAMPLES} samples")
+    if shortest < rules.MIN_DURATION_S * 1000:
+        yield _in_log("size", f"asked to last {shortest} ms, not {rules.MIN_DURATION_S * 1000:.0f}")
+    if values.get("effective_performance_sample_count", 0) < rules.SAMPLES:
+        yield _in_log("size", f"drawn from fewer than {rules.SAMPLES} samples")
+    if (
+        result.scenario == "offline"
+        and values.get("effective_samples_per_query", 0) < rules.SAMPLES
+    ):
+        yield _in_log("size", f"its query has fewer than {rules.SAMPLES} samples")
 
 
 def judge_performance(

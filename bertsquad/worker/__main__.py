@@ -17,17 +17,7 @@ from bertsquad.devices import DEVICES
 from bertsquad.errors import SuiteError
 from bertsquad.loadgen.request import Request
 from bertsquad.runtime.proofs import precisions_here, why_not_really
-from bertsquad.worker.protocol import (
-    Answer,
-    DevicesAsked,
-    DevicesFound,
-    FromWorker,
-    Raised,
-    Setup,
-    ToWorker,
-    decode,
-    encode,
-)
+from bertsquad.worker import protocol
 from bertsquad.worker.reporter import Reporter
 from bertsquad.worker.runner import Runner, describe
 
@@ -41,36 +31,36 @@ class Service:
         self._reporter = Reporter(self.send)
         self._runner: Runner | None = None
 
-    def send(self, message: FromWorker) -> None:
+    def send(self, message: protocol.FromWorker) -> None:
         """Say something to pytest's process."""
         with self._lock:
-            self._channel.write(encode(message))
+            self._channel.write(protocol.encode(message))
             self._channel.flush()
 
     def serve(self, lines: Iterator[str]) -> None:
-        """Answer one message after the other, each with an answer or with Raised."""
+        """Answer one message after the other, each with an answer or with protocol.Raised."""
         for line in lines:
             try:
-                self.send(self._answer(decode(line)))
+                self.send(self._answer(protocol.decode(line)))
             except SuiteError as error:
-                self.send(Raised.of(error))
+                self.send(protocol.Raised.of(error))
             except Exception as error:  # anything else is the model's or the runtime's
-                self.send(Raised(SuiteError.__name__, describe(error)))
+                self.send(protocol.Raised(SuiteError.__name__, describe(error)))
 
-    def _answer(self, message: ToWorker) -> Answer:
+    def _answer(self, message: protocol.ToWorker) -> protocol.Answer:
         match message:
-            case DevicesAsked():
+            case protocol.DevicesAsked():
                 reasons = {name: why_not_really(name) for name in DEVICES}
                 able = {name: precisions_here(name) for name in DEVICES if not reasons[name]}
-                return DevicesFound(reasons, able)
-            case Setup():
+                return protocol.DevicesFound(reasons, able)
+            case protocol.Setup():
                 with self._reporter:
                     self._runner = Runner(message, self.send, self._reporter)
                     return self._runner.ready
             case Request() if self._runner is not None:
                 with self._reporter:
                     return self._runner.run(message)
-        raise SuiteError(f"expected a Setup before anything else, found {message!r:.60}")
+        raise SuiteError(f"expected a protocol.Setup before anything else, found {message!r:.60}")
 
     def abandon(self) -> None:
         """End at once, but leave what a run under way has measured."""

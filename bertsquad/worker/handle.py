@@ -21,19 +21,7 @@ from typing import TypeVar
 from bertsquad.errors import SuiteError
 from bertsquad.loadgen.request import Request
 from bertsquad.progress import Step
-from bertsquad.worker.protocol import (
-    DevicesAsked,
-    DevicesFound,
-    Failing,
-    FromWorker,
-    Measured,
-    Raised,
-    Ready,
-    Setup,
-    ToWorker,
-    decode,
-    encode,
-)
+from bertsquad.worker import protocol
 
 #: How long a worker may go on after it said that a callback failed, in seconds.
 GRACE_S = 5.0
@@ -44,17 +32,17 @@ CLOSING_S = 0.5
 #: they start: traffic that nobody asked for, beside what is being timed.
 _ENVIRONMENT = {"ORT_DISABLE_TELEMETRY": "1"}
 
-_Wanted = TypeVar("_Wanted", Ready, DevicesFound, Measured)
+_Wanted = TypeVar("_Wanted", protocol.Ready, protocol.DevicesFound, protocol.Measured)
 
 #: Told of what a worker says before it answers: which step it is at, and that a callback failed.
-OnMessage = Callable[[Step | Failing], object]
+OnMessage = Callable[[Step | protocol.Failing], object]
 
 
-def _ignore(message: Step | Failing) -> None:
+def _ignore(message: Step | protocol.Failing) -> None:
     """Do nothing."""
 
 
-def try_devices() -> DevicesFound:
+def try_devices() -> protocol.DevicesFound:
     """What devices this machine has, tried in a worker of its own."""
     with tempfile.TemporaryDirectory() as folder:
         worker = Worker(Path(folder) / "worker.log")
@@ -90,7 +78,7 @@ class Worker:
                 env=os.environ | _ENVIRONMENT | {"PYTHONPATH": _python_path()},
                 start_new_session=True,  # a terminal's Ctrl-C is for pytest's process to handle
             )
-        self._messages: queue.Queue[FromWorker | WorkerDied | None] = queue.Queue()
+        self._messages: queue.Queue[protocol.FromWorker | WorkerDied | None] = queue.Queue()
         threading.Thread(target=self._listen, daemon=True).start()
 
     @property
@@ -98,26 +86,26 @@ class Worker:
         """Whether the worker can take another case."""
         return self._process.poll() is None
 
-    def try_devices(self) -> DevicesFound:
+    def try_devices(self) -> protocol.DevicesFound:
         """Ask which devices this machine has."""
-        return self._ask(DevicesAsked(), DevicesFound, None, _ignore)
+        return self._ask(protocol.DevicesAsked(), protocol.DevicesFound, None, _ignore)
 
     def prepare(
-        self, setup: Setup, timeout_s: float | None = None, on_message: OnMessage = _ignore
-    ) -> Ready:
+        self, setup: protocol.Setup, timeout_s: float | None = None, on_message: OnMessage = _ignore
+    ) -> protocol.Ready:
         """Have the model made ready for all runs; where it can't be, the worker is closed."""
         try:
-            return self._ask(setup, Ready, timeout_s, on_message)
+            return self._ask(setup, protocol.Ready, timeout_s, on_message)
         except BaseException:
             self.close()
             raise
 
     def run(
         self, request: Request, timeout_s: float | None = None, on_message: OnMessage = _ignore
-    ) -> Measured:
+    ) -> protocol.Measured:
         """Run one case."""
         try:
-            return self._ask(request, Measured, timeout_s, on_message)
+            return self._ask(request, protocol.Measured, timeout_s, on_message)
         except BaseException as error:
             # After anything but its own refusal, as after Ctrl-C, it waits for no other case.
             if not isinstance(error, SuiteError) or isinstance(error, WorkerDied):
@@ -142,7 +130,7 @@ class Worker:
         assert self._process.stdout is not None
         for line in self._process.stdout:
             try:
-                message = decode(line)
+                message = protocol.decode(line)
             except SuiteError as error:
                 message = WorkerDied(str(error))
             if message is not None:  # Python's start-up may print before the worker can
@@ -151,14 +139,14 @@ class Worker:
 
     def _ask(
         self,
-        question: ToWorker,
+        question: protocol.ToWorker,
         wanted: type[_Wanted],
         timeout_s: float | None,
         on_message: OnMessage,
     ) -> _Wanted:
         assert self._process.stdin is not None
         try:
-            self._process.stdin.write(encode(question))
+            self._process.stdin.write(protocol.encode(question))
             self._process.stdin.flush()
         except OSError:
             raise self._died() from None
@@ -178,9 +166,9 @@ class Worker:
                     raise self._died() if failing is None else WorkerDied(failing)
                 case WorkerDied():
                     raise message
-                case Raised():
+                case protocol.Raised():
                     raise message.error()
-                case Failing():
+                case protocol.Failing():
                     failing = message.message
                     deadline = min(deadline, time.monotonic() + GRACE_S)
                     on_message(message)
