@@ -238,7 +238,7 @@ class ServerSut(Sut):
     def _take(self) -> list[Any]:
         """Remove the next batch from what waits."""
         count = min(len(self._waiting), batching.LOOKAHEAD)
-        oldest = [self._waiting[i] for i in range(count)]
+        oldest = [self._waiting.popleft() for _ in range(count)]
         positions = batching.next_batch(
             [int(self._lengths[sample.index]) for sample, _ in oldest],
             [deadline for _, deadline in oldest],
@@ -247,9 +247,7 @@ class ServerSut(Sut):
             self._engine.batch_tokens,
         )
         taken = set(positions)
-        for _ in oldest:
-            self._waiting.popleft()
-        self._waiting.extendleft(
-            reversed([entry for i, entry in enumerate(oldest) if i not in taken])
-        )
+        for position in reversed(range(count)):  # the others wait on, in their order
+            if position not in taken:
+                self._waiting.appendleft(oldest[position])
         return [oldest[position][0] for position in positions]

@@ -99,16 +99,19 @@ class Timeline:
 
     def _batches(self) -> list[dict[str, int]]:
         """For each number of samples that a batch had: how many had it, and their tokens."""
-        return [
-            {
-                "samples": int(size),
-                "count": int(chosen.sum()),
-                "tokens": int(self.batch_tokens[chosen].sum()),
-                "padded_tokens": int(self.batch_padded_tokens[chosen].sum()),
-            }
-            for size in np.unique(self.batch_samples)
-            for chosen in (self.batch_samples == size,)
-        ]
+        found = []
+        for size in np.unique(self.batch_samples):
+            alike = self.batch_samples == size
+            tokens, padded = self.batch_tokens[alike], self.batch_padded_tokens[alike]
+            found.append(
+                {
+                    "samples": int(size),
+                    "count": len(tokens),
+                    "tokens": int(tokens.sum()),
+                    "padded_tokens": int(padded.sum()),
+                }
+            )
+        return found
 
 
 def _column() -> "array[int]":

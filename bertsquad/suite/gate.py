@@ -1,4 +1,4 @@
-"""Which earlier results a session may be compared with."""
+"""Which earlier results a pytest session may be compared with."""
 
 from collections.abc import Mapping
 from functools import cache
@@ -78,7 +78,7 @@ def refuse_unlike(config: pytest.Config, timed: Mapping[str, Case], options: Opt
 
 
 def benchmark_session(config: pytest.Config) -> Any:
-    """pytest-benchmark's session; None without the plugin, and in a worker of pytest-xdist."""
+    """pytest-benchmark's own session object; None without the plugin, and in an xdist worker."""
     return None if hasattr(config, "workerinput") else getattr(config, "_benchmarksession", None)
 
 

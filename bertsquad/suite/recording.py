@@ -24,7 +24,7 @@ _NOTHING_COMPARED = (
     "--benchmark-compare-fail compared nothing: no case was timed that the earlier results have"
 )
 
-#: Sentences for the end of the session: those that make it fail, and the others.
+#: Sentences for the end of the pytest session: those that make it fail, and the others.
 _FAILURES = pytest.StashKey[list[str]]()
 _NOTES = pytest.StashKey[list[str]]()
 
