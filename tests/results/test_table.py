@@ -1,6 +1,5 @@
-"""The header, the table and the remarks of a session, as the terminal shows them."""
+"""The table and the remarks below it, as the terminal shows them."""
 
-import re
 import shlex
 from dataclasses import replace
 from pathlib import Path
@@ -10,12 +9,8 @@ import pytest
 from made import ACCURACY, COMPLIANCE, OFFLINE, SERVER, STREAM, SUBSET
 
 from bertsquad.machine.noise import Disturbance
-from bertsquad.models.zoo import MODELS
 from bertsquad.results.result import FAILED, NO_TARGET, SKIPPED, UNDECIDED, Missing, Result
 from bertsquad.results.table import COLUMNS, lines, remarks, table
-from bertsquad.suite.cases import collect
-from bertsquad.suite.header import header, workload
-from bertsquad.suite.options import Options
 
 
 def rows(*results: Result) -> list[dict[str, str]]:
@@ -182,40 +177,6 @@ def test_the_last_line_is_the_command_that_makes_a_page_of_what_was_written(
     command = shlex.split(last.partition(": ")[2])
     assert command[:4] == ["python", "-m", "bertsquad", "report"]
     assert command[4:] == [str(tmp_path / "with blanks"), "-o", "report.html"]
-
-
-def test_the_header_says_what_is_under_test(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("BERTSQUAD_DATA", str(tmp_path / "data"))
-    monkeypatch.setenv("BERTSQUAD_CACHE", str(tmp_path / "cache"))
-    text = "\n".join(header(Options(rules="mlperf", output=tmp_path / "out")))
-    for part in (
-        "onnxruntime",
-        "mlcommons-loadgen",
-        "cores; GPU: ",
-        "model minilm: ",
-        "model bert_large: MLPerf's BERT-large, fp32, 1.34 GB",
-        "data set pocket: ",
-        "data set squad: SQuAD v1.1 dev set, 10,570 questions",
-        "rules: mlperf",
-        *(str(tmp_path / name) for name in ("data", "cache", "out")),
-    ):
-        assert part in text
-
-
-def test_the_header_leaves_out_what_was_not_asked_for() -> None:
-    text = "\n".join(header(Options(models=(MODELS["minilm"],))))
-    assert "bert_large" not in text
-    assert "squad:" not in text
-
-
-def test_the_workload_counts_the_cases_and_tells_seconds_from_minutes() -> None:
-    quick = Options(models=(MODELS["minilm"],), devices=("cpu",))
-    mlperf = replace(quick, rules="mlperf")
-    cases = [(case, "performance") for case in collect(quick)]
-    assert re.match(r"1 case to run, about \d\d? s on this machine", workload(cases[:1], quick))
-    assert re.match(r"4 cases to run, about 4\d min on this machine", workload(cases, mlperf))
 
 
 def test_a_model_that_had_to_be_padded_is_remarked_upon() -> None:

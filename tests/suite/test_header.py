@@ -1,14 +1,16 @@
-"""Estimates are rough, but they must order what takes longer after what takes less."""
+"""What is said before the first case. Estimates are rough, but in the right order."""
 
+import re
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
 from bertsquad.machine import hardware
 from bertsquad.models.zoo import MODELS
 from bertsquad.scenarios import SCENARIOS
-from bertsquad.suite.cases import Case
-from bertsquad.suite.header import estimate_s
+from bertsquad.suite.cases import Case, collect
+from bertsquad.suite.header import estimate_s, header, workload
 from bertsquad.suite.options import Options
 
 CASE = Case(MODELS["minilm"], "squad", "offline", "cpu", "fp32")
@@ -58,3 +60,37 @@ def test_performance_takes_at_least_the_duration_that_was_asked_for(scenario: st
 
 def test_mlperfs_offline_query_of_the_large_model_outlasts_the_minimum() -> None:
     assert estimate_s(LARGE, "performance", Options(rules="mlperf")) > HOUR
+
+
+def test_the_header_says_what_is_under_test(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("BERTSQUAD_DATA", str(tmp_path / "data"))
+    monkeypatch.setenv("BERTSQUAD_CACHE", str(tmp_path / "cache"))
+    text = "\n".join(header(Options(rules="mlperf", output=tmp_path / "out")))
+    for part in (
+        "onnxruntime",
+        "mlcommons-loadgen",
+        "cores; GPU: ",
+        "model minilm: ",
+        "model bert_large: MLPerf's BERT-large, fp32, 1.34 GB",
+        "data set pocket: ",
+        "data set squad: SQuAD v1.1 dev set, 10,570 questions",
+        "rules: mlperf",
+        *(str(tmp_path / name) for name in ("data", "cache", "out")),
+    ):
+        assert part in text
+
+
+def test_the_header_leaves_out_what_was_not_asked_for() -> None:
+    text = "\n".join(header(Options(models=(MODELS["minilm"],))))
+    assert "bert_large" not in text
+    assert "squad:" not in text
+
+
+def test_the_workload_counts_the_cases_and_tells_seconds_from_minutes() -> None:
+    quick = Options(models=(MODELS["minilm"],), devices=("cpu",))
+    mlperf = replace(quick, rules="mlperf")
+    cases = [(case, "performance") for case in collect(quick)]
+    assert re.match(r"1 case to run, about \d\d? s on this machine", workload(cases[:1], quick))
+    assert re.match(r"4 cases to run, about 4\d min on this machine", workload(cases, mlperf))

@@ -1,0 +1,230 @@
+"""Runs are compared with like ones only, and mostly refused before they start."""
+
+import json
+from collections.abc import Callable
+from copy import deepcopy
+from pathlib import Path
+from typing import Any
+
+import pytest
+import tiny
+from compared import FIGURES, SERVER, changed
+from sessions import CHEAP, Session, name_of, run_sessions, run_tiny
+
+from bertsquad.loadgen.user_conf import UserConf
+from bertsquad.models.zoo import MODELS
+from bertsquad.results import comparison
+from bertsquad.results.comparison import differences
+from bertsquad.results.result import SCHEMA_VERSION
+from bertsquad.suite.cases import Case
+from bertsquad.suite.gate import expected
+from bertsquad.suite.options import Options
+
+
+def case(scenario: str = "offline") -> Case:
+    return Case(MODELS["minilm"], "pocket", scenario, "cpu", "fp32")
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (Options(), []),
+        (Options(dataset_size="all"), []),
+        (Options(instances=1, threads=1, batch_tokens=384, target_qps=3.0), []),
+        (Options(dataset_size=20), ["sample_count", "buffer_size"]),
+        (Options(buffer_size=20), ["buffer_size"]),
+        (Options(min_duration_s=1.0), ["min_duration_s"]),
+        (Options(rules="mlperf"), ["rules", "min_duration_s"]),
+        (Options(dataset_size=20, user_conf=UserConf(Path("some.conf"), {})), ["sample_count"]),
+    ],
+)
+def test_what_makes_runs_unlike_is_known_before_they_start(
+    options: Options, words: list[str]
+) -> None:
+    found = differences(expected(case(), options, FIGURES), FIGURES)
+    assert [sentence.split()[0] for sentence in found] == words
+
+
+@pytest.mark.parametrize(
+    ("options", "source", "found"),
+    [
+        (Options(), "probe", []),
+        (Options(target_qps=40.0), "probe", []),
+        (Options(target_qps=10.0), "probe", ["target_qps is 10.0 and was 40.0"]),
+        (Options(), "option", ["target_qps is probed and was 40.0"]),
+        (Options(target_latency_ms=99.0), "probe", ["target_latency_ms is 99.0 and was 130.0"]),
+    ],
+)
+def test_servers_targets_are_known_before_too(
+    options: Options, source: str, found: list[str]
+) -> None:
+    old = changed(SERVER, target_source=source)
+    assert differences(expected(case("server"), options, old), old) == found
+
+
+SAVED = ("-k", "performance", "--benchmark-storage", "../storage")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("comparison")
+
+
+@pytest.fixture(scope="module")
+def saved(folder: Path) -> Session:
+    return run_tiny(folder / "first", *SAVED, "--benchmark-save", "first")
+
+
+@pytest.fixture(scope="module")
+def baseline(saved: Session) -> dict[str, Any]:
+    assert saved.code == 0, saved.out
+    (file,) = (saved.folder.parent / "storage").rglob("0001_first.json")
+    document: dict[str, Any] = json.loads(file.read_bytes())
+    return document
+
+
+#: What is compared with a session like the first, by the options that are added to it.
+ALIKE = ("", "--instances 1 --threads 1 --batch-tokens 384")
+
+
+UNLIKE = {
+    "--dataset-size 50": "sample_count is 50 and was 60; buffer_size is 50 and was 60",
+    "--buffer-size 30 --min-duration-s 0.5": "buffer_size is 30 and was 60; min_duration_s is 0.5",
+    "--target-qps 100 -k server": "target_qps is 100.0 and was 200.0",
+}
+
+
+#: What may be wrong with the earlier results themselves.
+Edit = Callable[[dict[str, Any]], object]
+
+
+EDITS: dict[str, tuple[Edit, str]] = {
+    "older": (
+        lambda i: i.update(schema_version=0),
+        f"schema_version is {SCHEMA_VERSION} and was 0",
+    ),
+    "odd": (lambda i: i.update(dataset_samples="many", sample_count=None), "isn't in the earlier"),
+    "foreign": (lambda i: i.clear(), "that is no result of this suite"),
+    "data": (lambda i: i["provenance"].update(dataset_checksum="md5:0"), "and was md5:0;"),
+    "model": (lambda i: i["provenance"].update(model_checksum="1"), "and was 1;"),
+}
+
+
+@pytest.fixture(scope="module")
+def collected(baseline: dict[str, Any], folder: Path) -> dict[str, Session]:
+    """Sessions that would compare with the first, and end before anything runs."""
+    model = str(tiny.model(folder / "tiny.onnx"))
+    storage = ("--benchmark-storage", str(folder / "storage"), "--collect-only")
+    usual = [*CHEAP.split(), "--model", model, "-m", "performance", *storage]
+    compare = [*usual, "--benchmark-compare=0001"]
+    commands = {added: [*compare, *added.split()] for added in (*ALIKE, *UNLIKE)}
+    for name, (edit, _) in EDITS.items():
+        document = deepcopy(baseline) | {"machine_info": {"node": "another"}}
+        for entry in document["benchmarks"]:
+            edit(entry["extra_info"])
+        (folder / "storage" / f"edited-{name}.json").write_text(json.dumps(document))
+    commands["edited"] = [*usual, "--benchmark-compare=edited"]
+    gate = "--benchmark-compare-fail=median:5%"
+    commands["nothing named"] = [*usual, gate]
+    commands["nothing there"] = [*usual, "--benchmark-compare=0007", gate]
+    commands["not these"] = [*compare, gate, "--model=minilm", "-k", "minilm"]
+    sessions = run_sessions(folder / "collected", list(commands.values()))
+    return dict(zip(commands, sessions, strict=True))
+
+
+def errors(session: Session) -> list[str]:
+    """The lines of usage error with which a session ended."""
+    assert session.code == pytest.ExitCode.USAGE_ERROR
+    assert "Traceback" not in session.out + session.err
+    return [line for line in session.err.splitlines() if line.startswith("ERROR: ")]
+
+
+@pytest.mark.parametrize("added", ALIKE)
+def test_like_runs_are_compared(collected: dict[str, Session], added: str) -> None:
+    session = collected[added]
+    assert session.code == 0, session.err
+    assert "0001_first.json" in session.err
+
+
+@pytest.mark.parametrize("added", UNLIKE)
+def test_unlike_runs_are_refused_before_they_start_in_a_sentence_for_each_case(
+    collected: dict[str, Session], added: str
+) -> None:
+    refused = errors(collected[added])
+    assert len(refused) == (1 if "-k server" in added else 4)
+    for part in (name_of("performance", "server"), "0001_first.json", UNLIKE[added]):
+        assert part in refused[-1]
+
+
+@pytest.mark.parametrize("edited", EDITS)
+def test_results_of_another_kind_are_refused_before_the_runs(
+    collected: dict[str, Session], edited: str
+) -> None:
+    refused = [line for line in errors(collected["edited"]) if f"edited-{edited}.json" in line]
+    assert len(refused) == 4
+    for line in refused:
+        assert EDITS[edited][1] in line
+
+
+def test_earlier_results_of_another_machine_may_lie_anywhere(
+    collected: dict[str, Session],
+) -> None:
+    assert "are of another machine" in collected["edited"].err
+    assert "are of another machine" not in collected[""].err
+
+
+@pytest.mark.parametrize("added", ["nothing named", "nothing there", "not these"])
+def test_a_gate_with_nothing_to_compare_with_is_refused_before_the_runs(
+    collected: dict[str, Session], added: str
+) -> None:
+    (error,) = errors(collected[added])
+    for part in ("nothing to compare with", "storage", "--benchmark-autosave"):
+        assert part in error
+
+
+def test_what_shows_only_afterwards_is_refused_once_the_results_are_saved(
+    saved: Session, folder: Path
+) -> None:
+    conf = folder / "buffer.conf"
+    conf.write_text("*.Offline.performance_sample_count_override = 30\n")
+    chosen = (*SAVED[2:], "-k", "performance and (offline or server)", "--user-conf", str(conf))
+    options = ("--benchmark-compare=0001", "--benchmark-save", "second")
+    session = run_tiny(folder / "second", *chosen, *options)
+    assert session.code == pytest.ExitCode.TESTS_FAILED
+    (error,) = (line for line in session.out.splitlines() if line.startswith("ERROR: "))
+    assert error.startswith(f"ERROR: {name_of('performance', 'offline')} can't be compared with ")
+    assert "buffer_size is 30 and was 60" in error
+    assert f"{name_of('performance', 'server')} (NOW)" in session.out
+    assert f"{name_of('performance', 'offline')} (NOW)" not in session.out
+    assert {case.outcome for case in session.cases.values()} == {"passed"}
+    (file,) = (folder / "storage").rglob("*_second.json")
+    assert len(json.loads(file.read_bytes())["benchmarks"]) == 2
+
+
+def test_a_case_that_the_earlier_results_lack_is_named_and_passes(
+    baseline: dict[str, Any], folder: Path
+) -> None:
+    file = folder / "fewer.json"
+    entries = [entry for entry in baseline["benchmarks"] if entry["group"] != "offline"]
+    file.write_text(json.dumps(baseline | {"benchmarks": entries}))
+    gate = ("--benchmark-compare", str(file), "--benchmark-compare-fail=median:100000%")
+    chosen = ("-k", "performance and (offline or server)")
+    session = run_tiny(folder / "fewer", *chosen, *gate)
+    assert session.code == 0, session.out
+    name = name_of("performance", "offline")
+    assert f"{name} was compared with nothing: the earlier results lack it" in session.out
+
+
+def test_a_gate_that_compared_nothing_fails(baseline: dict[str, Any], folder: Path) -> None:
+    gate = ("--benchmark-compare=0001", "--benchmark-compare-fail=median:5%")
+    session = run_tiny(folder / "untimed", *SAVED[2:], *gate, "-k", "accuracy and offline")
+    assert session.code == pytest.ExitCode.TESTS_FAILED
+    assert "ERROR: --benchmark-compare-fail compared nothing: no case was timed" in session.out
+
+
+def test_each_key_that_is_compared_is_in_a_real_result(baseline: dict[str, Any]) -> None:
+    for entry in baseline["benchmarks"]:
+        info = entry["extra_info"]
+        keys = comparison.ALIKE + (comparison.ALIKE_IN_SERVER if "server" in entry["name"] else ())
+        for place in keys:
+            assert comparison._at(info, place) is not None, place
