@@ -29,7 +29,7 @@ def build(cls: type[_Made], document: Mapping[str, Any], whole: bool = False) ->
     for field in dataclasses.fields(of):
         if field.name in document:
             try:
-                values[field.name] = _fitted(document[field.name], hints[field.name])
+                values[field.name] = _fitted(document[field.name], hints[field.name], whole)
             except Misfit as error:
                 raise Misfit(f"{field.name} {error}") from None
         elif whole or not _has_default(field):
@@ -47,7 +47,7 @@ def _hints(cls: Any) -> dict[str, Any]:
     return typing.get_type_hints(cls)
 
 
-def _fitted(value: Any, hint: Any) -> Any:
+def _fitted(value: Any, hint: Any, whole: bool) -> Any:
     """A value of JSON as the annotation `hint` wants it: lists become tuples, objects dataclasses.
 
     Misfit where it has another type.
@@ -56,18 +56,18 @@ def _fitted(value: Any, hint: Any) -> Any:
     if hint is Any:
         return value
     if origin in (types.UnionType, typing.Union):
-        return _any_of(value, parts)
+        return _any_of(value, parts, whole)
     if origin is list and isinstance(value, list):
-        return [_fitted(one, parts[0]) for one in value]
+        return [_fitted(one, parts[0], whole) for one in value]
     if origin is tuple and isinstance(value, (list, tuple)):
         if parts[1:] == (...,):
-            return tuple(_fitted(one, parts[0]) for one in value)
+            return tuple(_fitted(one, parts[0], whole) for one in value)
         if len(value) == len(parts):
-            return tuple(map(_fitted, value, parts))
+            return tuple(_fitted(*pair, whole) for pair in zip(value, parts, strict=True))
     if origin is dict and isinstance(value, dict):
-        return {_fitted(key, parts[0]): _fitted(one, parts[1]) for key, one in value.items()}
+        return {key: _fitted(one, parts[1], whole) for key, one in value.items()}
     if dataclasses.is_dataclass(hint) and isinstance(value, dict):
-        return build(typing.cast(type, hint), value)
+        return build(typing.cast(type, hint), value, whole)
     if hint in (int, float):
         if is_figure(value) and (hint is float or isinstance(value, int)):
             return value
@@ -76,17 +76,17 @@ def _fitted(value: Any, hint: Any) -> Any:
     raise Misfit(f"is {_shown(value)}, and should be {getattr(hint, '__name__', hint)}")
 
 
-def _any_of(value: Any, hints: tuple[Any, ...]) -> Any:
+def _any_of(value: Any, hints: tuple[Any, ...], whole: bool) -> Any:
     """The value as the first of `hints` that it fits."""
     if value is None and types.NoneType in hints:
         return None
     wanted = [hint for hint in hints if hint is not types.NoneType]
     for hint in wanted[:-1]:
         try:
-            return _fitted(value, hint)
+            return _fitted(value, hint, whole)
         except Misfit:
             continue
-    return _fitted(value, wanted[-1])
+    return _fitted(value, wanted[-1], whole)
 
 
 def is_figure(value: Any) -> bool:

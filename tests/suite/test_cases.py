@@ -11,7 +11,15 @@ from bertsquad.runtime import availability
 from bertsquad.runtime.parallelism import Parallelism
 from bertsquad.scenarios import MODES
 from bertsquad.suite import cases
-from bertsquad.suite.cases import Case, collect, division, is_named, missing_device, sample_count
+from bertsquad.suite.cases import (
+    Case,
+    collect,
+    division,
+    is_named,
+    missing_device,
+    running_order,
+    sample_count,
+)
 from bertsquad.suite.options import Options
 
 MINILM, BERT, INT8, RANDOM = (
@@ -206,3 +214,20 @@ def test_a_device_that_shows_to_be_missing_is_named_with_the_reason(
         reason = cases.missing_device(replace(CASE, device=device))
         assert reason is not None
         assert reason.startswith(f"{device}: ")
+
+
+def test_cases_run_by_group_and_in_it_by_division_in_the_order_of_their_first() -> None:
+    def made(scenario: str, device: str) -> Case:
+        return Case(MINILM, "pocket", scenario, device, "fp32")
+
+    asked = [
+        made("server", "cpu"),
+        made("offline", "openvino"),
+        made("offline", "cpu"),
+        made("singlestream", "cpu"),
+        made("server", "openvino"),
+        made("server", "cpu"),
+    ]
+    # On 8 cores Server and SingleStream are one instance of 8 threads, Offline 8 of one.
+    assert running_order(asked, Options(), 8) == [0, 3, 5, 2, 1, 4]
+    assert running_order([], Options(), 8) == []

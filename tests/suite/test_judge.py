@@ -1,0 +1,121 @@
+"""A result is made whole of what was asked, measured and logged, without a run."""
+
+from dataclasses import FrozenInstanceError, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from made import provenance, timeline
+
+from bertsquad.loadgen.logs import Run
+from bertsquad.loadgen.request import Request, Targets
+from bertsquad.machine.noise import Disturbance
+from bertsquad.models.zoo import MODELS
+from bertsquad.results.compliance import Audited, Comparison
+from bertsquad.results.result import FAILED, NO_TARGET, PASSED
+from bertsquad.runtime.parallelism import Parallelism
+from bertsquad.squad.score import Score
+from bertsquad.suite.cases import Case
+from bertsquad.suite.judge import Audit, Ran, judge
+from bertsquad.worker.protocol import Measured
+
+MEASURED = Measured(
+    seconds=3.5,
+    targets=Targets(12.0, None, "probe"),
+    provider="CPUExecutionProvider",
+    proof="1 of 1 matrix products",
+    batch_tokens=1536,
+    batches=9,
+    padding_share=0.125,
+    peak_memory_bytes=2**30,
+    disturbances=[],
+    timeline=timeline().digest(),
+    unwritten=None,
+)
+LOGGED: dict[str, Any] = {
+    "effective_scenario": "Offline",
+    "effective_test_mode": "PerformanceOnly",
+    "effective_performance_sample_count": 494,
+    "effective_min_duration_ms": 3000,
+    "result_samples_per_second": 10.5,
+    "result_50.00_percentile_latency_ns": 2_000_000,
+    "result_query_count": 1,
+    "result_validity": "VALID",
+}
+
+
+def ran(mode: str, rules: str = "quick", **logged: Any) -> Ran:
+    case = Case(MODELS["minilm"], "pocket", "offline", "cpu", "fp32")
+    request = Request(
+        "offline", mode, rules, "results/x", 494, Parallelism(2, 1, ((0,), (1,))), target_qps=12.0
+    )
+    facts = provenance(model_path=None, user_conf=None)
+    run = Run(Path("results/x"), LOGGED | logged, ())
+    return Ran(case, request, MEASURED, run, 494, facts, 99.0, 80.0)
+
+
+def test_a_timed_run_has_loadgens_figures_and_what_it_was_asked_for() -> None:
+    result = judge(ran("performance"))
+    assert (result.case, result.mode) == ("minilm-pocket-offline-cpu-fp32", "performance")
+    assert (result.verdict, result.loadgen_valid, result.qps) == (PASSED, True, 10.5)
+    assert (result.latency_p50_ms, result.latency_p90_ms) == (2.0, None)
+    assert (result.min_duration_s, result.query_count, result.buffer_size) == (3.0, 1, 494)
+    assert (result.target_qps, result.target_source) == (12.0, "probe")
+    assert (result.f1, result.question_count) == (None, None)
+    facts = result.provenance
+    assert (facts["instances"], facts["pinned_cpus"], facts["batches"]) == (2, [[0], [1]], 9)
+    assert "--instances 2" in result.repeat
+    with pytest.raises(FrozenInstanceError):
+        result.verdict = FAILED  # type: ignore[misc]
+
+
+@pytest.mark.parametrize(("rules", "verdict"), [("quick", PASSED), ("mlperf", FAILED)])
+def test_an_invalid_run_passes_under_quick_alone_and_says_its_causes(
+    rules: str, verdict: str
+) -> None:
+    result = judge(
+        ran("performance", rules, result_validity="INVALID", result_min_duration_met=False)
+    )
+    assert (result.verdict, result.loadgen_valid) == (verdict, False)
+    assert [cause.kind for cause in result.invalid_causes] == ["min_duration"]
+    assert result.invalid_reasons[0] == result.invalid_causes[0].reason
+    assert not result.mlperf_valid
+
+
+def test_what_disturbed_a_timed_run_is_told_in_parts_and_in_a_sentence() -> None:
+    busy = Disturbance("it was busy", "wait")
+    result = judge(replace(ran("performance"), measured=replace(MEASURED, disturbances=[busy])))
+    assert (result.disturbances, result.warnings) == ([busy], ["it was busy: wait"])
+
+
+def scored(*f1_by_question: float) -> Score:
+    mean = 100 * sum(f1_by_question) / len(f1_by_question)
+    return Score(50.0, mean, len(f1_by_question), f1_by_question)
+
+
+def test_an_accuracy_run_has_f1_and_its_target() -> None:
+    result = judge(ran("accuracy"), score=scored(0.7, 0.9))
+    assert (result.f1, result.exact_match, result.question_count) == (80.0, 50.0, 2)
+    assert result.f1_target == pytest.approx(79.2)
+    assert result.verdict == PASSED
+    assert (result.qps, result.loadgen_valid, result.warnings) == (None, None, [])
+    missed = judge(ran("accuracy"), score=scored(0.7, 0.8))
+    assert missed.verdict == FAILED
+    unknown = judge(replace(ran("accuracy"), reference_f1=None), score=scored(0.7, 0.8))
+    assert (unknown.f1_target, unknown.verdict) == (None, NO_TARGET)
+
+
+def test_a_subset_is_judged_by_the_bound_that_it_says() -> None:
+    result = judge(replace(ran("accuracy"), dataset_samples=10_833), score=scored(0.7, 0.8, 0.9))
+    assert not result.whole
+    assert result.f1_upper_bound is not None
+    assert result.f1_upper_bound > 80
+
+
+@pytest.mark.parametrize(("differing", "verdict"), [((), PASSED), ((3,), FAILED)])
+def test_a_compliance_run_is_judged_by_its_audit(differing: tuple[int, ...], verdict: str) -> None:
+    audited = Audited(Comparison(64, differing, 0.25), 0.99, 0.5)
+    result = judge(ran("compliance"), audit=Audit(audited, "option"))
+    assert (result.verdict, result.qps, result.target_source) == (verdict, 10.5, "option")
+    assert (result.compliance_responses, result.compliance_largest_difference) == (64, 0.25)
+    assert result.compliance_speed_ratio == 0.99

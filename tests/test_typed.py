@@ -1,0 +1,110 @@
+"""Dataclasses come of JSON only where every field has its type, and the wrong one is named."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+
+from bertsquad.typed import LARGEST, Misfit, build, is_figure
+
+
+@dataclass(frozen=True)
+class Inner:
+    name: str
+    share: float = 0.5
+
+
+@dataclass(frozen=True)
+class Outer:
+    count: int
+    inner: Inner
+    rate: float | None
+    pair: tuple[float, float] | None = None
+    some: tuple[int, ...] = ()
+    more: list[Inner] = field(default_factory=list)
+    by_name: dict[str, list[int]] = field(default_factory=dict)
+    either: Inner | str = ""
+    anything: Any = None
+
+
+LEAST = {"count": 3, "inner": {"name": "x"}, "rate": None}
+
+
+def test_fields_with_a_default_may_be_missing_and_other_keys_are_passed_over() -> None:
+    assert build(Outer, LEAST | {"of a later version": 1}) == Outer(3, Inner("x"), None)
+
+
+def test_every_kind_of_field_becomes_what_its_annotation_says() -> None:
+    made = build(
+        Outer,
+        {
+            "count": 3,
+            "inner": {"name": "x", "share": 1},  # a whole number is a float's, too
+            "rate": 2.5,
+            "pair": [1, 2.5],
+            "some": [1, 2],
+            "more": [{"name": "y", "share": 0.5}],
+            "by_name": {"a": [1]},
+            "either": {"name": "z", "share": 0.5},
+            "anything": [None],
+        },
+        whole=True,
+    )
+    assert made == Outer(
+        3,
+        Inner("x", 1),
+        2.5,
+        (1, 2.5),
+        (1, 2),
+        [Inner("y")],
+        {"a": [1]},
+        Inner("z"),
+        [None],
+    )
+    assert build(Outer, LEAST | {"either": "words"}).either == "words"
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"count": "3"}, "count is '3', and should be int"),
+        ({"count": 3.0}, "count is 3.0, and should be int"),
+        ({"count": True}, "count is True, and should be int"),
+        ({"count": None}, "count is None, and should be int"),
+        ({"rate": float("nan")}, "rate is nan, and should be float"),
+        ({"rate": 10**400}, "rate is 1000"),
+        ({"rate": LARGEST * 10}, "rate is 1e+19, and should be float"),
+        ({"inner": ["x"]}, r"inner is ['x'], and should be Inner"),
+        ({"inner": {}}, "inner name is missing"),
+        ({"inner": {"name": 1}}, "inner name is 1, and should be str"),
+        ({"pair": [1.0]}, "pair is [1.0], and should be"),
+        ({"some": [1, "2"]}, "some is '2', and should be int"),
+        ({"more": [{"name": "y"}, {}]}, "more name is missing"),
+        ({"by_name": {"a": [None]}}, "by_name is None, and should be int"),
+        ({"either": 5}, "either is 5, and should be str"),
+    ],
+)
+def test_a_field_of_another_type_is_named(changes: dict[str, Any], told: str) -> None:
+    with pytest.raises(Misfit) as caught:
+        build(Outer, LEAST | changes)
+    assert str(caught.value).startswith(told)
+    assert len(str(caught.value)) < 150
+
+
+@pytest.mark.parametrize("name", LEAST)
+def test_a_field_that_is_missing_is_named(name: str) -> None:
+    with pytest.raises(Misfit, match=f"{name} is missing"):
+        build(Outer, {key: value for key, value in LEAST.items() if key != name})
+
+
+def test_what_must_be_whole_may_lack_nothing() -> None:
+    with pytest.raises(Misfit, match="inner share is missing"):
+        build(Outer, LEAST, whole=True)
+
+
+@pytest.mark.parametrize(
+    ("value", "can_be_drawn"),
+    [(0, True), (-1.5, True), (True, False), ("1", False), (float("inf"), False), (10**19, False)],
+)
+def test_a_figure_is_a_finite_number(value: object, can_be_drawn: bool) -> None:
+    assert is_figure(value) is can_be_drawn
