@@ -41,7 +41,9 @@ def start(sut: Sut, settings: Any, request: Request) -> float:
     log = lg.LogSettings()
     log.log_output = output
     log.enable_trace = False  # it grows with the queries
-    qsl = lg.ConstructQSL(request.samples, buffered_samples(request), _nothing, _nothing)
+    buffered = buffered_samples(request)
+    # All samples are in memory already, so the QSL has nothing to load.
+    qsl = lg.ConstructQSL(request.samples, buffered, lambda _: None, lambda _: None)
     started = time.perf_counter()
     try:
         # LoadGen reads an audit.config in the working directory unless it is given a path.
@@ -53,10 +55,6 @@ def start(sut: Sut, settings: Any, request: Request) -> float:
     if sut.error is not None:
         raise sut.error
     return seconds
-
-
-def _nothing(samples: list[int]) -> None:
-    """All samples are in memory already, so there is nothing to load or to give up."""
 
 
 def settings_for(request: Request, targets: Targets | None) -> Any:

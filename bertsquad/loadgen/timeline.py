@@ -8,6 +8,7 @@ import math
 import zipfile
 from array import array
 from dataclasses import dataclass, field, fields
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -114,8 +115,7 @@ class Timeline:
         return found
 
 
-def _column() -> "array[int]":
-    return array("q")
+_column = partial(array, "q")
 
 
 @dataclass(frozen=True)

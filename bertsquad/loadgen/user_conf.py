@@ -4,6 +4,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from bertsquad.errors import SuiteError
 from bertsquad.scenarios import SCENARIOS
@@ -34,6 +35,11 @@ class UserConf:
 
     path: Path
     settings: Mapping[tuple[str, str, str], float] = field(hash=False)
+
+    def as_dict(self) -> dict[str, Any]:
+        """The file, and what in it means BERT, as JSON can hold it."""
+        settings = {".".join(key): value for key, value in self.settings.items()}
+        return {"file": str(self.path), "settings": settings}
 
     def of(self, scenario: str) -> dict[str, float]:
         """The value of each key in a scenario; of several lines the most specific one counts."""

@@ -102,12 +102,9 @@ def _for_audit(result: Result) -> str:
         )
     ratio = result.compliance_speed_ratio
     if ratio is not None and abs(ratio - 1) > TEST01.speed_tolerance:
-        return f"run both again when the machine is quiet: -k {_quoted(result)}"
+        both = f'"{result.scenario} and (performance or compliance)"'
+        return f"run both again when the machine is quiet: -k {both}"
     return ""
-
-
-def _quoted(result: Result) -> str:
-    return f'"{result.scenario} and (performance or compliance)"'
 
 
 def _cures(result: Result, causes: Sequence[Cause]) -> str:

@@ -17,7 +17,6 @@ from bertsquad.errors import SuiteError, Unavailable
 from bertsquad.loadgen import logs
 from bertsquad.loadgen.request import Request
 from bertsquad.loadgen.timeline import TIMELINE
-from bertsquad.loadgen.user_conf import UserConf
 from bertsquad.machine import hardware, noise, provenance
 from bertsquad.models.zoo import Model, locate
 from bertsquad.progress import Step
@@ -96,7 +95,10 @@ class Harness:
         on_message = self._showing(case, mode)
         worker, ready = self._worker_for(case, model_file, model_key, data, on_message)
         _empty(folder)
-        with self._device_for(case, mode):
+        alone: AbstractContextManager[None] = contextlib.nullcontext()
+        if mode != "accuracy":  # what is timed has the device to itself
+            alone = noise.device_to_itself(DEVICES[case.device].marker, self._progress.say)
+        with alone:
             measured = worker.run(request, self._options.timeout_s, on_message)
         run = logs.read_run(folder)
         if mode == "accuracy" and run.errors:
@@ -156,12 +158,6 @@ class Harness:
         self._worker = case.group, worker, ready
         return worker, ready
 
-    def _device_for(self, case: Case, mode: str) -> AbstractContextManager[None]:
-        """The case's device, for this run alone where it is being timed."""
-        if mode == "accuracy":
-            return contextlib.nullcontext()
-        return noise.device_to_itself(DEVICES[case.device].marker, self._progress.say)
-
     def _showing(self, case: Case, mode: str) -> OnMessage:
         """Show the steps of the worker, each with the name of the case before it."""
 
@@ -214,7 +210,7 @@ class Harness:
             "working_folder": str(Path.cwd()),
             "environment": {k: v for k, v in os.environ.items() if k.startswith("BERTSQUAD_")},
             **provenance.facts(),
-            "user_conf": _of_conf(self._options.user_conf),
+            "user_conf": self._options.user_conf and self._options.user_conf.as_dict(),
         }
 
 
@@ -233,14 +229,6 @@ def _of_files(
         "dataset_file": data.file.name,
         "dataset_checksum": data.checksum,
     }
-
-
-def _of_conf(conf: UserConf | None) -> dict[str, Any] | None:
-    """Which user.conf was given, and what in it means BERT."""
-    if conf is None:
-        return None
-    settings = {".".join(key): value for key, value in conf.settings.items()}
-    return {"file": str(conf.path), "settings": settings}
 
 
 def _saved(result: Result, unwritten: str | None) -> Result:

@@ -3,6 +3,5 @@
 - `handle`: in the pytest process: starts the worker, gives it cases, ends it.
 - `protocol`: what the two processes say to each other.
 - `__main__`: in the worker: reads the messages and answers them.
-- `runner`: one model over one data set, running case after case.
-- `reporter`: tells the pytest process which step the worker is at.
+- `runner`: one model over one data set, running case after case, and telling which step it is at.
 """

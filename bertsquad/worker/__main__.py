@@ -18,8 +18,7 @@ from bertsquad.errors import SuiteError
 from bertsquad.loadgen.request import Request
 from bertsquad.runtime.proofs import precisions_here, why_not_really
 from bertsquad.worker import protocol
-from bertsquad.worker.reporter import Reporter
-from bertsquad.worker.runner import Runner, describe
+from bertsquad.worker.runner import Reporter, Runner, describe
 
 
 class Service:

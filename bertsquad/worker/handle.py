@@ -38,10 +38,6 @@ _Wanted = TypeVar("_Wanted", protocol.Ready, protocol.DevicesFound, protocol.Mea
 OnMessage = Callable[[Step | protocol.Failing], object]
 
 
-def _ignore(message: Step | protocol.Failing) -> None:
-    """Do nothing."""
-
-
 def try_devices() -> protocol.DevicesFound:
     """What devices this machine has, tried in a worker of its own."""
     with tempfile.TemporaryDirectory() as folder:
@@ -88,10 +84,13 @@ class Worker:
 
     def try_devices(self) -> protocol.DevicesFound:
         """Ask which devices this machine has."""
-        return self._ask(protocol.DevicesAsked(), protocol.DevicesFound, None, _ignore)
+        return self._ask(protocol.DevicesAsked(), protocol.DevicesFound, None, lambda message: None)
 
     def prepare(
-        self, setup: protocol.Setup, timeout_s: float | None = None, on_message: OnMessage = _ignore
+        self,
+        setup: protocol.Setup,
+        timeout_s: float | None = None,
+        on_message: OnMessage = lambda message: None,
     ) -> protocol.Ready:
         """Have the model made ready for all runs; where it can't be, the worker is closed."""
         try:
@@ -101,7 +100,10 @@ class Worker:
             raise
 
     def run(
-        self, request: Request, timeout_s: float | None = None, on_message: OnMessage = _ignore
+        self,
+        request: Request,
+        timeout_s: float | None = None,
+        on_message: OnMessage = lambda message: None,
     ) -> protocol.Measured:
         """Run one case."""
         try:
@@ -150,11 +152,12 @@ class Worker:
             self._process.stdin.flush()
         except OSError:
             raise self._died() from None
-        deadline = float("inf") if timeout_s is None else time.monotonic() + timeout_s
+        # Without a limit, as long as a wait can be.
+        deadline = time.monotonic() + (timeout_s or threading.TIMEOUT_MAX)
         failing: str | None = None
         while True:
             try:
-                message = self._messages.get(timeout=_left_s(deadline))
+                message = self._messages.get(timeout=max(0.0, deadline - time.monotonic()))
             except queue.Empty:
                 raise WorkerDied(
                     failing
@@ -188,11 +191,6 @@ class Worker:
             tail = text.strip().splitlines()[-3:]
         last = f"; its last words, from {self._log}: {' / '.join(tail)}" if tail else ""
         return WorkerDied(f"the process that ran the model {how}{last}")
-
-
-def _left_s(deadline: float) -> float | None:
-    """The seconds until a moment of `time.monotonic`; None where there is no limit."""
-    return None if deadline == float("inf") else max(0.0, deadline - time.monotonic())
 
 
 def _killed_by(number: int) -> str:

@@ -1,6 +1,8 @@
 """Runs cases on one model, one after the other: warm-up, probe, LoadGen's run, what it measured."""
 
+import contextlib
 import os
+import threading
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -15,7 +17,7 @@ from bertsquad.loadgen.timeline import TIMELINE
 from bertsquad.machine import hardware, noise
 from bertsquad.models.calibration import Calibration, calibrate_with
 from bertsquad.models.preparation import prepare
-from bertsquad.progress import Step
+from bertsquad.progress import Show, Step
 from bertsquad.runtime.availability import why_not
 from bertsquad.runtime.engine import Engine, batch_tokens
 from bertsquad.runtime.proofs import prove_precision
@@ -23,7 +25,51 @@ from bertsquad.runtime.sessions import open_on_cpu
 from bertsquad.scenarios import SCENARIOS
 from bertsquad.squad import features
 from bertsquad.worker.protocol import Failing, Measured, Ready, Setup
-from bertsquad.worker.reporter import Reporter
+
+#: Seconds between two reports of a step; one costs a timed run a quarter of a millisecond.
+REPORT_S = 1.0
+
+
+class Reporter:
+    """Shows the step that goes on: when it begins, and then every second how far it is.
+
+    It has a thread while it is a context, which is as long as somebody waits for an answer.
+    """
+
+    def __init__(self, show: Show) -> None:
+        self._show = show
+        self._now: Callable[[], Step] | None = None
+        self._lock = threading.Lock()  # so that no step is shown after the next one
+        self._over = threading.Event()
+        self._thread: threading.Thread | None = None
+
+    def __enter__(self) -> None:
+        self._over.clear()
+        self._thread = threading.Thread(target=self._report, name="reporter", daemon=True)
+        self._thread.start()
+
+    def __exit__(self, *error: object) -> None:
+        self._over.set()
+        if self._thread is not None:
+            self._thread.join()
+        self._now = None
+
+    def show(self, step: Step) -> None:
+        """Show a step, whose owner calls again when it has come further."""
+        self.follow(lambda: step)
+
+    def follow(self, now: Callable[[], Step]) -> None:
+        """Show a step, and ask `now` every second how far it is."""
+        with self._lock:
+            self._now = now
+            self._show(now())
+
+    def _report(self) -> None:
+        with contextlib.suppress(OSError):  # nobody listens any more: this process ends, too
+            while not self._over.wait(REPORT_S):
+                with self._lock:
+                    if self._now is not None:
+                        self._show(self._now())
 
 
 class Runner:
