@@ -14,48 +14,8 @@ from bertsquad.results.result import Result
 DIVISIONS = ("open", "closed")
 STATUSES = ("available", "preview", "rdi")
 
-_TEMPLATE = """\
-# What no program can know about your system and you. Fill in every empty value, then run the same
-# command again. Lines that begin with # explain the value below them.
-
-# open (any model) or closed (bert_large and bert_large_int8 only)
-division = "open"
-# your organisation: also a folder's name, so letters, digits, ., _ and - only
-submitter = ""
-# a short name for the system: also a folder's name
-system = ""
-# available, preview or rdi (research, development or internal)
-status = ""
-
-[system_description]
-# the system's full name, as its maker calls it
-system_name = ""
-# e.g. "1 TB"
-host_storage_capacity = ""
-# e.g. "NVMe SSD"
-host_storage_type = ""
-# e.g. "2 x 16 GB DDR5-4800"
-host_memory_configuration = ""
-# e.g. "Ethernet, 1 Gbit/s"; "N/A" if there is none
-host_networking = ""
-# e.g. "N/A" for one node
-host_networking_topology = ""
-# e.g. "1"
-host_network_card_count = ""
-# e.g. "air"
-cooling = ""
-# With GPUs also: accelerator_memory_capacity, accelerator_host_interconnect,
-# accelerator_interconnect, accelerator_memory_configuration. Any other key of MLPerf's system
-# description may be given here too, and then replaces what the suite found out.
-
-[measurements]
-# "No", or how the weights were trained again
-retraining = "No"
-# the file that the weights began as
-starting_weights_filename = ""
-# e.g. "none", "fp16 storage, computed in fp32", "quantised to int8 with ..."
-weight_transformations = ""
-"""
+#: The file to fill in, as the first call writes it.
+_TEMPLATE = Path(__file__).with_name("answers.toml")
 
 #: The keys of a system description, and those of them that may be empty (constants.py of the
 #: submission checker).
@@ -75,11 +35,9 @@ _MAY_BE_EMPTY = frozenset(
     accelerator_frequency accelerator_interconnect_topology accelerator_on-chip_memories hw_notes
     sw_notes system_type_detail""".split()
 )
-_ACCELERATOR_KEYS = (
-    "accelerator_memory_capacity",
-    "accelerator_host_interconnect",
-    "accelerator_interconnect",
-    "accelerator_memory_configuration",
+_ACCELERATOR_KEYS = tuple(
+    """accelerator_memory_capacity accelerator_host_interconnect accelerator_interconnect
+    accelerator_memory_configuration""".split()
 )
 
 #: The keys of the TOML file that hold a text, and those of its table `measurements`.
@@ -103,7 +61,7 @@ def read_answers(path: Path) -> Answers:
     """Read the TOML file; if there is none, write it and raise a SuiteError that says so."""
     if not path.exists():
         try:
-            path.write_text(_TEMPLATE, encoding="utf-8")
+            path.write_bytes(_TEMPLATE.read_bytes())
         except OSError as error:
             raise SuiteError(f"{path} can't be written: {error.strerror or error}") from error
         raise SuiteError(
@@ -128,9 +86,8 @@ def read_answers(path: Path) -> Answers:
                 f"{path}: {key} becomes a folder's name, so only letters, digits, ., _ and - are "
                 f"allowed, not {texts[key]!r}"
             )
-    described = document.get("system_description", {})
-    measured_texts = document.get("measurements", {})
-    for name, table in (("system_description", described), ("measurements", measured_texts)):
+    described, measured = document.get("system_description", {}), document.get("measurements", {})
+    for name, table in (("system_description", described), ("measurements", measured)):
         if not isinstance(table, dict):
             raise SuiteError(f"{path}: {name} must be a table, as in the file first written")
     unknown = sorted(set(described) - set(_SYSTEM_KEYS))
@@ -146,8 +103,7 @@ def read_answers(path: Path) -> Answers:
             for key, value in described.items()
         },
         measurements={
-            key: _filled(path, f"measurements.{key}", measured_texts.get(key))
-            for key in _MEASUREMENTS
+            key: _filled(path, f"measurements.{key}", measured.get(key)) for key in _MEASUREMENTS
         },
     )
 
@@ -162,6 +118,7 @@ def _filled(path: Path, key: str, value: object) -> str:
 def system_description(answers: Answers, result: Result) -> dict[str, str]:
     """The system description with all its keys, from a result's provenance and the answers."""
     provenance = result.provenance
+    cores = provenance["physical_cores"] // provenance["sockets"] or 1
     gpus = provenance["gpus"] if result.device in GPUS else []
     versions = provenance["versions"]
     runtime = next(name for name in ("onnxruntime-gpu", "onnxruntime") if name in versions)
@@ -172,9 +129,7 @@ def system_description(answers: Answers, result: Result) -> dict[str, str]:
         "number_of_nodes": "1",
         "host_processor_model_name": provenance["cpu"],
         "host_processors_per_node": str(provenance["sockets"]),
-        "host_processor_core_count": str(
-            provenance["physical_cores"] // provenance["sockets"] or 1
-        ),
+        "host_processor_core_count": str(cores),
         "host_memory_capacity": f"{provenance['memory_bytes'] / 2**30:.0f} GiB",
         "accelerators_per_node": str(len(gpus)),
         "accelerator_model_name": gpus[0] if gpus else "N/A",

@@ -241,13 +241,12 @@ def _copy_logs(evidence: Evidence, to: Path) -> None:
 
 
 def _copy_source(to: Path) -> None:
-    """Copy the suite's own source from the clone that it runs in, without the bundled model."""
-    to.mkdir(parents=True)
+    """Copy the package without its bundled model, and what is beside it in a clone."""
     root = cache.PACKAGE.parent
-    sources = [*cache.PACKAGE.rglob("*.py"), cache.PACKAGE / "report" / "page.html"]
+    code = (path for path in cache.PACKAGE.rglob("*") if path.parent.name != "__pycache__")
+    sources = [path for path in code if path.is_file() and path.suffix != ".onnx"]
     if (root / "data_registry.txt").is_file():  # a clone, and no site-packages
         sources += root.glob("benchmarks/*.py")
-        sources += (path for path in cache.PACKAGE.glob("pocket/*") if path.suffix != ".onnx")
         names = "conftest.py pytest.ini pyproject.toml data_registry.txt LICENSE README.md"
         sources += (root / name for name in names.split())
     for source in sources:

@@ -20,7 +20,7 @@ COLUMNS = {
     "software": r"[\w' ,.]+",
     "precision": f"({'|'.join(PRECISIONS)})?",
     "cores": r"(\d+)?",
-    **{name: f"({NUMBER})?" for name in ("offline", "server", "singlestream")},
+    **dict.fromkeys(("offline", "server", "singlestream"), f"({NUMBER})?"),
 }
 
 
