@@ -18,13 +18,13 @@ from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 from xml.sax.saxutils import escape
 
 from bertsquad.errors import SuiteError
 from bertsquad.files import write_whole
 from bertsquad.report import exhibits
 from bertsquad.report.page import lines, write
-from bertsquad.report.svg import ALONE
 from bertsquad.results import archive
 from bertsquad.results.archive import Archive
 
@@ -38,6 +38,16 @@ CASES = ("--model", "minilm", "--device", "cpu", "--precision", "fp32", "--preci
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 #: The screenshot's part of the page, in CSS pixels.
 VIEW = {"width": 1100, "height": 1240}
+
+#: The colours of a plot that stands alone, on white (Okabe and Ito's, told apart by all).
+COLOURS = {
+    "ink": "#1b1f24",
+    "muted": "#59636e",
+    "grid": "#e2e6ea",
+    "data": "#0072b2",
+    "mark": "#c2410c",
+    "band": "#cfe3f1",
+}
 
 #: Size of a terminal's character and line in `table.svg`, and the room around them.
 CHARACTER, LINE, ROOM = 7.25, 17, 16
@@ -81,12 +91,8 @@ def draw(read: Archive, folder: Path) -> None:
         "percentiles.svg": percentiles(read).encode(),
     }
     for name, content in pictures.items():
-        write_whole(folder / name, partial(_put, content))
+        write_whole(folder / name, partial(Path.write_bytes, data=content))
         print(f"made {folder / name} ({len(content) / 1000:.0f} kB)")
-
-
-def _put(content: bytes, file: Path) -> None:
-    file.write_bytes(content)
 
 
 @contextmanager
@@ -121,10 +127,25 @@ def percentiles(read: Archive) -> str:
     order = ("server", "singlestream", "multistream", "offline")
     found = [one.newest for one in read.series if one.mode == "performance"]
     for result in sorted(found, key=lambda result: order.index(result.scenario)):
-        drawn = exhibits.percentiles("percentiles", result, ALONE)
+        drawn = exhibits.percentiles("percentiles", result)
         if drawn is not None:
-            return drawn
+            return alone(drawn)
     raise SuiteError("expected a performance run with its timeline among the results")
+
+
+def alone(plot: str) -> str:
+    """A plot of the page as a file of its own: on white, with its size, a font and its colours."""
+    for name, colour in COLOURS.items():
+        plot = plot.replace(f"var(--plot-{name})", colour)
+    root = ElementTree.fromstring(plot)  # noqa: S314, it is our own
+    _, _, root.attrib["width"], root.attrib["height"] = root.attrib["viewBox"].split()
+    root.set("font-family", "system-ui, 'DejaVu Sans', sans-serif")
+    namespace = root.tag.removesuffix("svg")
+    ground = ElementTree.Element(f"{namespace}rect", width="100%", height="100%", fill="white")
+    halo = ElementTree.Element(f"{namespace}style")
+    halo.text = "text { paint-order: stroke; stroke: white; stroke-width: 3px }"
+    root[:0] = [halo, ground]
+    return ElementTree.tostring(root, encoding="unicode")
 
 
 def terminal(lines: Sequence[str]) -> str:

@@ -1,6 +1,6 @@
 """What a report shows of results: plots with their numbers, and verdicts in a word."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC
 from typing import Any
@@ -88,12 +88,12 @@ def logged(result: Result) -> list[tuple[float, float]]:
     return [(percentile, ms) for percentile, ms in found if ms is not None]
 
 
-def percentiles(name: str, result: Result, colours: Mapping[str, str] | None = None) -> str | None:
+def percentiles(name: str, result: Result) -> str | None:
     """The percentile plot of a performance run as SVG; None if its latencies weren't kept."""
     curve = result.timeline.get("latency") or {}
     if not curve.get("percentile") or not logged(result):
         return None
-    return plots.latency(name, curve, logged(result), _bound_ms(result), colours)
+    return plots.latency(name, curve, logged(result), _bound_ms(result))
 
 
 def _bound_ms(result: Result) -> float | None:

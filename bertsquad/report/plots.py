@@ -1,12 +1,12 @@
 """Plots of results, each an `<svg>` element with ids that begin with its `name`.
 
-A plot takes its colours from the page that it stands on; with `colours` (`svg.ALONE`) it has its
-own and can be a file.
+A plot takes its colours from the page that it stands on.
 """
 
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import matplotlib
@@ -20,28 +20,12 @@ from bertsquad.report.svg import BAND, DATA, GRID, INK, MARK, MUTED, inline
 #: Width of every plot, and height of most, in points (the unit of font sizes).
 WIDTH, HEIGHT = 440, 250
 
-_STYLE: dict[Any, Any] = {
-    "svg.fonttype": "none",
-    "text.parse_math": False,
-    "font.family": ["sans-serif"],
-    "font.sans-serif": ["DejaVu Sans"],
-    "font.size": 10.5,
-    "axes.edgecolor": MUTED,
-    "axes.labelcolor": MUTED,
-    "axes.labelsize": 10.5,
-    "axes.linewidth": 0.8,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.axisbelow": True,
-    "axes.unicode_minus": False,
-    "grid.color": GRID,
-    "grid.linewidth": 0.8,
+#: How plots look. What has a colour has a stand-in for it, which becomes a name afterwards.
+_STYLE = Path(__file__).with_name("plots.mplstyle")
+_COLOURS: dict[Any, Any] = {
     "text.color": INK,
-    "xtick.color": MUTED,
-    "ytick.color": MUTED,
-    "xtick.major.size": 3,
-    "ytick.major.size": 0,
-    "hatch.linewidth": 0.8,
+    "grid.color": GRID,
+    **dict.fromkeys(("axes.edgecolor", "axes.labelcolor", "xtick.color", "ytick.color"), MUTED),
 }
 
 
@@ -77,7 +61,6 @@ def latency(
     curve: Mapping[str, Sequence[float]],
     logged: Sequence[tuple[float, float]],
     bound_ms: float | None = None,
-    colours: Mapping[str, str] | None = None,
 ) -> str:
     """A percentile plot with a logarithmic tail: 0, 90, 99, 99.9 stand equally far apart.
 
@@ -118,15 +101,10 @@ def latency(
         axes.grid(axis="y")
         text = ", ".join(f"p{percentile:g} {figure_of(ms)} ms" for percentile, ms in logged)
         bound = "" if bound_ms is None else f"; the bound is {figure_of(bound_ms)} ms"
-        return inline(figure, name, f"Latency by percentile: {text}{bound}", colours)
+        return inline(figure, name, f"Latency by percentile: {text}{bound}")
 
 
-def course(
-    name: str,
-    digest: Mapping[str, Any],
-    qps: float | None,
-    colours: Mapping[str, str] | None = None,
-) -> str:
+def course(name: str, digest: Mapping[str, Any], qps: float | None) -> str:
     """Samples/s span by span, with LoadGen's rate; below it the speed of the calculation itself."""
     with _drawing():
         figure, rate, speed = _two_plots()
@@ -144,12 +122,10 @@ def course(
         speed.set_xlabel("seconds into the run")
         figure.align_ylabels()
         text = f"Throughput over {figure_of(edges[-1])} s"
-        return inline(figure, name, text if qps is None else f"{text}, {figure_of(qps)}/s", colours)
+        return inline(figure, name, text if qps is None else f"{text}, {figure_of(qps)}/s")
 
 
-def batches(
-    name: str, sizes: Sequence[Mapping[str, int]], colours: Mapping[str, str] | None = None
-) -> str:
+def batches(name: str, sizes: Sequence[Mapping[str, int]]) -> str:
     """How many batches had how many samples; below it the padding among their tokens."""
     with _drawing():
         figure, count, padding = _two_plots()
@@ -171,10 +147,10 @@ def batches(
         figure.align_ylabels()
         total = sum(one["count"] for one in sizes)
         text = f"{total:.0f} batches of {min(places)} to {max(places)} samples, and their padding"
-        return inline(figure, name, text, colours)
+        return inline(figure, name, text)
 
 
-def accuracy(name: str, scores: Sequence[Score], colours: Mapping[str, str] | None = None) -> str:
+def accuracy(name: str, scores: Sequence[Score]) -> str:
     """A row a case: F1 in per cent as a point, its 95 % interval as a bar, its target as a tick.
 
     A target that all cases share is one line through all rows.
@@ -208,7 +184,7 @@ def accuracy(name: str, scores: Sequence[Score], colours: Mapping[str, str] | No
         axes.set_yticks([])
         axes.spines["left"].set_visible(False)
         axes.set_xlabel("F1, %")
-        return inline(figure, name, "; ".join(map(_said, scores)), colours)
+        return inline(figure, name, "; ".join(map(_said, scores)))
 
 
 def _said(score: Score) -> str:
@@ -218,12 +194,7 @@ def _said(score: Score) -> str:
     return text + ("" if score.target is None else f", target {score.target:.2f}")
 
 
-def comparison(
-    name: str,
-    bars: Sequence[Bar],
-    unit: str,
-    colours: Mapping[str, str] | None = None,
-) -> str:
+def comparison(name: str, bars: Sequence[Bar], unit: str) -> str:
     """A bar a case, in the order given, with its value; those that aren't valid are marked."""
     with _drawing():
         figure, axes = _figure(44 + 38 * len(bars))
@@ -244,16 +215,10 @@ def comparison(
         axes.grid(axis="x")
         axes.xaxis.set_major_formatter(lambda value, _: figure_of(value))
         text = "; ".join(f"{_short(bar.label, 60)} {figure_of(bar.value)}" for bar in bars)
-        return inline(figure, name, f"{unit}: {text}", colours)
+        return inline(figure, name, f"{unit}: {text}")
 
 
-def history(
-    name: str,
-    points: Sequence[Point],
-    unit: str,
-    target: float | None = None,
-    colours: Mapping[str, str] | None = None,
-) -> str:
+def history(name: str, points: Sequence[Point], unit: str, target: float | None = None) -> str:
     """A value run by run, the oldest first, with the runs' labels below it."""
     with _drawing():
         figure, axes = _figure(190)
@@ -274,7 +239,7 @@ def history(
         axes.set_ylabel(unit)
         axes.grid(axis="y")
         text = f"{unit} of {len(points)} runs, {figure_of(values[0])} to {figure_of(values[-1])}"
-        return inline(figure, name, text, colours)
+        return inline(figure, name, text)
 
 
 def figure_of(value: float) -> str:
@@ -315,7 +280,7 @@ def _short(text: str, most: int) -> str:
 
 
 def _drawing() -> Any:
-    return matplotlib.rc_context(_STYLE)
+    return matplotlib.rc_context(_COLOURS, _STYLE)
 
 
 def _figure(height: float) -> tuple[Figure, Axes]:

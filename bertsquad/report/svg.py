@@ -7,7 +7,6 @@ and a dark page. Its text is text, in the page's font. No other plot has the sam
 import io
 import re
 import warnings
-from collections.abc import Mapping
 from xml.etree import ElementTree
 
 import matplotlib
@@ -15,27 +14,14 @@ from matplotlib.figure import Figure
 
 #: The colours that matplotlib draws with, each replaced by a name afterwards.
 INK, MUTED, GRID, DATA, MARK, BAND = (f"#00000{n}" for n in range(1, 7))
-_NAMES = {INK: "ink", MUTED: "muted", GRID: "grid", DATA: "data", MARK: "mark", BAND: "band"}
-
-#: The colours of a plot that stands alone, on white (Okabe and Ito's, told apart by all).
-ALONE = {
-    "ink": "#1b1f24",
-    "muted": "#59636e",
-    "grid": "#e2e6ea",
-    "data": "#0072b2",
-    "mark": "#c2410c",
-    "band": "#cfe3f1",
-}
+NAMES = {INK: "ink", MUTED: "muted", GRID: "grid", DATA: "data", MARK: "mark", BAND: "band"}
 
 _SVG = "http://www.w3.org/2000/svg"
 _LINK = "{http://www.w3.org/1999/xlink}href"
 
 
-def inline(figure: Figure, name: str, description: str, colours: Mapping[str, str] | None) -> str:
-    """The figure as an `<svg>` element with ids that begin with `name`.
-
-    `colours` are the values of the colours by their names, for an element that stands alone.
-    """
+def inline(figure: Figure, name: str, description: str) -> str:
+    """The figure as an `<svg>` element with ids that begin with `name`."""
     file = io.StringIO()
     nothing = dict.fromkeys(("Date", "Creator", "Format", "Type"))
     with matplotlib.rc_context({"svg.hashsalt": name}), warnings.catch_warnings():
@@ -49,31 +35,16 @@ def inline(figure: Figure, name: str, description: str, colours: Mapping[str, st
     whole = ElementTree.tostring(root, encoding="unicode")
     used = {*re.findall(r"url\(#([^)]+)\)", whole), *re.findall(r'href="#([^"]+)"', whole)}
     for element in root.iter():
-        _settle(element, name, used, colours)
-    width, height = root.get("viewBox", "").split()[2:]
+        _settle(element, name, used)
     for key in ("width", "height", "version"):
         root.attrib.pop(key, None)
-    root.set("class", "plot")
-    root.set("role", "img")
-    root.set("aria-label", description)  # no <title>, which would pop up under a pointer
-    if colours is not None:
-        root.set("width", width)
-        root.set("height", height)
-        root.set("font-family", "system-ui, 'DejaVu Sans', sans-serif")
-        ground = ElementTree.Element(f"{{{_SVG}}}rect", width="100%", height="100%", fill="white")
-        halo = ElementTree.Element(f"{{{_SVG}}}style")
-        halo.text = "text { paint-order: stroke; stroke: white; stroke-width: 3px }"
-        root[:0] = [halo, ground]
+    # No <title> says this, since it would pop up under a pointer.
+    root.attrib |= {"class": "plot", "role": "img", "aria-label": description}
     ElementTree.register_namespace("", _SVG)
     return ElementTree.tostring(root, encoding="unicode").replace("\n", " ")
 
 
-def _settle(
-    element: ElementTree.Element,
-    name: str,
-    used: set[str],
-    colours: Mapping[str, str] | None,
-) -> None:
+def _settle(element: ElementTree.Element, name: str, used: set[str]) -> None:
     """Rename an element's ids and links, name its colours, drop its font, and round its numbers."""
     if (own := element.attrib.pop("id", None)) in used:
         element.set("id", f"{name}-{own}")
@@ -83,12 +54,10 @@ def _settle(
         element.set("clip-path", element.attrib["clip-path"].replace("(#", f"(#{name}-"))
     if "style" in element.attrib:
         style = re.sub(r"font-family:[^;]*;?", "", element.attrib["style"])
-        style = re.sub(r"url\(#", f"url(#{name}-", style)
-        element.set("style", re.sub(r"#00000\d", lambda m: _colour(m[0], colours), style).strip())
-    for key in ("fill", "stroke"):
+        element.set("style", style.replace("url(#", f"url(#{name}-").strip())
+    for key in ("style", "fill", "stroke"):
         if key in element.attrib:
-            value = element.attrib[key]
-            element.set(key, re.sub(r"#00000\d", lambda m: _colour(m[0], colours), value))
+            element.set(key, re.sub(r"#00000\d", _colour, element.attrib[key]))
     for key in ("d", "x", "y", "transform", "width", "height"):
         if key in element.attrib:
             element.set(key, re.sub(r"-?\d+\.\d+", _rounded, element.attrib[key]))
@@ -99,9 +68,8 @@ def _settle(
     element.tail = None
 
 
-def _colour(stand_in: str, colours: Mapping[str, str] | None) -> str:
-    name = _NAMES.get(stand_in, "ink")
-    return f"var(--plot-{name})" if colours is None else colours[name]
+def _colour(match: re.Match[str]) -> str:
+    return f"var(--plot-{NAMES.get(match[0], 'ink')})"
 
 
 def _rounded(match: re.Match[str]) -> str:

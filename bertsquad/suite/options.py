@@ -223,12 +223,7 @@ OPTIONS = (
         "LoadGen's performance sample count: how many samples a performance run draws from "
         "(default: all that are run)",
     ),
-    Option(
-        "--target-qps",
-        positive,
-        "QPS",
-        "the rate of Offline and Server (default: probed)",
-    ),
+    Option("--target-qps", positive, "QPS", "the rate of Offline and Server (default: probed)"),
     Option(
         "--target-latency-ms",
         positive,
@@ -265,10 +260,7 @@ OPTIONS = (
         f"core, in Server one for {SERVER_THREADS} cores; on a GPU 1)",
     ),
     Option(
-        "--threads",
-        count,
-        "N",
-        "threads of an instance (default: its share of the physical cores)",
+        "--threads", count, "N", "threads of an instance (default: its share of the physical cores)"
     ),
     Option(
         "--rules",

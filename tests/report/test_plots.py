@@ -6,6 +6,7 @@ from itertools import pairwise
 from typing import Any
 from xml.etree import ElementTree
 
+import pictures
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -17,19 +18,19 @@ SVG = "{http://www.w3.org/2000/svg}"
 DIGEST = timeline().digest()
 LOGGED = ((50.0, 44.5), (90.0, 80.0), (99.0, 120.25), (99.9, 131.75))
 
-#: A plot of each kind, drawn with what `colours` says.
-KINDS: dict[str, Callable[..., str]] = {
-    "latency": lambda **given: plots.latency("one", DIGEST["latency"], LOGGED, 130.0, **given),
-    "course": lambda **given: plots.course("one", DIGEST["course"], 31.4159, **given),
-    "batches": lambda **given: plots.batches("one", DIGEST["batches"], **given),
-    "accuracy": lambda **given: plots.accuracy(
-        "one", [plots.Score("some-case", 83.53, (80.4, 86.6), 82.69)], **given
+#: A plot of each kind.
+KINDS: dict[str, Callable[[], str]] = {
+    "latency": lambda: plots.latency("one", DIGEST["latency"], LOGGED, 130.0),
+    "course": lambda: plots.course("one", DIGEST["course"], 31.4159),
+    "batches": lambda: plots.batches("one", DIGEST["batches"]),
+    "accuracy": lambda: plots.accuracy(
+        "one", [plots.Score("some-case", 83.53, (80.4, 86.6), 82.69)]
     ),
-    "comparison": lambda **given: plots.comparison(
-        "one", [plots.Bar("some-case", 31.4), plots.Bar("other-case", 12.5, False)], "QPS", **given
+    "comparison": lambda: plots.comparison(
+        "one", [plots.Bar("some-case", 31.4), plots.Bar("other-case", 12.5, False)], "QPS"
     ),
-    "history": lambda **given: plots.history(
-        "one", [plots.Point(f"11-0{n}\nrev{n}", 80.0 + n) for n in range(4)], "F1", 79.5, **given
+    "history": lambda: plots.history(
+        "one", [plots.Point(f"11-0{n}\nrev{n}", 80.0 + n) for n in range(4)], "F1", 79.5
     ),
 }
 SAID = {
@@ -77,7 +78,7 @@ def test_every_colour_is_the_pages_to_choose(kind: str) -> None:
     drawn = KINDS[kind]()
     assert not re.search(r"#[0-9a-f]{6}", drawn.replace("#one-", ""))
     names = set(re.findall(r"var\(--plot-([a-z]+)\)", drawn))
-    assert {"data", "muted"} <= names <= set(svg.ALONE)
+    assert {"data", "muted"} <= names <= set(svg.NAMES.values())
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -100,7 +101,7 @@ def test_a_plot_loads_nothing_brings_no_style_and_is_the_same_each_time(kind: st
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_plot_can_stand_alone(kind: str) -> None:
-    drawn = KINDS[kind](colours=svg.ALONE)
+    drawn = pictures.alone(KINDS[kind]())
     assert "var(" not in drawn
     root = ElementTree.fromstring(drawn)
     assert root.get("width") == "440"
