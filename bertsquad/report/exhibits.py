@@ -145,16 +145,11 @@ def batches(anchor: str, result: Result, which: str) -> list[Plot]:
     sizes = result.timeline.get("batches") or []
     if not sizes:
         return []
-    rows = [
-        (
-            one["samples"],
-            one["count"],
-            one["tokens"],
-            one["padded_tokens"],
-            round(100 * padding_share(one["tokens"], one["padded_tokens"]), 2),
-        )
-        for one in sizes
-    ]
+    rows: list[tuple[Any, ...]] = []
+    for one in sizes:
+        tokens, padded = one["tokens"], one["padded_tokens"]
+        share = round(100 * padding_share(tokens, padded), 2)
+        rows.append((one["samples"], one["count"], tokens, padded, share))
     note = ""
     if result.padding_share is not None:
         note = f"{100 * result.padding_share:.1f} % of all tokens calculated were padding."
@@ -200,19 +195,11 @@ def history(name: str, series: Series) -> list[Plot]:
 def runs(series: Series) -> Table:
     """Every run of a case in a mode, also those that can't be compared with the newest."""
     head = (_STARTED, "revision", "result", "verdict", "rules", "samples", "CPU", "comparable")
-    rows = [
-        (
-            _when(run),
-            _revision(run),
-            brief(run),
-            chip(run).word,
-            run.rules,
-            run.sample_count,
-            str(run.provenance.get("cpu", "")),
-            "yes" if run in series.alike else "no",
-        )
-        for run in series.runs
-    ]
+    rows: list[tuple[Any, ...]] = []
+    for run in series.runs:
+        what = (brief(run), chip(run).word, run.rules, run.sample_count)
+        cpu, alike = str(run.provenance.get("cpu", "")), run in series.alike
+        rows.append((_when(run), _revision(run), *what, cpu, "yes" if alike else "no"))
     return Table(head, rows)
 
 
@@ -259,23 +246,13 @@ def _speeds(timed: Sequence[Result], scenario: Scenario) -> list[Plot]:
     if len(found) < 2:
         return []
     found.sort(key=lambda pair: pair[0], reverse=scenario.has_rate)
-    bars = [plots.Bar(_short_name(run), value, bool(run.loadgen_valid)) for value, run in found]
     best = found[0][0]
-    rows = [
-        (
-            _short_name(run),
-            value,
-            round(value / best, 4) if best else None,
-            chip(run).word,
-            run.sample_count,
-        )
-        for value, run in found
-    ]
+    bars, rows = [], []
+    for value, run in found:
+        name = run.case.replace(f"-{run.scenario}-", "-", 1)  # the title says the scenario
+        share = round(value / best, 4) if best else None
+        bars.append(plots.Bar(name, value, bool(run.loadgen_valid)))
+        rows.append((name, value, share, chip(run).word, run.sample_count))
     svg = plots.comparison(f"compare-{scenario.name}", bars, f"{unit}; {order} is better")
     table = Table(("case", unit, "of the best", "verdict", "samples"), rows)
     return [Plot(scenario.loadgen_name, svg, table)]
-
-
-def _short_name(run: Result) -> str:
-    """A case's name without its scenario, which the plot's title says."""
-    return run.case.replace(f"-{run.scenario}-", "-", 1)
