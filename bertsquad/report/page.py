@@ -141,7 +141,7 @@ def render(archive: Archive) -> str:
         mlperf_valid=sum(one.mlperf_valid for one in newest),
         shown=len(newest),
         failed=_failed(newest, failed),
-        remarks=table.remarks(_rows(archive)),
+        remarks=table.advice(_rows(archive)),
         left_out=archive.left_out,
         comparisons=exhibits.comparisons(series),
         published=_published(newest),

@@ -2,6 +2,7 @@
 
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from bertsquad.results.advice import advise
@@ -75,24 +76,36 @@ def _markup(outcome: Outcome) -> Markup:
     return {"yellow": True} if invalid or outcome.verdict != PASSED else {}
 
 
-def remarks(outcomes: Sequence[Outcome]) -> list[str]:
-    """Below the table: what is no plain success, what to do about it, and what was not run.
+@dataclass(frozen=True)
+class Remark:
+    """What there is to say below the table, and the cure that its lines share, if there is one."""
 
-    Lines of the same cure stand together above it, which is a line that starts with an arrow.
-    """
+    lines: tuple[str, ...]
+    cure: str = ""
+
+
+def remarks(outcomes: Sequence[Outcome]) -> list[str]:
+    """The lines of `advice`; a cure is a line that starts with an arrow."""
+    found = []
+    for one in advice(outcomes):
+        found += [*one.lines, *([f"  -> {one.cure}"] if one.cure else [])]
+    return found
+
+
+def advice(outcomes: Sequence[Outcome]) -> list[Remark]:
+    """What is no plain success, what to do about it, and what was not run."""
     results = [one for one in outcomes if isinstance(one, Result)]
     by_cure: dict[str, list[str]] = {}
     for result in sorted(results, key=lambda one: one.verdict != FAILED):
-        for advice in advise(result):
-            line = f"{result.case}, {result.mode}: {advice.matter}"
-            by_cure.setdefault(advice.cure, []).append(line)
-    found = []
-    for cure in sorted(by_cure, key=lambda cure: cure == ""):  # those without a cure come last
-        found += [*dict.fromkeys(by_cure[cure]), *([f"  -> {cure}"] if cure else [])]
-    return [*found, *_of_models(results), *_of_session(results), *_not_run(outcomes)]
+        for found in advise(result):
+            line = f"{result.case}, {result.mode}: {found.matter}"
+            by_cure.setdefault(found.cure, []).append(line)
+    made = [Remark(tuple(dict.fromkeys(lines)), cure) for cure, lines in by_cure.items()]
+    made.sort(key=lambda remark: remark.cure == "")  # those without a cure come last
+    return [*made, *_of_models(results), *_of_session(results), *_not_run(outcomes)]
 
 
-def _of_models(results: Sequence[Result]) -> Iterator[str]:
+def _of_models(results: Sequence[Result]) -> Iterator[Remark]:
     rebuilt, padded = set(), set()
     for result in results:
         facts = result.provenance
@@ -101,31 +114,33 @@ def _of_models(results: Sequence[Result]) -> Iterator[str]:
             rebuilt.add(f"{result.model}: {how} (rebuilt, since the cached copy was {why})")
         if facts.get("model_padded_to"):
             padded.add(f"{result.model}: {_PADDED}")
-    return iter([*sorted(rebuilt), *sorted(padded)])
+    return (Remark((line,)) for line in [*sorted(rebuilt), *sorted(padded)])
 
 
-def _of_session(results: Sequence[Result]) -> Iterator[str]:
+def _of_session(results: Sequence[Result]) -> Iterator[Remark]:
     sizes = {(one.dataset, one.sample_count, one.dataset_samples) for one in results}
     for dataset, count, samples in sorted(sizes):
         if count < samples:
-            yield f"{dataset}: a subset, {count:,} of {samples:,} samples"
-            yield "  -> --dataset-size all runs them all"
+            line = f"{dataset}: a subset, {count:,} of {samples:,} samples"
+            yield Remark((line,), "--dataset-size all runs them all")
     if results and not all(result.mlperf_valid for result in results):
-        yield "Not valid MLPerf results: see invalid_reasons in each result.json."
+        cure = ""
         if any(result.rules != "mlperf" for result in results):
-            yield "  -> --rules mlperf runs by MLPerf's own constants, ten minutes a case or more"
+            cure = "--rules mlperf runs by MLPerf's own constants, ten minutes a case or more"
+        line = "Not valid MLPerf results: see invalid_reasons in each result.json."
+        yield Remark((line,), cure)
 
 
-def _not_run(outcomes: Sequence[Outcome]) -> Iterator[str]:
+def _not_run(outcomes: Sequence[Outcome]) -> Iterator[Remark]:
     by_reason: dict[str, list[Outcome]] = {}
     for one in outcomes:
         if one.verdict == SKIPPED:
             by_reason.setdefault(one.reason, []).append(one)
     for reason, skipped in by_reason.items():
         if len(skipped) == 1:
-            yield f"{skipped[0].case}, {skipped[0].mode}: not run: {reason}"
+            yield Remark((f"{skipped[0].case}, {skipped[0].mode}: not run: {reason}",))
         else:
-            yield f"{len(skipped)} cases not run: {reason}"
+            yield Remark((f"{len(skipped)} cases not run: {reason}",))
 
 
 def _cells(outcome: Outcome) -> tuple[str, ...]:

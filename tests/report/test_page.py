@@ -344,6 +344,7 @@ def test_what_to_do_is_told_and_what_was_not_run_makes_no_case() -> None:
     page = page_of(run, missing=skipped)
     assert len(list(page.iter(f"{HTML}article"))) == 1
     assert "4 cases not run: cuda: no GPU" in text_of(page)
+    assert "run it when it is quiet" in [text_of(one) for one in by_class(page, "cure")]
     said = text_of(article(page, run.case))
     assert "performance: the CPU was busy → run it when it is quiet" in said
 
