@@ -48,13 +48,11 @@ def parser() -> argparse.ArgumentParser:
         "fetch", help="download and verify files, for a machine that will be offline"
     )
     fetch.set_defaults(run=lambda given: _fetch(given.names))
-    fetch.add_argument(
-        "names",
-        nargs="*",
-        metavar="NAME",
-        help=f"a model ({', '.join(MODELS)}), a data set ({', '.join(DATASETS)}) or a file of "
-        "data_registry.txt (default: everything)",
+    names = (
+        f"a model ({', '.join(MODELS)}), a data set ({', '.join(DATASETS)}) or a file of "
+        "data_registry.txt (default: everything)"
     )
+    fetch.add_argument("names", nargs="*", metavar="NAME", help=names)
 
     doctor = commands.add_parser("doctor", help="what this machine can run, and why not the rest")
     doctor.set_defaults(run=lambda given: _doctor())
@@ -67,51 +65,25 @@ def parser() -> argparse.ArgumentParser:
         "submission", help="make a submitter's tree for MLPerf Inference from finished runs"
     )
     submission.set_defaults(run=_submission)
-    submission.add_argument(
-        "results", nargs="+", type=Path, metavar="DIR", help="a folder given to pytest's --output"
-    )
-    submission.add_argument(
-        "--answers",
-        type=Path,
-        default="submission.toml",
-        metavar="FILE",
-        help="what the machine can't say, written by the first call (default: %(default)s)",
-    )
-    submission.add_argument(
-        "--tree",
-        type=Path,
-        default="submission",
-        metavar="DIR",
-        help="the folder to make (default: %(default)s)",
-    )
-    submission.add_argument(
-        "--session", metavar=GROUP_FORM, help="which runs, where the folders hold several"
-    )
-    submission.add_argument(
-        "--shortened",
-        action="store_true",
-        help="take shortened runs, and mark the tree as not for submission",
-    )
+    add = submission.add_argument
+    add("results", nargs="+", type=Path, metavar="DIR", help="a folder given to pytest's --output")
+    answers = "what the machine can't say, written by the first call (default: %(default)s)"
+    add("--answers", type=Path, default="submission.toml", metavar="FILE", help=answers)
+    tree = "the folder to make (default: %(default)s)"
+    add("--tree", type=Path, default="submission", metavar="DIR", help=tree)
+    add("--session", metavar=GROUP_FORM, help="which runs, where the folders hold several")
+    shortened = "take shortened runs, and mark the tree as not for submission"
+    add("--shortened", action="store_true", help=shortened)
 
     report = commands.add_parser(
         "report", help="make one HTML page of finished runs, with plots and their history"
     )
     report.set_defaults(run=lambda given: _report(given.results, given.output))
-    report.add_argument(
-        "results",
-        nargs="+",
-        type=Path,
-        metavar="RESULTS",
-        help="folders that --output filled, JSON files of --benchmark-json, or folders of either",
-    )
-    report.add_argument(
-        "-o",
-        "--output",
-        type=Path,
-        default="report.html",
-        metavar="FILE",
-        help="the page to make (default: %(default)s)",
-    )
+    add = report.add_argument
+    results = "folders that --output filled, JSON files of --benchmark-json, or folders of either"
+    add("results", nargs="+", type=Path, metavar="RESULTS", help=results)
+    output = "the page to make (default: %(default)s)"
+    add("-o", "--output", type=Path, default="report.html", metavar="FILE", help=output)
     return made
 
 
@@ -121,23 +93,18 @@ def _files(names: Sequence[str]) -> list[str]:
         return list(registry.entries())
     files: list[str] = []
     for name in names:
-        if name in MODELS:
-            model = MODELS[name]
-            files += [model.file] if model.file else []  # a random model is built, not fetched
-            files += _dataset_files(model.dataset)
-        elif name in DATASETS:
-            files += _dataset_files(name)
+        model = MODELS.get(name)
+        dataset = DATASETS.get(model.dataset if model else name)
+        if model and model.file:  # a random model is built, not fetched
+            files.append(model.file)
+        if dataset:
+            files += [dataset.file, dataset.calibration]  # int8 models are calibrated
         elif name in registry.entries():
             files.append(name)
         else:
             known = ", ".join([*MODELS, *DATASETS, *registry.entries()])
             raise SuiteError(f"expected names among {known}; got {name!r}")
     return list(dict.fromkeys(files))
-
-
-def _dataset_files(name: str) -> list[str]:
-    """What a data set's cases may need: its file, and what an int8 model is calibrated with."""
-    return [DATASETS[name].file, DATASETS[name].calibration]
 
 
 def _fetch(names: Sequence[str]) -> int:
