@@ -201,18 +201,11 @@ class Meter:
             name = name.rpartition(": ")[2]
         if share is None or disp_len(f"{name}: 100%|{' ' * 5}| {figures}") > columns:
             return str(disp_trim(_listed(name, figures), columns))
-        return str(
-            tqdm.format_meter(
-                n=share,
-                total=1,
-                elapsed=now - self._began,
-                ncols=columns,
-                prefix=name,
-                ascii=not utf,
-                bar_format="{desc}: {percentage:3.0f}%|{bar}| {figures}",
-                figures=figures,
-            )
+        gone_s, form = now - self._began, "{desc}: {percentage:3.0f}%|{bar}| {figures}"
+        drawn = tqdm.format_meter(
+            share, 1, gone_s, columns, name, ascii=not utf, bar_format=form, figures=figures
         )
+        return str(drawn)
 
     def _count(self) -> str:
         """The units done, and those expected if it is they that decide when the step ends."""
@@ -236,10 +229,8 @@ class Meter:
         """The current rate, and the time left at that rate."""
         rate, left_s = self._rate(), self._left_s(now)
         unit = self.step.unit if self.step.unit == "B" else ""
-        return _listed(
-            f"{_amount(rate, unit)}/s" if rate else "",
-            f"{_words(left_s)} left" if left_s else "",
-        )
+        speed = f"{_amount(rate, unit)}/s" if rate else ""
+        return _listed(speed, f"{_words(left_s)} left" if left_s else "")
 
     def _rate(self) -> float | None:
         """Units a second; None while it isn't known."""
@@ -250,10 +241,7 @@ class Meter:
 
     def _share(self, now: float) -> float | None:
         """How much of the step is done, from 0 to 1; None if that can't be known."""
-        parts = (
-            (self.step.done, self.step.expected),
-            (now - self._began, self.step.duration_s),
-        )
+        parts = ((self.step.done, self.step.expected), (now - self._began, self.step.duration_s))
         shares = [part / whole for part, whole in parts if part is not None and whole]
         return min([1.0, *shares]) if shares else None
 

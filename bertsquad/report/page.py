@@ -128,14 +128,14 @@ def render(archive: Archive) -> str:
     newest = [one.newest for one in series]
     failed = [one for one in archive.missing if one.verdict == FAILED]
     cases = _cases(series, failed)
-    chips = Counter(sorted((chip for case in cases for chip in case.chips.values()), key=_gravity))
+    chips = sorted((chip for case in cases for chip in case.chips.values()), key=_gravity)
     return environment.get_template("page.html").render(
         generator=GENERATOR,
         version=__version__,
         modes=[mode for mode in MODES if any(mode in case.chips for case in cases)],
         cases=cases,
         verdicts=sorted(cases, key=lambda case: not case.failed),
-        counts=list(chips.items()),
+        counts=list(Counter(chips).items()),
         period=_period(newest),
         machines=list(dict.fromkeys(str(one.provenance.get("cpu", "")) for one in newest)),
         mlperf_valid=sum(one.mlperf_valid for one in newest),
@@ -247,9 +247,7 @@ def _speed_figures(result: Result) -> list[Figure]:
         note = "MLPerf's metric: early stopping's estimate"
         found.append(Figure("latency", result.mlperf_metric_value, "ms", note))
     if result.scenario != "offline":
-        found += [
-            Figure(f"p{percentile:g}", ms, "ms") for percentile, ms in exhibits.logged(result)
-        ]
+        found += [Figure(f"p{percent:g}", ms, "ms") for percent, ms in exhibits.logged(result)]
     return found
 
 
@@ -276,16 +274,9 @@ def _compliance(result: Result) -> Table:
 
 def _published(newest: Sequence[Result]) -> dict[str, Any]:
     """Tables of published figures beside those of runs, and why other runs have none."""
-    tables, reasons = [], []
-    for run in newest:
-        if run.mode != "performance":
-            continue
-        reason = published.why_not(run)
-        if reason is None:
-            tables.append((run, published.compare(run)))
-        elif reason not in reasons:
-            reasons.append(reason)
-    return {"tables": tables, "reasons": reasons}
+    reasons = [(run, published.why_not(run)) for run in newest if run.mode == "performance"]
+    tables = [(run, published.compare(run)) for run, reason in reasons if reason is None]
+    return {"tables": tables, "reasons": list(dict.fromkeys(why for _, why in reasons if why))}
 
 
 def _environments(newest: Sequence[Result]) -> Table:
@@ -312,7 +303,7 @@ def _made(result: Result) -> Table:
         for key, value in result.as_dict().items()
         if key not in ("timeline", "provenance", "warnings", "reason") and value is not None
     }
-    rest = {k: v for k, v in result.provenance.items() if k not in ENVIRONMENT}
+    rest = {key: one for key, one in result.provenance.items() if key not in ENVIRONMENT}
     return Table(("key", "value"), [*_flat(shown), *_flat(rest)])
 
 
@@ -325,8 +316,8 @@ def _flat(value: dict[str, Any], prefix: str = "") -> Iterable[tuple[str, Any]]:
         elif key == "memory_bytes" and _is_number(one):
             yield name, f"{one / 2**30:.1f} GiB"
         elif isinstance(one, list):
-            yield name, "; ".join(str(part) for part in one) or "none"
-        elif _is_number(one):
-            yield name, one
+            yield name, "; ".join(map(str, one)) or "none"
+        elif one is None:
+            yield name, "none"
         else:
-            yield name, "none" if one is None else str(one)
+            yield name, one if _is_number(one) else str(one)

@@ -76,10 +76,8 @@ def submit(
             f"{accuracy.file(logs.ACCURACY)}: F1 is {accuracy.result.f1}, under closed's "
             f'{CATEGORIES[0].f1_target:.5f}: set division = "open", or use a better model'
         )
-    audits = {
-        scenario: _audit(chosen, scenario)
-        for scenario in (EDGE_SCENARIOS if answers.division == "closed" else ())
-    }
+    audited = EDGE_SCENARIOS if answers.division == "closed" else ()
+    audits = {scenario: _audit(chosen, scenario) for scenario in audited}
     for scenario, verdict in audits.items():
         if verdict.word != PASSED:
             log = chosen[scenario, "compliance"].file(logs.ACCURACY)
@@ -143,9 +141,8 @@ def _write(
                 if shortened:
                     _write_text(folder / "README.md", f"{_NOT_A_RESULT}\n")
                 if scenario in audits:
-                    _write_audit(
-                        folder / TEST01.name, chosen[scenario, "compliance"], audits[scenario]
-                    )
+                    audited = chosen[scenario, "compliance"]
+                    _write_audit(folder / TEST01.name, audited, audits[scenario])
             written.append(tree / benchmark.relative_to(root))
         if shortened:
             _write_text(root / SHORTENED, f"{_NOT_A_RESULT}\n")
@@ -166,14 +163,12 @@ def _write_scenario(
 ) -> None:
     performance, accuracy = chosen[scenario, "performance"], chosen[scenario, "accuracy"]
     result = performance.result
-    _write_json(
-        folder / "measurements.json",
-        {
-            "input_data_types": result.provenance["model_input_type"],
-            "weight_data_types": result.precision,
-            **answers.measurements,
-        },
-    )
+    measurements = {
+        "input_data_types": result.provenance["model_input_type"],
+        "weight_data_types": result.precision,
+        **answers.measurements,
+    }
+    _write_json(folder / "measurements.json", measurements)
     _write_text(folder / "user.conf", user_conf(result))
     _write_text(folder / "README.md", _readme(result, accuracy.result))
     _copy_logs(performance, folder / "performance" / "run_1")
@@ -190,30 +185,27 @@ def _write_audit(folder: Path, audited: Evidence, verdict: Verdict) -> None:
 
 def user_conf(result: Result) -> str:
     """The user.conf that asks LoadGen for what a performance run was asked for."""
-    name = SCENARIOS[result.scenario].loadgen_name
-    lines = []
+    name, text = f"bert.{SCENARIOS[result.scenario].loadgen_name}", ""
     if result.target_qps is not None:
-        lines.append(f"bert.{name}.target_qps = {result.target_qps}")
+        text += f"{name}.target_qps = {result.target_qps}\n"
     if result.target_latency_ms is not None:
-        lines.append(f"bert.{name}.target_latency = {result.target_latency_ms}")
-    return "".join(f"{line}\n" for line in lines)
+        text += f"{name}.target_latency = {result.target_latency_ms}\n"
+    return text
 
 
 def _readme(performance: Result, accuracy: Result) -> str:
     commands = [result.provenance["command"] for result in (accuracy, performance)]
-    versions = ", ".join(f"{k} {v}" for k, v in performance.provenance["versions"].items())
+    facts = performance.provenance
+    versions = ", ".join(f"{name} {version}" for name, version in facts["versions"].items())
     return (
         f"# {SCENARIOS[performance.scenario].loadgen_name}: {performance.model} on "
         f"{performance.device}, {performance.precision}\n\n"
-        f"Made with bertsquad {performance.provenance['suite_version']}, revision "
-        f"{performance.provenance['git_revision']}, whose source (but not the bundled model) is in "
-        f"`src/`; {versions}.\n\n"
+        f"Made with bertsquad {facts['suite_version']}, revision {facts['git_revision']}, whose "
+        f"source (but not the bundled model) is in `src/`; {versions}.\n\n"
         "Install it as its README says, then repeat the runs:\n\n"
         "```sh\n" + "\n".join(dict.fromkeys(commands)) + "\n```\n\n"
-        f"Model {performance.provenance['model_file']}, checksum "
-        f"{performance.provenance['model_checksum']}; {performance.provenance['instances']} "
-        f"x {performance.provenance['threads']} threads; "
-        f"{performance.provenance['provider_proof']}.\n"
+        f"Model {facts['model_file']}, checksum {facts['model_checksum']}; "
+        f"{facts['instances']} x {facts['threads']} threads; {facts['provider_proof']}.\n"
     )
 
 
