@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import tiny
 
+from bertsquad import rules
 from bertsquad.assets import registry
 from bertsquad.assets.cache import PACKAGE
 from bertsquad.errors import SuiteError
@@ -202,12 +203,12 @@ def test_closed_wants_mlperfs_models(runs: Path, tmp_path: Path) -> None:
 @pytest.fixture
 def closed(runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """The answers for the closed division, where the model of the runs is MLPerf's own."""
-    monkeypatch.setattr(validity, "CLOSED_MODELS", ("minilm",))
+    monkeypatch.setattr(rules, "CLOSED_MODELS", ("minilm",))
     name = str(zoo.MODELS["minilm"].file)
     own = registry.Entry(name, provenance(runs, "accuracy", "offline")["model_checksum"], ())
     monkeypatch.setattr(validity, "entries", lambda: {name: own})
     easy = (Category("bert-99", 1.0), Category("bert-99.9", 100.0))
-    monkeypatch.setattr(validity, "CATEGORIES", easy)
+    monkeypatch.setattr(rules, "CATEGORIES", easy)
     monkeypatch.setattr(tree, "CATEGORIES", easy)
     yield filled_answers(tmp_path / "closed.toml", division="closed")
 
