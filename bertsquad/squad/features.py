@@ -90,12 +90,15 @@ def _max_context(starts: list[int], ends: list[int], window: int) -> NDArray[np.
     As in BERT's `_check_is_max_context`, a window's score for a token is the smaller of the
     contexts to its left and right, plus 0.01 of the window's length; of equals the first wins.
     """
+    # Windows further away share no token with this one, since it has fewer than 4 strides.
+    first = max(0, window - MAX_TOKENS // DOC_STRIDE)
+    near = slice(first, window + MAX_TOKENS // DOC_STRIDE + 1)
     position = np.arange(starts[window], ends[window])
     scores = []
-    for start, end in zip(starts, ends, strict=True):
+    for start, end in zip(starts[near], ends[near], strict=True):
         context = np.minimum(position - start, end - 1 - position)
         scores.append(np.where(context < 0, -1.0, context + 0.01 * (end - start)))
-    return np.asarray(np.argmax(scores, axis=0) == window)
+    return np.asarray(np.argmax(scores, axis=0) == window - first)
 
 
 def build(dataset: Dataset, vocabulary: Vocabulary, show: Show = unseen) -> Features:
@@ -131,7 +134,8 @@ def build(dataset: Dataset, vocabulary: Vocabulary, show: Show = unseen) -> Feat
         for window, (start, end) in enumerate(zip(starts, ends, strict=True)):
             head = len(query) + 2  # the tokens before the context
             tokens += [cls, query, sep, context[start:end], sep]
-            may_start = _max_context(starts, ends, window)
+            alone = len(starts) == 1  # as most are
+            may_start = np.ones(end, np.bool_) if alone else _max_context(starts, ends, window)
             max_context += [np.zeros(head, np.bool_), may_start, np.zeros(1, np.bool_)]
             lengths.append(head + end - start + 1)
             question_of_window.append(index)
