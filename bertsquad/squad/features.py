@@ -178,14 +178,23 @@ def save(features: Features, path: Path) -> None:
 
 
 def load(path: Path) -> Features:
-    """Read what `save` wrote; ValueError, naming the file, if it is anything else."""
+    """Read what `save` wrote; LookupError if arrays are missing, ValueError if it is anything else.
+
+    Either names the file.
+    """
+    names = {field.name for field in fields(Features)}
     try:
-        with np.load(path, allow_pickle=False) as arrays:
-            found = Features(**{field.name: arrays[field.name] for field in fields(Features)})
-        _check(found)
+        with np.load(path, allow_pickle=False) as file:
+            arrays = dict(file)
+        older = arrays.keys() < names
+        if not older:
+            found = Features(**{name: arrays[name] for name in names})
+            _check(found)
     # A damaged archive makes zipfile and NumPy raise errors of many types, MemoryError among them.
     except Exception as error:
         raise ValueError(f"{path} is not a cache of features: {error}") from error
+    if older:
+        raise LookupError(f"{path} is an older cache of features: it lacks arrays")
     return found
 
 

@@ -121,15 +121,17 @@ def age(path: Path) -> None:
             archive.writestr(name, content)
 
 
-@pytest.mark.parametrize("damage", [cut, empty, flip, age])
+@pytest.mark.parametrize(
+    ("damage", "state"), [(cut, "damaged"), (empty, "damaged"), (flip, "damaged"), (age, "older")]
+)
 def test_features_that_are_damaged_or_older_are_rebuilt_with_a_warning(
-    damage: Callable[[Path], None],
+    damage: Callable[[Path], None], state: str
 ) -> None:
     first, path = pocket_again()
     damage(path)
     with pytest.warns(UserWarning) as caught:
         again, same_path = pocket_again()
-    text = f"{path} was rebuilt, since the cached copy was damaged"
+    text = f"{path} was rebuilt, since the cached copy was {state}"
     assert [str(one.message) for one in caught if one.category is UserWarning] == [text]
     assert (same_path, again.tokens.tolist()) == (path, first.tokens.tolist())
     with warnings.catch_warnings():

@@ -321,7 +321,7 @@ def test_a_cache_with_a_byte_changed_anywhere_is_refused_or_reads_the_same(tmp_p
         path.write_bytes(changed)
         try:
             assert same(features.load(path), made)
-        except ValueError:
+        except (ValueError, LookupError):
             refused += 1
     assert refused > len(whole) / 10
 
@@ -375,7 +375,7 @@ def test_a_cache_without_one_of_its_arrays_is_refused(tmp_path: Path) -> None:
     for name in arrays:
         path = tmp_path / f"without-{name}.npz"
         np.savez(path, **{key: value for key, value in arrays.items() if key != name})
-        with pytest.raises(ValueError, match=path.name):
+        with pytest.raises(LookupError, match=path.name):
             features.load(path)
 
 
