@@ -14,14 +14,6 @@ import tiny
 ROOT = Path(__file__).resolve().parents[2]
 
 
-def test_work_is_that_of_the_products_at_the_real_lengths() -> None:
-    work = ceilings.Work(((4, 4), (4, 16)), attentions=3)
-    lengths = np.array([10, 20])
-    linear = 2 * (4 * 4 + 4 * 16) * 30
-    attention = 3 * 4 * 4 * (10**2 + 20**2)
-    assert work.flop(lengths) == linear + attention
-
-
 def test_the_subset_is_spread_over_the_lengths_and_always_the_same() -> None:
     lengths = np.random.default_rng(1).integers(20, 385, 1000)
     chosen = ceilings.stratified(lengths, 100)
