@@ -50,6 +50,12 @@ class Engine:
         self.parallelism = parallelism
         self.prepared = prepared
         self.batch_tokens = batch_tokens
+        #: How many callers `logits` may have at a time.
+        self.instances = parallelism.instances
+        #: The samples that a batch may have at most; None without a limit.
+        self.most_samples = device.most_samples
+        #: The samples and the tokens that every batch must have; None where any number will do.
+        self.fixed_batch, self.fixed_length = prepared.signature.batch, prepared.signature.length
         #: The precision of the products that stay in float.
         self.float_precision = "fp32" if precision == "int8" else precision
         if precision == "int8" and "bf16" in device.precisions and can_calculate(device, "bf16"):
@@ -85,31 +91,6 @@ class Engine:
             make(Parallelism(1, shape.threads, shape.pins[index : index + 1]))
             for index in range(shape.instances)
         ]
-
-    @property
-    def provider(self) -> str:
-        """The provider that was proven to run the matrix products."""
-        return self.device.provider
-
-    @property
-    def instances(self) -> int:
-        """How many callers `logits` may have at a time."""
-        return self.parallelism.instances
-
-    @property
-    def most_samples(self) -> int | None:
-        """The samples that a batch may have at most; None without a limit."""
-        return self.device.most_samples
-
-    @property
-    def fixed_length(self) -> int | None:
-        """The tokens that every sample must be padded to; None where any length will do."""
-        return self.prepared.signature.length
-
-    @property
-    def fixed_batch(self) -> int | None:
-        """The samples that every batch must have; None where any number will do."""
-        return self.prepared.signature.batch
 
     def logits(
         self,

@@ -156,7 +156,7 @@ class Runner:
         return Measured(
             seconds=seconds,
             targets=targets,
-            provider=engine.provider,
+            provider=engine.device.provider,
             proof=engine.proof,
             batch_tokens=engine.batch_tokens,
             batches=len(timeline.batch_samples),

@@ -109,7 +109,7 @@ def test_fixed_sizes_are_told(tmp_path: Path) -> None:
 
 def test_the_cpu_provider_is_proven_by_the_graph(tmp_path: Path) -> None:
     made = make_engine(tiny.model(tmp_path / "a.onnx"))
-    assert made.provider == "CPUExecutionProvider"
+    assert made.device.provider == "CPUExecutionProvider"
     assert made.proof == "1 of 1 matrix products on CPUExecutionProvider, calculated in fp32"
 
 
@@ -285,7 +285,7 @@ def test_openvino_is_proven_or_refused_in_a_sentence(tmp_path: Path, precision: 
         assert precision == "bf16", f"fp32 is always to be had, but: {error}"
         assert "openvino was asked for bf16 but calculates in fp32" in str(error)
         return
-    assert made.provider == "OpenVINOExecutionProvider"
+    assert made.device.provider == "OpenVINOExecutionProvider"
     proof = "2 of 2 matrix products on OpenVINOExecutionProvider, "
     assert made.proof.startswith(proof)
     if precision == "int8":
