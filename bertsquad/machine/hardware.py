@@ -125,28 +125,27 @@ def physical_cores(root: Path = Path("/")) -> int:
 @cache
 def gpu_names() -> tuple[str, ...]:
     """The NVIDIA GPUs that the driver's own tool lists, if it is there."""
-    found = _nvidia_smi("--query-gpu=name", "--format=csv,noheader")
+    found = output_of("nvidia-smi", "--query-gpu=name", "--format=csv,noheader")
     return tuple(line.strip() for line in found.splitlines() if line.strip())
 
 
 def gpu_free_bytes() -> int | None:
     """The free memory of the first NVIDIA GPU, in bytes; None where that can't be found out."""
-    found = _nvidia_smi("--query-gpu=memory.free", "--format=csv,noheader,nounits").splitlines()
-    return int(found[0]) * 2**20 if found and found[0].strip().isdigit() else None
+    query = ("--query-gpu=memory.free", "--format=csv,noheader,nounits")
+    found = output_of("nvidia-smi", *query).partition("\n")[0].strip()
+    return int(found) * 2**20 if found.isdigit() else None
 
 
 def driver_cuda_version() -> str | None:
     """The newest CUDA that the NVIDIA driver offers, as in `13.0`."""
-    found = re.search(r"CUDA Version:\s*(\d+\.\d+)", _nvidia_smi())
+    found = re.search(r"CUDA Version:\s*(\d+\.\d+)", output_of("nvidia-smi"))
     return found[1] if found else None
 
 
-def _nvidia_smi(*arguments: str) -> str:
-    """What the driver's own tool prints; nothing where it isn't there or fails."""
+def output_of(*command: str) -> str:
+    """What a command prints; nothing where there is no such command, or it fails."""
     try:
-        done = subprocess.run(
-            ["nvidia-smi", *arguments], capture_output=True, text=True, timeout=10, check=True
-        )
+        done = subprocess.run(command, capture_output=True, text=True, timeout=10, check=True)
     except (OSError, subprocess.SubprocessError):
         return ""
     return done.stdout

@@ -1,7 +1,6 @@
 """The software and the machine that a result was made with."""
 
 import platform
-import subprocess
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -68,14 +67,5 @@ def git_revision(folder: Path) -> str | None:
     """The commit that the clone `folder` is at, with `-dirty` where files differ from it."""
     if not (folder / ".git").exists():
         return None
-    try:
-        done = subprocess.run(
-            ["git", "-C", str(folder), "describe", "--always", "--dirty", "--abbrev=12"],
-            capture_output=True,
-            text=True,
-            timeout=10,
-            check=True,
-        )
-    except (OSError, subprocess.SubprocessError):
-        return None
-    return done.stdout.strip() or None
+    describe = ("describe", "--always", "--dirty", "--abbrev=12")
+    return hardware.output_of("git", "-C", str(folder), *describe).strip() or None
