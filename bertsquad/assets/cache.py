@@ -8,8 +8,8 @@ import json
 import os
 import shutil
 import warnings
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, TypeVar
@@ -60,23 +60,17 @@ def _folder(variable: str) -> Path:
         ) from error
 
 
-@contextmanager
-def lock(name: str) -> Iterator[None]:
-    """A lock between processes for the making of the file `name`."""
+def lock(name: str) -> AbstractContextManager[object]:
+    """A lock between processes for the making of the file `name`, held until it is left."""
     folder = cache_folder() / "locks"
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        held = FileLock(folder / f"{name.replace('/', '_')}.lock")
-        held.acquire()
+        return FileLock(folder / f"{name.replace('/', '_')}.lock").acquire()
     except OSError as error:
         raise SuiteError(
-            f"the cache folder {folder} can't be written ({error.strerror}): set BERTSQUAD_CACHE "
-            "to a folder that can"
+            f"the cache folder {folder} can't be written ({error.strerror or error}): set "
+            "BERTSQUAD_CACHE to a folder that can"
         ) from error
-    try:
-        yield
-    finally:
-        held.release()
 
 
 def derived(

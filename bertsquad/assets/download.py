@@ -44,10 +44,6 @@ class _Silent(SuiteError):
     """An address that didn't answer in time."""
 
 
-class _Wrong(SuiteError):
-    """The whole file came, but with another checksum."""
-
-
 def part_of(path: Path) -> Path:
     """Where the part of the file `path` that came is kept until it is whole."""
     return path.with_name(f".{path.name}.part")
@@ -125,12 +121,14 @@ def _download(
                 _receive(response, part, offset if resumed else 0, path.name, show)
             elif not resumed:  # at 416 the part may be whole already: its checksum decides
                 raise SuiteError(_status(response))
-        try:
-            _check(part, *checksum)
-        except _Wrong:
+        found = _digest(part, checksum[0])
+        if found != checksum[1]:
             part.unlink()
             if not resumed:
-                raise
+                expected = " ".join(checksum)
+                raise SuiteError(
+                    f"what came does not match the checksum: expected {expected}, found {found}"
+                )
             offset = 0
             continue
         with _writing(part):
@@ -144,24 +142,20 @@ def _answer(url: str, offset: int, answer_s: float) -> requests.Response:
     A thread asks, because a time-out of a socket limits neither the look-up of a name with several
     addresses, nor a chain of redirects, nor a head that comes byte by byte.
     """
+    headers = {
+        "User-Agent": f"bertsquad/{__version__}",  # Zenodo turns generic clients away with 429
+        "Accept-Encoding": "identity",  # offsets count the file's own bytes
+    }
+    if offset:
+        headers["Range"] = f"bytes={offset}-"
+    hooks = {"response": _check_redirect}
     answers: SimpleQueue[requests.Response | Exception] = SimpleQueue()
 
     def ask() -> None:
         try:
             _refuse_plain_http(url)
             answers.put(
-                requests.get(
-                    url,
-                    stream=True,
-                    timeout=STALL_S,
-                    headers={
-                        # Zenodo turns generic clients away with 429.
-                        "User-Agent": f"bertsquad/{__version__}",
-                        "Accept-Encoding": "identity",  # offsets count the file's own bytes
-                        **({"Range": f"bytes={offset}-"} if offset else {}),
-                    },
-                    hooks={"response": _check_redirect},
-                )
+                requests.get(url, stream=True, timeout=STALL_S, headers=headers, hooks=hooks)
             )
         except Exception as error:  # raised again in the thread that waits
             answers.put(error)
@@ -281,15 +275,11 @@ def _is_page(response: requests.Response, first: bytes) -> bool:
     return start.startswith((b"<!doctype html", b"<html", *((b"<",) if declared else ())))
 
 
-def _check(part: Path, algorithm: str, digest: str) -> None:
+def _digest(part: Path, algorithm: str) -> str:
     try:
-        found = pooch.file_hash(str(part), alg=algorithm)
+        return str(pooch.file_hash(str(part), alg=algorithm))
     except OSError as error:
         raise Unwritable(str(unreadable(part, error))) from error
-    if found != digest:
-        raise _Wrong(
-            f"what came does not match the checksum: expected {algorithm} {digest}, found {found}"
-        )
 
 
 @contextmanager

@@ -178,10 +178,6 @@ def _download(entry: Entry, path: Path, show: Show) -> str | None:
     )
 
 
-#: Seconds after which the note of a failure belongs to a pytest session that is over.
-_STALE_S = 86_400
-
-
 def _failure_note(name: str) -> Path | None:
     """The note by which the xdist workers of one pytest session share that a file can't be had."""
     test_run = os.environ.get("PYTEST_XDIST_TESTRUNUID")
@@ -200,7 +196,8 @@ def _remember_failure(name: str, reason: str) -> None:
     if note is not None:
         for other in note.parent.glob(f"{name.replace('/', '_')}.failed-*"):
             with suppress(FileNotFoundError):
-                if time.time() - other.stat().st_mtime > _STALE_S:
+                # A day old, it belongs to a pytest session that is over.
+                if time.time() - other.stat().st_mtime > 86_400:
                     other.unlink()
         with suppress(OSError):  # a full disk: the other xdist workers try for themselves
             note.write_text(reason, encoding="utf-8")
