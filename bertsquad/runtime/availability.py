@@ -8,24 +8,16 @@ from bertsquad.devices import Device
 from bertsquad.machine.provenance import installed
 
 
-def runtime_conflict() -> str | None:
-    """Why ONNX Runtime as installed can't be trusted; None if it can."""
-    if installed("onnxruntime") and installed("onnxruntime-gpu"):
-        return (
-            "onnxruntime and onnxruntime-gpu are both installed and overwrite each other: "
-            "uninstall both, then install the one you want"
-        )
-    return None
-
-
 def why_not(device: Device) -> str | None:
     """Why this machine can't have `device`, as far as that shows without loading a runtime.
 
     None doesn't promise that it works: that is proven when its session is made.
     """
-    conflict = runtime_conflict()
-    if conflict is not None:
-        return conflict
+    if installed("onnxruntime") and installed("onnxruntime-gpu"):
+        return (
+            "onnxruntime and onnxruntime-gpu are both installed and overwrite each other: "
+            "uninstall both, then install the one you want"
+        )
     if device.plugin is not None and find_spec(device.plugin) is None:
         return f"the plugin {device.plugin} is not installed: pip install -e '.[{device.name}]'"
     if device.is_gpu:

@@ -139,6 +139,4 @@ class Engine:
 
 def batch_tokens(device: Device) -> int:
     """The padded tokens that a batch may have where the user didn't say."""
-    if device.is_gpu:
-        return nvidia.batch_tokens(hardware.gpu_free_bytes())
-    return BATCH_TOKENS
+    return nvidia.batch_tokens(hardware.gpu_free_bytes()) if device.is_gpu else BATCH_TOKENS

@@ -37,12 +37,8 @@ def openvino_devices() -> list[Any]:
     import onnxruntime_ep_openvino as plugin
 
     def offered() -> list[Any]:
-        return [
-            device
-            for device in ort.get_ep_devices()
-            if device.ep_name == DEVICES["openvino"].provider
-            and device.device.type == ort.OrtHardwareDeviceType.CPU
-        ]
+        wanted = DEVICES["openvino"].provider, ort.OrtHardwareDeviceType.CPU
+        return [one for one in ort.get_ep_devices() if (one.ep_name, one.device.type) == wanted]
 
     if not offered():
         try:

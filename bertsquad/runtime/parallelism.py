@@ -17,9 +17,6 @@ BATCH_TOKENS = 1536
 #: threads wait for each other.
 SERVER_THREADS = 8
 
-#: These have one query at a time, so they get one instance whatever was asked for.
-LATENCY_SCENARIOS = ("singlestream", "multistream")
-
 
 @dataclass(frozen=True)
 class Parallelism:
@@ -51,24 +48,17 @@ def plan(
     scenario that is about latency gets all cores for one query. A GPU is one instance. `owned`
     are the CPUs that threads may be pinned to, as many as `cores`, or none.
     """
-    if scenario in LATENCY_SCENARIOS:
-        instances = 1  # one query at a time
-    if instances is None:
-        instances = _default_instances(scenario, device, cores, threads)
+    if scenario in ("singlestream", "multistream"):
+        instances = 1  # whatever was asked for, since they have one query at a time
+    elif instances is None:
+        threads_each = threads or (SERVER_THREADS if scenario == "server" else 1)
+        instances = 1 if DEVICES[device].is_gpu else max(1, cores // threads_each)
     if threads is None:
         threads = max(1, cores // instances)
     if DEVICES[device].schedules_itself or instances * threads > len(owned):
         return Parallelism(instances, threads)
     pins = (owned[index * threads : (index + 1) * threads] for index in range(instances))
     return Parallelism(instances, threads, tuple(map(tuple, pins)))
-
-
-def _default_instances(scenario: str, device: str, cores: int, threads: int | None) -> int:
-    if DEVICES[device].is_gpu:
-        return 1
-    if scenario == "server" and threads is None:
-        return max(1, cores // SERVER_THREADS)
-    return max(1, cores // (threads or 1))
 
 
 def check(cores: int, instances: int | None, threads: int | None) -> None:
