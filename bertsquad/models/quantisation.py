@@ -59,14 +59,9 @@ def quantise(
         shutil.rmtree(scratch, ignore_errors=True)
     model = load_model(path)
     choices = _rewrite(model, activations, symmetric, show)
-    report = Report(
-        count_products(model.graph)[0],
-        sum(choice.products for choice in choices),
-        symmetric,
-        tuple(choices),
-    )
+    total, _, _ = count_products(model.graph)
     write_whole(out, lambda file: onnx.save(model, str(file)))
-    return report
+    return Report(total, sum(one.products for one in choices), symmetric, tuple(choices))
 
 
 def _rewrite(

@@ -92,20 +92,21 @@ def choose(
         stored = [_quantise_weight(weight, factors) for weight in weights]
         for clipping in CLIPPINGS:
             scale, zero = _scale(lowest, highest, clipping, symmetric)
-            codes = np.clip(np.rint(rows / scale), *_reach(zero, symmetric))
+            # Where QuantizeLinear saturates, seen from the zero point.
+            ends = (-128, 127) if symmetric else (-zero, 255 - zero)
+            codes = np.clip(np.rint(rows / scale), *ends)
             error = math.fsum(
                 _power((codes @ matrix) * (scale * scales) - reference) / power
                 for (matrix, scales), reference, power in zip(
                     stored, references, powers, strict=True
                 )
             )
-            if best is None or error < best[0].error:
+            if best is None or error < best.choice.error:
                 choice = Choice(name, len(weights), smoothing, clipping, error)
-                best = (choice, factors, scale, zero, stored)
+                codes_of = [(matrix.astype(np.int8), scales) for matrix, scales in stored]
+                best = Quantised(choice, factors, scale, zero, codes_of)
     assert best is not None
-    choice, factors, scale, zero, stored = best
-    codes_of = [(matrix.astype(np.int8), scales) for matrix, scales in stored]
-    return Quantised(choice, factors, scale, zero, codes_of)
+    return best
 
 
 def _power(array: Floats) -> float:
@@ -140,8 +141,3 @@ def _scale(lowest: float, highest: float, clipping: float, symmetric: bool) -> t
     # What is always zero has any scale.
     scale = np.float32(reach / 127 if symmetric else (high - low) / 255) or np.float32(1)
     return scale, 0 if symmetric else int(np.clip(np.rint(-low / scale), 0, 255))
-
-
-def _reach(zero: int, symmetric: bool) -> tuple[int, int]:
-    """Where QuantizeLinear saturates, seen from the zero point."""
-    return (-128, 127) if symmetric else (-zero, 255 - zero)

@@ -103,10 +103,8 @@ def calibration(name: str, data: Data, show: Show = unseen) -> CalibrationSet:
             raise SuiteError(f"{file} should hold numbers of the {len(data.features)} windows")
         note = f"MLPerf's {len(windows)} windows of {name}"
         return CalibrationSet(str(data.features_file), windows, note)
-    vocabulary_file = registry.fetch(VOCABULARY)
-    built, path = cached_features(
-        questions.load(file), data.vocabulary, file, vocabulary_file, show
-    )
+    dataset, vocabulary_file = questions.load(file), registry.fetch(VOCABULARY)
+    built, path = cached_features(dataset, data.vocabulary, file, vocabulary_file, show)
     note = f"the {len(built)} windows of {file.name}"
     return CalibrationSet(str(path), tuple(range(len(built))), note)
 

@@ -9,7 +9,6 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -117,8 +116,9 @@ def build(dataset: Dataset, vocabulary: Vocabulary, show: Show = unseen) -> Feat
         word_indices.append(np.repeat(np.arange(len(words), dtype=np.int32), counts))
 
     cls, sep = np.array([vocabulary.cls_id], np.int32), np.array([vocabulary.sep_id], np.int32)
-    tokens: list[NDArray[np.int32]] = []
-    max_context: list[NDArray[np.bool_]] = []
+    # Each begins with nothing, since there may be no window.
+    tokens = [np.empty(0, np.int32)]
+    max_context = [np.empty(0, np.bool_)]
     # For each window:
     lengths: list[int] = []
     question_of_window: list[int] = []
@@ -143,24 +143,16 @@ def build(dataset: Dataset, vocabulary: Vocabulary, show: Show = unseen) -> Feat
             doc_starts.append(start)
 
     return Features(
-        tokens=_concatenate(tokens, np.int32),
-        offsets=_offsets(lengths),
+        tokens=np.concatenate(tokens),
+        offsets=np.cumsum([0, *lengths], dtype=np.int64),
         question=np.array(question_of_window, np.int32),
         context_start=np.array(context_starts, np.int32),
         doc_start=np.array(doc_starts, np.int32),
-        max_context=_concatenate(max_context, np.bool_),
-        context_tokens=_concatenate(contexts, np.int32),
-        context_offsets=_offsets([len(context) for context in contexts]),
-        word_of_token=_concatenate(word_indices, np.int32),
+        max_context=np.concatenate(max_context),
+        context_tokens=np.concatenate(contexts),
+        context_offsets=np.cumsum([0, *map(len, contexts)], dtype=np.int64),
+        word_of_token=np.concatenate(word_indices),
     )
-
-
-def _concatenate(parts: list[NDArray[Any]], dtype: type) -> NDArray[Any]:
-    return np.concatenate(parts) if parts else np.empty(0, dtype)
-
-
-def _offsets(lengths: list[int]) -> NDArray[np.int64]:
-    return np.concatenate([[0], np.cumsum(np.array(lengths, np.int64))]).astype(np.int64)
 
 
 def cache_key(dataset_file: Path, vocabulary_file: Path) -> str:
