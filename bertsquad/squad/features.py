@@ -89,9 +89,10 @@ def _max_context(starts: list[int], ends: list[int], window: int) -> NDArray[np.
     As in BERT's `_check_is_max_context`, a window's score for a token is the smaller of the
     contexts to its left and right, plus 0.01 of the window's length; of equals the first wins.
     """
-    # Windows further away share no token with this one, since it has fewer than 4 strides.
-    first = max(0, window - MAX_TOKENS // DOC_STRIDE)
-    near = slice(first, window + MAX_TOKENS // DOC_STRIDE + 1)
+    # A window is no longer than 3 strides, so those further away share no token with it.
+    reach = MAX_TOKENS // DOC_STRIDE
+    first = max(0, window - reach)
+    near = slice(first, window + reach + 1)
     position = np.arange(starts[window], ends[window])
     scores = []
     for start, end in zip(starts[near], ends[near], strict=True):
