@@ -95,12 +95,10 @@ def precisions_here(name: str) -> list[str]:
 
 def why_not_really(name: str) -> str | None:
     """Why `name` can't run a small model on this machine, by trying; None if it can."""
-    device = DEVICES[name]
-    try:
-        reason = why_not(device)
-        if reason is not None:
-            return reason
-        prove_precision(device, "fp32")
-    except SuiteError as error:
-        return str(error).removeprefix(f"{name}: ")
-    return None
+    reason = why_not(DEVICES[name])
+    if reason is None:
+        try:
+            prove_precision(DEVICES[name], "fp32")
+        except SuiteError as error:
+            reason = str(error).removeprefix(f"{name}: ")
+    return reason
