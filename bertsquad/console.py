@@ -76,7 +76,7 @@ class Progress:
         if self._style == "off":
             return
         now = time.monotonic()
-        if self._meter is None or self._meter.step.name != step.name:
+        if self._meter is None or self._meter.step.title != step.title:
             self._end_step()
             self._meter = Meter(step, now)
             self._due = now + self._pauses_s[0]
@@ -180,25 +180,25 @@ class Meter:
         share = self._share(now)
         percent = "" if share is None else f" ({share * 100:.0f} %)"
         done = " and ".join(filter(None, [self._count(), self._time(now)]))
-        return _listed(self.step.name, f"{done}{percent}", self._speed(now))
+        return _listed(self.step.title, f"{done}{percent}", self._speed(now))
 
     def ending(self, now: float) -> str:
         """How far the step came, for a log."""
-        return _listed(self.step.name, self._count(), f"ended after {_words(now - self._began)}")
+        return _listed(self.step.title, self._count(), f"ended after {_words(now - self._began)}")
 
     def bar(self, now: float, columns: int, utf: bool) -> str:
         """A bar that fits into `columns`.
 
-        If there is no room for the step's whole name, the part after its colon is shown; if there
-        is none for a bar either, the name and the figures are.
+        If there is no room for the step's whole title, its name is shown; if there is none for a
+        bar either, the name and the figures are.
         """
         from tqdm import tqdm
         from tqdm.utils import disp_len, disp_trim
 
         figures = _listed(self._count(), self._time(now), self._speed(now))
-        share, name = self._share(now), self.step.name
+        share, name = self._share(now), self.step.title
         if disp_len(name) + FIGURES_COLUMNS > columns:
-            name = name.rpartition(": ")[2]
+            name = self.step.name
         if share is None or disp_len(f"{name}: 100%|{' ' * 5}| {figures}") > columns:
             return str(disp_trim(_listed(name, figures), columns))
         gone_s, form = now - self._began, "{desc}: {percentage:3.0f}%|{bar}| {figures}"

@@ -44,7 +44,8 @@ def counted(
     unit: str = "samples",
     duration_s: float | None = None,
 ) -> Step:
-    return Step(CASE, done, expected, unit, duration_s)
+    of, _, name = CASE.partition(": ")
+    return Step(name, done, expected, unit, duration_s, of)
 
 
 def test_a_line_says_what_how_far_how_fast_and_how_long() -> None:
@@ -104,14 +105,14 @@ def test_more_than_was_expected_is_all_of_it() -> None:
 
 
 def test_a_bar_has_room_in_any_terminal() -> None:
-    steps = [counted(4_900), counted(None), counted(7, None), Step("茶: " + "石" * 60, 1, 3)]
+    steps = [counted(4_900), counted(None), counted(7, None), Step("石" * 60, 1, 3, of="茶")]
     for step in steps:
         going = meter((0, step), (1, step))
         for columns in range(1, 200):
             for utf in (True, False):
                 text = going.bar(1, columns, utf)
                 assert "\n" not in text
-                assert len(text.encode()) == len(text) or utf or "茶" in step.name
+                assert len(text.encode()) == len(text) or utf or "茶" in step.title
                 screen = pyte.Screen(columns + 1, 3)
                 pyte.Stream(screen).feed(text)
                 assert screen.cursor.y == 0, (columns, text)
@@ -251,7 +252,7 @@ def test_a_bar_is_below_pytests_line_which_goes_on_where_it_was(
         for _ in range(2):
             with Progress("bar", shares_line=True) as shown:
                 for done in range(5):
-                    shown.show(Step("case: running", done, 5))
+                    shown.show(Step("running", done, 5, of="case"))
             sys.stderr.write(".")
             sys.stderr.flush()
     drawn = [(y, rows) for y, rows in made.seen if any("running" in row for row in rows)]

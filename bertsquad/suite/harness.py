@@ -110,7 +110,7 @@ class Harness:
         samples = len(data.features)
         ran = Ran(case, request, measured, run, samples, facts, target, reference)
         if mode == "accuracy":
-            self._progress.show(Step(f"{case.id}, accuracy: scoring"))
+            self._progress.show(Step("scoring", of=f"{case.id}, accuracy"))
             result = judge(ran, score=score_log(data, folder, request.samples))
         elif unaudited is not None:
             accuracy, performance = unaudited
@@ -163,8 +163,7 @@ class Harness:
 
         def show(message: Step | Failing) -> None:
             if isinstance(message, Step):
-                name = f"{case.id}, {mode}: {message.name}"
-                self._progress.show(replace(message, name=name))
+                self._progress.show(replace(message, of=f"{case.id}, {mode}"))
 
         return show
 
