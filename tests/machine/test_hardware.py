@@ -4,26 +4,23 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping
-from importlib.metadata import version
 from pathlib import Path
 
 import pytest
 
-from bertsquad.machine import hardware, provenance
+from bertsquad.machine import hardware
 
 ROOT = Path(__file__).resolve().parents[2]
+
 
 posix = pytest.mark.skipif(os.name != "posix", reason="needs a shell")
 
 
 @pytest.fixture(autouse=True)
 def fresh() -> Iterator[None]:
-    cached = (hardware.gpu_names, provenance.git_revision)
-    for function in cached:
-        function.cache_clear()
+    hardware.gpu_names.cache_clear()
     yield
-    for function in cached:
-        function.cache_clear()
+    hardware.gpu_names.cache_clear()
 
 
 @pytest.fixture
@@ -241,49 +238,6 @@ def test_a_part_of_the_only_core_is_one_core_but_not_a_whole_one(
     groups(tmp_path, "0::/", {f"{V2}/cpu.max": "50000 100000"})
     assert hardware.cores(tmp_path) == 1
     assert hardware.owned_cpus(tmp_path) == ()
-
-
-def test_versions_are_of_what_is_installed() -> None:
-    versions = provenance.versions()
-    assert versions["python"] == ".".join(map(str, sys.version_info[:3]))
-    assert versions["pytest"] == pytest.__version__
-    assert versions["mlcommons-loadgen"] == version("mlcommons-loadgen")
-    assert None not in versions.values()
-
-
-@pytest.fixture
-def clone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    # Within a hook of git these would lead to the project's own clone.
-    for name in [name for name in os.environ if name.startswith("GIT_")]:
-        monkeypatch.delenv(name)
-    git = ["git", "-C", str(tmp_path), "-c", "user.name=me", "-c", "user.email=me@localhost"]
-    (tmp_path / "file").write_text("one\n")
-    for command in ("init --quiet", "add file", "commit --quiet --no-verify -m one"):
-        try:
-            subprocess.run([*git, *command.split()], check=True, capture_output=True)
-        except FileNotFoundError:
-            pytest.skip("needs git")
-    return tmp_path
-
-
-def test_a_clone_is_known_by_its_commit(clone: Path) -> None:
-    head = subprocess.run(
-        ["git", "-C", str(clone), "rev-parse", "HEAD"], capture_output=True, text=True, check=True
-    )
-    revision = provenance.git_revision(clone)
-    assert revision is not None
-    assert len(revision) >= 12
-    assert head.stdout.startswith(revision)
-
-
-def test_a_changed_clone_is_called_dirty(clone: Path) -> None:
-    (clone / "file").write_text("two\n")
-    assert str(provenance.git_revision(clone)).endswith("-dirty")
-
-
-def test_a_folder_within_somebody_elses_clone_has_no_revision(clone: Path) -> None:
-    (clone / "installed").mkdir()
-    assert provenance.git_revision(clone / "installed") is None
 
 
 def processors(root: Path, *logical: Mapping[str, object]) -> None:

@@ -30,7 +30,7 @@ from bertsquad.results.result import RESULT, load
 from bertsquad.scenarios import SCENARIOS
 from bertsquad.squad import features
 from bertsquad.squad.features import Features
-from bertsquad.termination import INTERRUPTED, TERMINATED, Terminated, terminable
+from bertsquad.termination import INTERRUPTED, TERMINATED
 from bertsquad.worker.handle import Worker, WorkerDied
 from bertsquad.worker.protocol import Failing, Setup
 
@@ -424,30 +424,6 @@ def test_after_all_of_this_the_same_caches_serve(begin: Begin, home: Path) -> No
     assert (session.process.returncode, err) == (0, "")
     assert "1 passed" in out
     assert "featurising" not in {phase for phase, _ in session.noted}
-
-
-def test_sigterm_is_raised_once_and_left_to_others_who_handle_it() -> None:
-    before = signal.getsignal(signal.SIGTERM)
-    try:
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)
-        tidy = False
-        with pytest.raises(Terminated), terminable() as came:
-            try:
-                signal.raise_signal(signal.SIGTERM)
-            finally:
-                signal.raise_signal(signal.SIGTERM)
-                tidy = True
-        assert tidy
-        assert came.is_set()
-        assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
-        for theirs in (signal.SIG_IGN, lambda *_: None):
-            signal.signal(signal.SIGTERM, theirs)
-            with terminable() as came:
-                signal.raise_signal(signal.SIGTERM)
-            assert not came.is_set()
-            assert signal.getsignal(signal.SIGTERM) is theirs
-    finally:
-        signal.signal(signal.SIGTERM, before)
 
 
 # A command that is told to end.

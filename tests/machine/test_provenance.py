@@ -1,0 +1,54 @@
+"""What a result says of versions and of the clone it was made in."""
+
+import os
+import subprocess
+import sys
+from importlib.metadata import version
+from pathlib import Path
+
+import pytest
+
+from bertsquad.machine import provenance
+
+
+def test_versions_are_of_what_is_installed() -> None:
+    versions = provenance.versions()
+    assert versions["python"] == ".".join(map(str, sys.version_info[:3]))
+    assert versions["pytest"] == pytest.__version__
+    assert versions["mlcommons-loadgen"] == version("mlcommons-loadgen")
+    assert None not in versions.values()
+
+
+@pytest.fixture
+def clone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    # Within a hook of git these would lead to the project's own clone.
+    for name in [name for name in os.environ if name.startswith("GIT_")]:
+        monkeypatch.delenv(name)
+    git = ["git", "-C", str(tmp_path), "-c", "user.name=me", "-c", "user.email=me@localhost"]
+    (tmp_path / "file").write_text("one\n")
+    for command in ("init --quiet", "add file", "commit --quiet --no-verify -m one"):
+        try:
+            subprocess.run([*git, *command.split()], check=True, capture_output=True)
+        except FileNotFoundError:
+            pytest.skip("needs git")
+    return tmp_path
+
+
+def test_a_clone_is_known_by_its_commit(clone: Path) -> None:
+    head = subprocess.run(
+        ["git", "-C", str(clone), "rev-parse", "HEAD"], capture_output=True, text=True, check=True
+    )
+    revision = provenance.git_revision(clone)
+    assert revision is not None
+    assert len(revision) >= 12
+    assert head.stdout.startswith(revision)
+
+
+def test_a_changed_clone_is_called_dirty(clone: Path) -> None:
+    (clone / "file").write_text("two\n")
+    assert str(provenance.git_revision(clone)).endswith("-dirty")
+
+
+def test_a_folder_within_somebody_elses_clone_has_no_revision(clone: Path) -> None:
+    (clone / "installed").mkdir()
+    assert provenance.git_revision(clone / "installed") is None
