@@ -113,7 +113,7 @@ def run(request: pytest.FixtureRequest, harness: Harness) -> RunCase:
             message = f"{case.id}: {error}"
         except OSError as error:  # of what we write: a full disk, a folder that can't be written
             message = (
-                f"{case.id}: {error.filename or 'a file'}: {error.strerror}; --output and "
+                f"{case.id}: {error.filename or 'a file'}: {error.strerror or error}; --output and "
                 "BERTSQUAD_CACHE choose the folders that are written to"
             )
         if result is None:  # outside of the handlers, so that the message comes once

@@ -16,8 +16,8 @@ class Device:
     - `profiles_products`: ONNX Runtime's profile shows how every matrix product was calculated;
       other providers take the graph as one.
     - `symmetric_int8`: only activations without zero points are calculated in int8.
-    - `most_samples`: how many samples a batch may have, where the provider plans its memory for
-      the largest batch at the largest length.
+    - `plans_shapes`: the provider builds an engine for a range of shapes, and plans its memory for
+      the largest; `most_samples` is how many samples a batch may have then.
     """
 
     name: str
@@ -29,6 +29,7 @@ class Device:
     schedules_itself: bool = True
     profiles_products: bool = False
     symmetric_int8: bool = False
+    plans_shapes: bool = False
     most_samples: int | None = None
 
     @property
@@ -53,6 +54,7 @@ DEVICES = {
         Device("cuda", "CUDAExecutionProvider", "gpu", ("fp32", "fp16"), 10_000.0),
         Device(
             *("tensorrt", "TensorrtExecutionProvider", "gpu", ("fp32", "fp16"), 10_000.0),
+            plans_shapes=True,
             most_samples=128,
         ),
     )

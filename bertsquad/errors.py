@@ -11,12 +11,14 @@ class SuiteError(Exception):
 class Unavailable(SuiteError):
     """Something that this machine doesn't have: a model, dataset or device, as `subject` says.
 
-    A case that the user asked for by name fails then; one of the default cases is skipped.
+    A case that the user asked for by name fails then; one of the default cases is skipped. The
+    message is the `reason`, after the name of what it is `of`, where that is given.
     """
 
-    def __init__(self, message: str, subject: str = "device") -> None:
-        super().__init__(message)
+    def __init__(self, reason: str, subject: str = "device", of: str = "") -> None:
+        super().__init__(f"{of}: {reason}" if of else reason)
         self.subject = subject
+        self.reason = reason
 
 
 class BoundUnattainable(SuiteError):

@@ -9,9 +9,6 @@ from typing import Any, TypeVar
 
 _Made = TypeVar("_Made")
 
-#: No number is larger: what is comes from a damaged file, and would break a plot.
-LARGEST = 1e18
-
 
 class Misfit(Exception):
     """A field that is missing or has another type than its annotation says; the text names it."""
@@ -68,10 +65,9 @@ def _fitted(value: Any, hint: Any, whole: bool) -> Any:
         return {key: _fitted(one, parts[1], whole) for key, one in value.items()}
     if dataclasses.is_dataclass(hint) and isinstance(value, dict):
         return build(typing.cast(type, hint), value, whole)
-    if hint in (int, float):
-        if is_figure(value) and (hint is float or isinstance(value, int)):
-            return value
-    elif isinstance(hint, type) and isinstance(value, hint):
+    kinds = (int, float) if hint is float else hint
+    is_odd = isinstance(value, bool) and hint is not bool  # Python counts it among the numbers
+    if isinstance(hint, type) and isinstance(value, kinds) and not is_odd:
         return value
     raise Misfit(f"is {_shown(value)}, and should be {getattr(hint, '__name__', hint)}")
 
@@ -87,15 +83,6 @@ def _any_of(value: Any, hints: tuple[Any, ...], whole: bool) -> Any:
         except Misfit:
             continue
     return _fitted(value, wanted[-1], whole)
-
-
-def is_figure(value: Any) -> bool:
-    """Whether a value of JSON is a number that can be drawn: finite, and no truth value."""
-    return (
-        isinstance(value, (int, float))
-        and not isinstance(value, bool)
-        and abs(value) <= LARGEST  # which NaN isn't either
-    )
 
 
 def _shown(value: Any) -> str:

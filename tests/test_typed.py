@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from bertsquad.typed import LARGEST, Misfit, build, is_figure
+from bertsquad.typed import Misfit, build
 
 
 @dataclass(frozen=True)
@@ -71,9 +71,8 @@ def test_every_kind_of_field_becomes_what_its_annotation_says() -> None:
         ({"count": 3.0}, "count is 3.0, and should be int"),
         ({"count": True}, "count is True, and should be int"),
         ({"count": None}, "count is None, and should be int"),
-        ({"rate": float("nan")}, "rate is nan, and should be float"),
-        ({"rate": 10**400}, "rate is 1000"),
-        ({"rate": LARGEST * 10}, "rate is 1e+19, and should be float"),
+        ({"rate": True}, "rate is True, and should be float"),
+        ({"rate": "2.5"}, "rate is '2.5', and should be float"),
         ({"inner": ["x"]}, r"inner is ['x'], and should be Inner"),
         ({"inner": {}}, "inner name is missing"),
         ({"inner": {"name": 1}}, "inner name is 1, and should be str"),
@@ -100,11 +99,3 @@ def test_a_field_that_is_missing_is_named(name: str) -> None:
 def test_what_must_be_whole_may_lack_nothing() -> None:
     with pytest.raises(Misfit, match="inner share is missing"):
         build(Outer, LEAST, whole=True)
-
-
-@pytest.mark.parametrize(
-    ("value", "can_be_drawn"),
-    [(0, True), (-1.5, True), (True, False), ("1", False), (float("inf"), False), (10**19, False)],
-)
-def test_a_figure_is_a_finite_number(value: object, can_be_drawn: bool) -> None:
-    assert is_figure(value) is can_be_drawn

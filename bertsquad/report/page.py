@@ -296,12 +296,15 @@ def _named(key: str) -> str:
     return key.removeprefix("versions.").removesuffix("_bytes").replace("_", " ")
 
 
+_SHOWN_ELSEWHERE = ("timeline", "provenance", "warnings", "disturbances", "reason")
+
+
 def _made(result: Result) -> Table:
     """Everything that a result says of how it was made, a row a key."""
     shown = {
         key: value
         for key, value in result.as_dict().items()
-        if key not in ("timeline", "provenance", "warnings", "reason") and value is not None
+        if key not in _SHOWN_ELSEWHERE and value is not None
     }
     rest = {key: one for key, one in result.provenance.items() if key not in ENVIRONMENT}
     return Table(("key", "value"), [*_flat(shown), *_flat(rest)])

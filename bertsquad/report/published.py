@@ -9,6 +9,7 @@ empty if the submission doesn't state it.
 
 import csv
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 from bertsquad.devices import GPUS
@@ -23,6 +24,7 @@ _SOURCE = (
 )
 
 
+@cache
 def submissions() -> list[dict[str, str]]:
     """The rows of `published.csv`; a cell that doesn't apply is empty."""
     with Path(__file__).with_name("published.csv").open(encoding="utf-8", newline="") as file:

@@ -229,8 +229,6 @@ def _down(value: float) -> str:
 
 
 def _two_digits(value: float, whole: Callable[[float], int]) -> str:
-    if value <= 0:
-        return "0"
     unit = 10.0 ** (math.floor(math.log10(value)) - 1)
     digits = round(whole(round(value / unit, 9)) * unit, 12)
     return f"{digits:.12f}".rstrip("0").rstrip(".")

@@ -2,6 +2,7 @@
 
 import json
 import re
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -9,9 +10,8 @@ from typing import Any
 from bertsquad import typed
 from bertsquad.errors import SuiteError
 from bertsquad.files import unreadable
-from bertsquad.results.result import SCHEMA_VERSION, Result
+from bertsquad.results.result import LATENCIES, SCHEMA_VERSION, Result, of_document
 from bertsquad.scenarios import MODES, SCENARIOS
-from bertsquad.typed import is_figure
 
 #: What a result of each mode needs to be shown: of each tuple, one field at least.
 _NEEDED: dict[str, tuple[tuple[str, ...], ...]] = {
@@ -53,6 +53,10 @@ def not_ours(path: Path) -> SuiteError:
     )
 
 
+#: Figures beyond these come from a damaged file: all of them, and those of times and rates.
+LARGEST, LEAST = 1e18, 1e-9
+_MAY_BE_0 = ("qps", *(name for _, name in LATENCIES), "mlperf_metric_value")
+_MEASURED = (*_MAY_BE_0, "run_time_s", "target_qps", "target_latency_ms")
 #: What no page can show: control codes but line ends and tabs, and two codes that are none.
 _UNSHOWN = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\ufffe\uffff]")
 _REQUIRED = {"case", "mode", "verdict", "schema_version"}
@@ -70,7 +74,7 @@ def result_of(document: Any, path: Path) -> Result:
         )
     what = f"{path} is damaged: in its result of {str(document['case'])[:100]}"
     try:
-        result = typed.build(Result, document)
+        result = of_document(document)
     except typed.Misfit as error:
         raise SuiteError(f"{what}, {error}") from error
     if problem := _problem(result):
@@ -84,9 +88,10 @@ def _problem(result: Result) -> str | None:
         return f"mode is {result.mode[:60]!r}"
     if result.scenario not in SCENARIOS:
         return f"scenario is {result.scenario[:60]!r}"
-    for name, value in vars(result).items():
-        if is_figure(value) and value < 0:
-            return f"{name} is {value}"
+    for name, value in _numbers(result):
+        least = LEAST if name in _MEASURED else 0
+        if not (is_figure(value) and value >= least) and not (name in _MAY_BE_0 and value == 0):
+            return f"{name} is {str(value)[:60]}"
     for names in _NEEDED[result.mode]:
         if all(getattr(result, name) is None for name in names):
             return f"no {' and no '.join(names)} is in it"
@@ -102,6 +107,21 @@ def _problem(result: Result) -> str | None:
     if not _draws(result.timeline):
         return "the timeline isn't whole"
     return None
+
+
+def _numbers(result: Result) -> Iterator[tuple[str, Any]]:
+    """The numbers of a result with the names of their fields, provenance and timeline left out."""
+    for name, value in vars(result).items():
+        parts = value if isinstance(value, tuple) else [value]
+        yield from ((name, one) for one in parts if type(one) in (int, float))
+    for cause in result.invalid_causes:
+        yield from ((name, one) for name, one in vars(cause).items() if type(one) is int)
+
+
+def is_figure(value: Any) -> bool:
+    """Whether a value of JSON is a number that can be drawn."""
+    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    return is_number and abs(value) <= LARGEST  # which NaN isn't either
 
 
 def _draws(timeline: dict[str, Any]) -> bool:
@@ -121,7 +141,7 @@ def _draws(timeline: dict[str, Any]) -> bool:
         len(lists[0]) == len(lists[1])
         and len(speeds[0]) == len(speeds[1])
         and all(0 <= percentile < 100 for percentile in lists[0])
-        and is_figure(course.get("span_s", 0.0))
+        and is_figure(course.get("span_s", None if speeds[0] else 0.0))
         and (off_by is None or is_figure(off_by))
         and all(
             isinstance(one, dict) and all(is_figure(one.get(k)) for k in wanted) for one in batches

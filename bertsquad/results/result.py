@@ -2,9 +2,10 @@
 
 import dataclasses
 import json
+import re
 import shlex
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +39,11 @@ class Verdict:
 
     word: str
     reason: str
+
+
+def what(model: str, dataset: str, device: str, precision: str) -> str:
+    """What a result is of, for messages."""
+    return f"{model} on {dataset}, {device}, {precision}"
 
 
 @dataclass(frozen=True)
@@ -107,7 +113,7 @@ class Result:
     @property
     def what(self) -> str:
         """Model, data set, device and precision, for messages."""
-        return f"{self.model} on {self.dataset}, {self.device}, {self.precision}"
+        return what(self.model, self.dataset, self.device, self.precision)
 
     @property
     def whole(self) -> bool:
@@ -147,6 +153,27 @@ class Missing:
 Outcome = Result | Missing
 
 
+#: What `model_preparation` said before `model_padded_to` and `model_rebuilt` were there.
+_PADDED = re.compile(r"needs (\d+) tokens always")
+_REBUILT = re.compile(r" \(rebuilt, since the cached copy was (\w+)\)$")
+
+
+def of_document(document: dict[str, Any]) -> Result:
+    """The result in a JSON object, an older one too; Misfit names the field that is wrong."""
+    result = typed.build(Result, document)
+    facts = result.provenance
+    said = facts.get("model_preparation")
+    if not isinstance(said, str) or "model_rebuilt" in facts:
+        return result
+    padded, rebuilt = _PADDED.search(said), _REBUILT.search(said)
+    told = {
+        "model_preparation": _REBUILT.sub("", said),
+        "model_padded_to": padded and int(padded[1]),
+        "model_rebuilt": rebuilt and rebuilt[1],
+    }
+    return replace(result, provenance=facts | told)
+
+
 def load(folder: Path) -> Result:
     """Read the `result.json` of a run folder; SuiteError says what is wrong with it."""
     path = folder / RESULT
@@ -157,7 +184,7 @@ def load(folder: Path) -> Result:
             raise SuiteError(
                 f"{path} has schema version {version}, not {SCHEMA_VERSION}: run the case again"
             )
-        return typed.build(Result, document)
+        return of_document(document)
     except OSError as error:
         raise unreadable(path, error, "run the case again") from error
     except (ValueError, KeyError, TypeError, RecursionError, typed.Misfit) as error:

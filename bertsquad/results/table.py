@@ -179,7 +179,7 @@ def _performance(result: Result) -> tuple[str, str, str]:
     if percentile is None:
         figure = f"{_number(result.qps, 2)} QPS"
     else:
-        latency_ms = getattr(result, f"latency_p{percentile}_ms")
+        latency_ms = getattr(result, dict(LATENCIES)[percentile])
         figure = f"p{percentile} {_number(latency_ms, 2)} ms"
     targets = []
     if result.target_qps is not None:

@@ -44,7 +44,7 @@ class Engine:
         """
         reason = why_not(device)
         if reason is not None:
-            raise Unavailable(f"{device.name}: {reason}")
+            raise Unavailable(reason, of=device.name)
         self.device = device
         self.precision = precision
         self.parallelism = parallelism

@@ -36,7 +36,7 @@ def provider_options(device: Device, signature: Signature | None, tokens: int) -
     `tokens` of a batch, and keeps it in the cache. A shape outside of the range would make it build
     again in the middle of a run.
     """
-    if device.most_samples is None:  # CUDA, which takes any shape
+    if not device.plans_shapes:
         return {"use_tf32": "0"}  # TF32 is not fp32
     options = {
         "trt_engine_cache_enable": "1",
@@ -47,7 +47,7 @@ def provider_options(device: Device, signature: Signature | None, tokens: int) -
     if signature is None:
         return options
     length, batch = signature.length, signature.batch
-    most = min(device.most_samples, max(1, tokens))
+    most = min(device.most_samples or tokens, max(1, tokens))
     usual = max(1, min(most, tokens // 192))
     for name, (rows, columns) in {
         "min": (batch or 1, length or 1),

@@ -18,9 +18,8 @@ def add_openvino(options: ort.SessionOptions, precision: str, parallelism: Paral
     options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
     found = openvino_devices()
     if not found:
-        raise Unavailable(
-            "openvino: the plugin offers no device on this machine; it wants an Intel CPU"
-        )
+        reason = "the plugin offers no device on this machine; it wants an Intel CPU"
+        raise Unavailable(reason, of="openvino")
     # Flat options are ignored; only these reach the CPU device.
     config = {
         "CPU": {
@@ -45,5 +44,6 @@ def openvino_devices() -> list[Any]:
             ort.register_execution_provider_library("bertsquad-openvino", plugin.get_library_path())
         except Exception as error:  # ONNX Runtime's exceptions have no common base
             if "already" not in str(error):
-                raise Unavailable(f"openvino: the plugin can't be loaded: {error}") from error
+                reason = f"the plugin can't be loaded: {error}"
+                raise Unavailable(reason, of="openvino") from error
     return offered()

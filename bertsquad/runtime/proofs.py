@@ -33,10 +33,10 @@ def prove_provider(session: ort.InferenceSession, device: Device) -> str:
     if elsewhere:
         where = ", ".join(f"{count} on {name}" for name, count in elsewhere.items())
         why = f" ({nvidia.likely_cause()})" if device.is_gpu else ""
-        raise Unavailable(
-            f"{device.name}: {device.provider} doesn't run the model here; of {total} matrix "
-            f"products, {where}{why}"
+        reason = (
+            f"{device.provider} doesn't run the model here; of {total} matrix products, {where}"
         )
+        raise Unavailable(f"{reason}{why}", of=device.name)
     return f"{total} of {total} matrix products on {device.provider}"
 
 
@@ -99,6 +99,8 @@ def why_not_really(name: str) -> str | None:
     if reason is None:
         try:
             prove_precision(DEVICES[name], "fp32")
+        except Unavailable as error:
+            reason = error.reason
         except SuiteError as error:
-            reason = str(error).removeprefix(f"{name}: ")
+            reason = str(error)
     return reason

@@ -90,7 +90,7 @@ class Harness:
             raise Unavailable(reason, "device")
         model_file, model_key = self._model(case.model)
         data = self._dataset(case.dataset)
-        request = self._request(case, mode, data, unaudited and unaudited[1])
+        request = self._request(case, mode, data, unaudited[1] if unaudited else None)
         folder = Path(request.folder)
         on_message = self._showing(case, mode)
         worker, ready = self._worker_for(case, model_file, model_key, data, on_message)
@@ -105,10 +105,16 @@ class Harness:
             raise SuiteError(f"the accuracy run ended with errors: {'; '.join(run.errors)}")
         facts = self._facts(started) | _of_files(case.model, model_file, model_key, data, ready)
         facts["log_checksums"] = logs.checksums(folder)
-        reference = case.model.reference_f1.get(case.dataset, self._options.reference_f1)
-        target = self._options.accuracy_target
-        samples = len(data.features)
-        ran = Ran(case, request, measured, run, samples, facts, target, reference)
+        ran = Ran(
+            case,
+            request,
+            measured,
+            run,
+            dataset_samples=len(data.features),
+            provenance=facts,
+            accuracy_target=self._options.accuracy_target,
+            reference_f1=case.model.reference_f1.get(case.dataset, self._options.reference_f1),
+        )
         if mode == "accuracy":
             self._progress.show(Step("scoring", of=f"{case.id}, accuracy"))
             result = judge(ran, score=score_log(data, folder, request.samples))
@@ -201,6 +207,7 @@ class Harness:
 
     def _facts(self, started: datetime) -> dict[str, Any]:
         """What a result's provenance says of the suite, the machine and the command line."""
+        conf = self._options.user_conf
         return {
             "suite_version": __version__,
             "git_revision": provenance.git_revision(cache.PACKAGE.parent),
@@ -209,7 +216,7 @@ class Harness:
             "working_folder": str(Path.cwd()),
             "environment": {k: v for k, v in os.environ.items() if k.startswith("BERTSQUAD_")},
             **provenance.facts(),
-            "user_conf": self._options.user_conf and self._options.user_conf.as_dict(),
+            "user_conf": conf.as_dict() if conf else None,
         }
 
 

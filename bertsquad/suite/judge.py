@@ -10,7 +10,7 @@ from bertsquad.loadgen.timeline import PERCENTILES
 from bertsquad.results import statistics, validity
 from bertsquad.results.accuracy import judge_f1
 from bertsquad.results.compliance import Audited
-from bertsquad.results.result import LATENCIES, PASSED, Result, Verdict, repeat_command
+from bertsquad.results.result import LATENCIES, PASSED, Result, Verdict, repeat_command, what
 from bertsquad.rules import SEEDS
 from bertsquad.scenarios import SCENARIOS
 from bertsquad.squad.score import Score
@@ -39,7 +39,7 @@ class Ran:
     def what(self) -> str:
         """Model, data set, device and precision, for messages."""
         case = self.case
-        return f"{case.model.name} on {case.dataset}, {case.device}, {case.precision}"
+        return what(case.model.name, case.dataset, case.device, case.precision)
 
 
 @dataclass(frozen=True)
@@ -118,6 +118,7 @@ def _accuracy(ran: Ran, score: Score) -> tuple[Verdict, dict[str, Any]]:
 
 def _speed(ran: Ran) -> tuple[Verdict, dict[str, Any]]:
     run, scenario, targets = ran.run, SCENARIOS[ran.case.scenario], ran.measured.targets
+    assert targets is not None  # which only an accuracy run has none of
     metric = run.metric(scenario)
     verdict = validity.judge_performance(
         ran.request.rules, run.valid, run.invalid_reasons, ran.what
@@ -133,9 +134,9 @@ def _speed(ran: Ran) -> tuple[Verdict, dict[str, Any]]:
         "min_duration_s": run.values.get("effective_min_duration_ms", 0) / 1000,
         "min_query_count": run.values.get("effective_min_query_count"),
         "query_count": run.values.get("result_query_count"),
-        "target_qps": targets and targets.qps,
-        "target_latency_ms": targets and targets.latency_ms,
-        "target_source": targets and targets.source,
+        "target_qps": targets.qps,
+        "target_latency_ms": targets.latency_ms,
+        "target_source": targets.source,
         "disturbances": ran.measured.disturbances,
         "warnings": [str(one) for one in ran.measured.disturbances],
     }

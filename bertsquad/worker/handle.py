@@ -177,7 +177,7 @@ class Worker:
                     on_message(message)
                 case Step():
                     on_message(message)
-                case wanted():
+                case _ if isinstance(message, wanted):
                     return message
                 case _:
                     raise WorkerDied(f"the worker answered {message!r:.60} to {question!r:.60}")

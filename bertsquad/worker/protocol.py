@@ -101,7 +101,7 @@ class Raised:
 
     kind: str
     message: str
-    subject: str | None = None
+    subject: str = ""
 
     @classmethod
     def of(cls, error: SuiteError) -> "Raised":
@@ -113,7 +113,7 @@ class Raised:
 
     def error(self) -> SuiteError:
         """The error again, in the other process."""
-        if self.subject is not None:
+        if self.kind == Unavailable.__name__:
             return Unavailable(self.message, self.subject)
         kind = BoundUnattainable if self.kind == BoundUnattainable.__name__ else SuiteError
         return kind(self.message)

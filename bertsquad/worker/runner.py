@@ -84,7 +84,7 @@ class Runner:
         reporter.show(Step("loading"))
         reason = why_not(self._device)
         if reason is not None:
-            raise Unavailable(f"{self._device.name}: {reason}")
+            raise Unavailable(reason, of=self._device.name)
         if setup.precision != "int8":  # what can't be had should be known before models are made
             prove_precision(self._device, setup.precision)
         self._features = features.load(Path(setup.features))

@@ -192,7 +192,7 @@ def test_a_warning_of_an_older_result_is_told_as_it_is() -> None:
 
 
 def test_what_no_run_of_the_suite_leaves_is_survived() -> None:
-    nothing: dict[str, Any] = {"target_qps": None, "target_latency_ms": None, "run_time_s": 0.0}
+    nothing: dict[str, Any] = {"target_qps": None, "target_latency_ms": None}
     for kind in KINDS:
         result = replace(invalid(SERVER, cause(kind, 5, 64)), **nothing)
         assert advice(result).matter == result.reason

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from made import accuracy, benchmark_json, compliance, performance, provenance, run_folder
 
 from bertsquad.errors import SuiteError
+from bertsquad.loadgen.logs import Cause
 from bertsquad.loadgen.timeline import TIMELINE
 from bertsquad.results import archive
 from bertsquad.results.result import RESULT, Result
@@ -226,6 +227,11 @@ def test_a_folder_of_bad_files_alone_says_what_is_wrong_with_one(tmp_path: Path)
         (performance(), "qps", float("nan")),
         (performance(), "qps", 10**400),
         (performance(), "qps", -1.0),
+        (performance(), "qps", 5e-324),
+        (performance(), "target_qps", 0.0),
+        (performance(), "run_time_s", 0.0),
+        (performance(), "latency_p50_ms", 1e19),
+        (accuracy(), "f1_interval", [float("nan"), 1.0]),
         (performance(), "sample_count", 1.5),
         (performance(), "sample_count", True),
         (performance(), "loadgen_valid", None),
@@ -241,6 +247,7 @@ def test_a_folder_of_bad_files_alone_says_what_is_wrong_with_one(tmp_path: Path)
         (performance(), "timeline", {"latency": {"percentile": [100.0], "ms": [1.0]}}),
         (performance(), "timeline", {"course": [1]}),
         (performance(), "timeline", {"batches": [{"samples": 1}]}),
+        (performance(), "timeline", {"course": {"samples_per_s": [1.0], "tokens_per_s": [1.0]}}),
         (accuracy(), "f1", [83.5]),
         (accuracy(), "f1", None),
         (accuracy(), "f1_interval", [1.0]),
@@ -270,6 +277,39 @@ def test_a_field_that_is_missing_is_told(tmp_path: Path) -> None:
     file.write_text(json.dumps(document), "utf-8")
     with pytest.raises(SuiteError, match="provider is missing"):
         archive.read([file])
+
+
+def test_a_negative_count_of_queries_is_told(tmp_path: Path) -> None:
+    cause = Cause("early_stopping", "too few", -5, 64)
+    file = run_folder(tmp_path, performance(invalid_causes=[cause])) / RESULT
+    with pytest.raises(SuiteError, match="found is -5"):
+        archive.read([file])
+
+
+@pytest.mark.parametrize(
+    ("said", "note", "padded_to", "rebuilt"),
+    [
+        ("as it is", "as it is", None, None),
+        ("as it is (rebuilt, since the cached copy was older)", "as it is", None, "older"),
+        (
+            "needs 384 tokens always, so every sample is padded (rebuilt, since the cached copy "
+            "was damaged)",
+            "needs 384 tokens always, so every sample is padded",
+            384,
+            "damaged",
+        ),
+    ],
+)
+def test_what_older_results_say_of_their_model_in_words_is_read_too(
+    tmp_path: Path, said: str, note: str, padded_to: int | None, rebuilt: str | None
+) -> None:
+    facts = provenance(model_preparation=said)
+    del facts["model_padded_to"], facts["model_rebuilt"]
+    run_folder(tmp_path, accuracy(provenance=facts))
+    (read,) = archive.read([tmp_path]).results
+    assert read.provenance["model_preparation"] == note
+    assert read.provenance["model_padded_to"] == padded_to
+    assert read.provenance["model_rebuilt"] == rebuilt
 
 
 def test_a_part_of_a_field_that_is_missing_is_told(tmp_path: Path) -> None:

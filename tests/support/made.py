@@ -42,6 +42,8 @@ def provenance(day: int = 1, **changes: Any) -> dict[str, Any]:
         "memory_bytes": 16 * 2**30,
         "gpus": [],
         "model_preparation": "as it is",
+        "model_padded_to": None,
+        "model_rebuilt": None,
         "model_checksum": "aa",
         "dataset_checksum": "bb",
         "seeds": {"effective_qsl_rng_seed": 2085463073848966840},
