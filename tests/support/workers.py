@@ -19,8 +19,8 @@ from bertsquad.worker.protocol import Ready, Setup
 
 
 @dataclass(frozen=True)
-class Child:
-    """A worker with what it works on."""
+class Begun:
+    """A worker that was begun, with what it works on."""
 
     worker: Worker
     ready: Ready
@@ -48,7 +48,7 @@ class Child:
         return logs.read_accuracy_log(Path(request.folder))
 
 
-def start(folder: Path, file: Path | None = None, questions: int = 29, **others: Any) -> Child:
+def start(folder: Path, file: Path | None = None, questions: int = 29, **others: Any) -> Begun:
     built = tiny.build_features(folder, questions, others.pop("poisoned", None))
     path = folder / "tiny.npz"
     save(built, path)
@@ -64,7 +64,7 @@ def start(folder: Path, file: Path | None = None, questions: int = 29, **others:
     log = folder / "worker.log"
     worker = Worker(log)
     ready = worker.prepare(Setup(**(setup | others)))
-    return Child(worker, ready, built, folder, log)
+    return Begun(worker, ready, built, folder, log)
 
 
 def is_gone(pid: int) -> bool:
@@ -72,7 +72,7 @@ def is_gone(pid: int) -> bool:
         os.kill(pid, 0)
     except ProcessLookupError:
         return True
-    try:  # the orphan of a dead parent stays a zombie where nobody collects it
+    try:  # an orphan stays a zombie where nobody collects it
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
     except OSError:
         return False

@@ -1,4 +1,4 @@
-"""A long session: a thousand runs, or fifty children, and nothing has grown."""
+"""A long session: a thousand runs, or fifty workers, and nothing has grown."""
 
 import gc
 import os
@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 import tiny
-from workers import Child, pid_of, start
+from workers import Begun, pid_of, start
 
 from bertsquad.scenarios import MODES, SCENARIOS
 
@@ -54,15 +54,15 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def child(tmp_path: Path) -> Iterator[Child]:
+def begun(tmp_path: Path) -> Iterator[Begun]:
     made = start(tmp_path, questions=5)
     yield made
     made.worker.close()
 
 
-def run_briefly(child: Child, scenario: str, mode: str, **others: Any) -> None:
+def run_briefly(begun: Begun, scenario: str, mode: str, **others: Any) -> None:
     given: dict[str, Any] = {} if mode == "accuracy" else {"min_duration_s": 0.001}
-    child.worker.run(child.request(scenario, mode, **given | BRIEF[scenario] | others), 60)
+    begun.worker.run(begun.request(scenario, mode, **given | BRIEF[scenario] | others), 60)
 
 
 def assert_no_larger(before: Footprint, after: Footprint) -> None:
@@ -71,35 +71,35 @@ def assert_no_larger(before: Footprint, after: Footprint) -> None:
     assert after.threads <= before.threads
 
 
-def test_a_thousand_runs_leave_the_child_and_its_parent_as_large_as_a_hundred(
-    child: Child, record_testsuite_property: Any
+def test_a_thousand_runs_leave_the_worker_and_its_pytest_process_as_large_as_a_hundred(
+    begun: Begun, record_testsuite_property: Any
 ) -> None:
     sizes: dict[tuple[str, int], Footprint] = {}
     for count, (mode, scenario) in enumerate(islice(cycle(product(MODES, SCENARIOS)), 1000), 1):
-        run_briefly(child, scenario, mode)
+        run_briefly(begun, scenario, mode)
         if count in (100, 1000):
             gc.collect()
-            for who, pid in (("child", pid_of(child.worker)), ("parent", os.getpid())):
+            for who, pid in (("worker", pid_of(begun.worker)), ("pytest process", os.getpid())):
                 sizes[who, count] = footprint(pid)
                 record_testsuite_property(f"{who} after {count} runs", asdict(sizes[who, count]))
-    for who in ("child", "parent"):
+    for who in ("worker", "pytest process"):
         assert_no_larger(sizes[who, 100], sizes[who, 1000])
 
 
-def test_sessions_made_anew_leave_the_child_no_larger(
-    child: Child, record_testsuite_property: Any
+def test_sessions_made_anew_leave_the_worker_no_larger(
+    begun: Begun, record_testsuite_property: Any
 ) -> None:
     sizes: dict[int, Footprint] = {}
     for count in range(1, 101):
         for instances in (2, 1):  # each division of the cores has sessions of its own
-            run_briefly(child, "offline", "performance", instances=instances)
+            run_briefly(begun, "offline", "performance", instances=instances)
         if count in (10, 100):
-            sizes[count] = footprint(pid_of(child.worker))
-            record_testsuite_property(f"child after {count} times", asdict(sizes[count]))
+            sizes[count] = footprint(pid_of(begun.worker))
+            record_testsuite_property(f"worker after {count} times", asdict(sizes[count]))
     assert_no_larger(sizes[10], sizes[100])
 
 
-def test_fifty_children_one_after_another_leave_their_parent_no_larger(
+def test_fifty_workers_one_after_another_leave_their_pytest_process_no_larger(
     tmp_path: Path, record_testsuite_property: Any
 ) -> None:
     model = tiny.model(tmp_path / "tiny.onnx")
@@ -115,5 +115,5 @@ def test_fifty_children_one_after_another_leave_their_parent_no_larger(
         if count in (5, 50):
             gc.collect()
             sizes[count] = footprint(os.getpid())
-            record_testsuite_property(f"parent after {count} children", asdict(sizes[count]))
+            record_testsuite_property(f"pytest process after {count} workers", asdict(sizes[count]))
     assert_no_larger(sizes[5], sizes[50])

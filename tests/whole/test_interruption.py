@@ -19,7 +19,7 @@ import pytest
 import tiny
 from loopback import LoopbackServer
 from onnx import TensorProto, helper, numpy_helper
-from workers import Child, is_gone, start
+from workers import Begun, is_gone, start
 
 from bertsquad.assets import registry
 from bertsquad.errors import SuiteError
@@ -42,7 +42,7 @@ ROOT = Path(__file__).resolve().parents[2]
 LIMIT_S = 4.0
 
 #: A plugin that writes down what the session is at, and with which processes; told to, it kills
-#: the child when that comes to a phase.
+#: the worker when that comes to a phase.
 OBSERVER = """
 import json, os
 from bertsquad.progress import Step
@@ -72,7 +72,7 @@ def ask(self, question, wanted, timeout_s, on_message, ask=Worker._ask):
             os.kill(pid, kills.pop(0)[1])
         on_message(message)
 
-    note("a child", self._process.pid)
+    note("a worker", self._process.pid)
     return ask(self, question, wanted, timeout_s, on_each)
 
 features.build = noted(features.build, "featurising")
@@ -250,7 +250,7 @@ def matrix(quick: set[tuple[str, str]]) -> list[Any]:
 
 #: The phases of a session that runs an accuracy case first.
 PHASES: dict[str, tuple[str, ...]] = {
-    "starting": ("a child",),
+    "starting": ("a worker",),
     "loading": ("loading",),
     "making the session": ("making the session",),
     "warming up": ("warming up",),
@@ -393,7 +393,7 @@ def parallel_session(begin: Begin, home: Path) -> Session:
         *("--model", other, "-n", "2", "--dataset-size", "all"),
     )
     session.reach("running", "running")
-    assert len({pid for _, pid in session.noted}) == 5  # the session, two workers, two children
+    assert len({pid for _, pid in session.noted}) == 5  # pytest, two xdist workers, two workers
     return session
 
 
@@ -411,7 +411,7 @@ def test_parallel_workers_end_with_a_session_that_was_killed(begin: Begin, home:
     assert session.process.returncode == -signal.SIGKILL
 
 
-def test_a_childs_run_ends_with_a_session_that_was_killed(begin: Begin, home: Path) -> None:
+def test_a_workers_run_ends_with_a_session_that_was_killed(begin: Begin, home: Path) -> None:
     session = tiny_session(begin, home, "performance and singlestream")
     session.reach("probing", "running")
     session.end("SIGKILL")
@@ -437,21 +437,21 @@ def children_of(pid: int) -> list[int]:
 
 
 def is_ours(pid: int) -> bool:
-    """Whether a process is the suite's child, and not one that asks for the machine's name."""
+    """Whether a process is a worker of ours, and not one that asks for the machine's name."""
     with contextlib.suppress(OSError):
         return b"bertsquad.worker" in Path(f"/proc/{pid}/cmdline").read_bytes()
     return False
 
 
-@pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="no /proc to find the child in")
+@pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="no /proc to find the worker in")
 @pytest.mark.parametrize("how", COMMANDS)
-def test_the_doctor_ends_with_the_child_that_tries_the_devices(begin: Begin, how: str) -> None:
+def test_the_doctor_ends_with_the_worker_that_tries_the_devices(begin: Begin, how: str) -> None:
     session = begin("bertsquad", "doctor")
     while not (children := [pid for pid in children_of(session.process.pid) if is_ours(pid)]):
         assert session.process.poll() is None
         time.sleep(0.005)
     with (session.folder / "phases").open("a") as file:
-        file.writelines(f"a child\t{child}\n" for child in children)
+        file.writelines(f"a worker\t{child}\n" for child in children)
     out = session.end(how)
     assert session.process.returncode == COMMANDS[how]
     assert out.endswith("devices:\n")
@@ -501,10 +501,10 @@ def test_a_command_that_cannot_write_says_so_in_a_sentence(tmp_path: Path) -> No
     assert done.stderr == "python -m bertsquad doctor: a file: No space left on device\n"
 
 
-# A child that ends before its time.
+# A worker that ends before its time.
 
 
-def test_whenever_a_child_is_killed_its_case_fails_alone(begin: Begin, home: Path) -> None:
+def test_whenever_a_worker_is_killed_its_case_fails_alone(begin: Begin, home: Path) -> None:
     kills = [  # of accuracy and performance cases in turn
         ("loading", signal.SIGKILL),
         ("making the session", signal.SIGSEGV),
@@ -530,13 +530,13 @@ def test_whenever_a_child_is_killed_its_case_fails_alone(begin: Begin, home: Pat
         assert f"the process that ran the model was killed by signal {number}" in message
         assert number.name in message
         assert "\n" not in message
-    children = [pid for phase, pid in session.noted if phase == "a child"]
+    children = [pid for phase, pid in session.noted if phase == "a worker"]
     assert len(set(children)) == len(kills) + 1
     assert len(list(session.folder.rglob(RESULT))) == 2
 
 
-def test_a_child_that_is_killed_before_it_can_speak_fails_its_case(
-    begin_child: "BeginChild", monkeypatch: pytest.MonkeyPatch
+def test_a_worker_that_is_killed_before_it_can_speak_fails_its_case(
+    begin_worker: "BeginWorker", monkeypatch: pytest.MonkeyPatch
 ) -> None:
     original = subprocess.Popen.__init__
 
@@ -546,7 +546,7 @@ def test_a_child_that_is_killed_before_it_can_speak_fails_its_case(
 
     monkeypatch.setattr(subprocess.Popen, "__init__", kill_at_once)
     with pytest.raises(WorkerDied, match=r"was killed by signal 9 \(SIGKILL\), as systems do"):
-        begin_child()
+        begin_worker()
 
 
 @pytest.mark.slow
@@ -566,16 +566,16 @@ def test_a_case_that_would_never_end_fails_and_the_next_one_runs(begin: Begin, h
 
 # A model that fails in the middle of a run.
 
-BeginChild = Callable[..., Child]
+BeginWorker = Callable[..., Begun]
 
 
 @pytest.fixture
-def begin_child(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[BeginChild]:
-    """Start children of the test's own, which end with it."""
+def begin_worker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[BeginWorker]:
+    """Start workers of the test's own, which end with it."""
     monkeypatch.setenv("BERTSQUAD_CACHE", str(tmp_path / "cache"))
-    made: list[Child] = []
+    made: list[Begun] = []
 
-    def begin_one(**others: Any) -> Child:
+    def begin_one(**others: Any) -> Begun:
         made.append(start(tmp_path, **others))
         return made[-1]
 
@@ -609,12 +609,12 @@ PLACES = {3: 0, 13: 13, 33: 35}
 
 @pytest.mark.parametrize(("poisoned", "place"), PLACES.items(), ids=["first", "middle", "last"])
 def test_a_model_that_raises_in_any_batch_fails_its_case_alone(
-    begin_child: BeginChild, tmp_path: Path, poisoned: int, place: int
+    begin_worker: BeginWorker, tmp_path: Path, poisoned: int, place: int
 ) -> None:
     built = swapped(tiny.build_features(tmp_path, 35, poisoned), poisoned, place)
     features.save(built, tmp_path / "swapped.npz")
     model = tiny.model(tmp_path / "poisoned.onnx", raises_on=tiny.POISON)
-    made = begin_child(file=model, questions=35, features=str(tmp_path / "swapped.npz"))
+    made = begin_worker(file=model, questions=35, features=str(tmp_path / "swapped.npz"))
     for scenario in SCENARIOS:
         messages: list[Step | Failing] = []
         request = made.request(scenario, "accuracy")
@@ -672,9 +672,9 @@ def spoiled(path: Path, how: str) -> Path:
 
 @pytest.mark.parametrize("how", ["NaN", "infinite"])
 def test_logits_that_are_not_finite_fail_their_case_in_every_scenario_and_mode(
-    begin_child: BeginChild, tmp_path: Path, how: str
+    begin_worker: BeginWorker, tmp_path: Path, how: str
 ) -> None:
-    made = begin_child(file=spoiled(tmp_path / "spoiled.onnx", how), poisoned=14)
+    made = begin_worker(file=spoiled(tmp_path / "spoiled.onnx", how), poisoned=14)
     for scenario in SCENARIOS:
         for mode in ("accuracy", "performance"):
             with pytest.raises(SuiteError, match="sample 14 with logits that are NaN or inf"):
@@ -697,18 +697,18 @@ def test_a_model_whose_every_answer_is_nan_fails_before_loadgen_starts(
 
 
 def test_infinite_logits_of_padding_are_nobodys_answer(
-    begin_child: BeginChild, tmp_path: Path
+    begin_worker: BeginWorker, tmp_path: Path
 ) -> None:
-    made = begin_child(file=spoiled(tmp_path / "spoiled.onnx", "padding"))
+    made = begin_worker(file=spoiled(tmp_path / "spoiled.onnx", "padding"))
     expected = tiny.answers(made.features)
     for sample, logits in made.accuracy("offline").items():
         assert logits == pytest.approx(expected[sample], abs=1e-4)
 
 
 def test_a_model_that_wants_too_much_memory_fails_its_case_alone(
-    begin_child: BeginChild, tmp_path: Path
+    begin_worker: BeginWorker, tmp_path: Path
 ) -> None:
-    made = begin_child(file=spoiled(tmp_path / "spoiled.onnx", "memory"), poisoned=14)
+    made = begin_worker(file=spoiled(tmp_path / "spoiled.onnx", "memory"), poisoned=14)
     with pytest.raises(SuiteError, match=r"memory ran out \(.*--batch-tokens") as caught:
         made.worker.run(made.request("offline", "accuracy"), 60)
     assert "\n" not in str(caught.value)
@@ -717,7 +717,7 @@ def test_a_model_that_wants_too_much_memory_fails_its_case_alone(
 
 @pytest.mark.skipif(not hasattr(resource, "prlimit"), reason="needs Linux's prlimit")
 @pytest.mark.parametrize("phase", ["loading", "making the session", "warming up"])
-def test_a_child_that_may_have_no_more_memory_ends_in_a_sentence(
+def test_a_worker_that_may_have_no_more_memory_ends_in_a_sentence(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, phase: str
 ) -> None:
     monkeypatch.setenv("BERTSQUAD_CACHE", str(tmp_path / "cache"))

@@ -1,4 +1,4 @@
-"""LoadGen and the session in a real child: it answers, it fails, it dies, and the parent knows."""
+"""A real worker: it answers, it fails, it dies, and the pytest process knows."""
 
 import contextlib
 import os
@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 import tiny
-from workers import Child, is_gone, pid_of, start
+from workers import Begun, is_gone, pid_of, start
 
 from bertsquad.errors import BoundUnattainable, SuiteError, Unavailable
 from bertsquad.loadgen import logs, timeline
@@ -47,7 +47,7 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         yield
 
 
-Begin = Callable[..., Child]
+Begin = Callable[..., Begun]
 
 
 @pytest.fixture
@@ -60,10 +60,10 @@ def folder(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def begin(folder: Path) -> Iterator[Begin]:
-    """Start children of the test's own, which end with it."""
-    made: list[Child] = []
+    """Start workers of the test's own, which end with it."""
+    made: list[Begun] = []
 
-    def begin_one(**others: Any) -> Child:
+    def begin_one(**others: Any) -> Begun:
         made.append(start(folder, **others))
         return made[-1]
 
@@ -73,9 +73,9 @@ def begin(folder: Path) -> Iterator[Begin]:
 
 
 @pytest.fixture(scope="module")
-def child(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Child]:
-    """One child for all tests that leave it as it was."""
-    folder = tmp_path_factory.mktemp("child")
+def begun(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Begun]:
+    """One worker for all tests that leave it as it was."""
+    folder = tmp_path_factory.mktemp("worker")
     made = start(folder, tiny.model(folder / "slow.onnx", slow=True))
     yield made
     made.worker.close()
@@ -91,7 +91,7 @@ def wait_until_gone(pid: int) -> bool:
 # What it answers.
 
 
-def test_the_parent_holds_neither_the_runtime_nor_loadgen() -> None:
+def test_the_pytest_process_holds_neither_the_runtime_nor_loadgen() -> None:
     code = (
         "import sys, bertsquad.worker.handle, bertsquad.suite.harness\n"
         "found = {'onnxruntime', 'mlperf_loadgen'} & set(sys.modules)\n"
@@ -103,8 +103,8 @@ def test_the_parent_holds_neither_the_runtime_nor_loadgen() -> None:
     assert (done.returncode, done.stderr) == (0, "")
 
 
-def test_a_child_tells_of_its_model_before_the_first_case(child: Child) -> None:
-    assert child.ready == Ready("as it is", "int64", padded_to=None, rebuilt=None)
+def test_a_worker_tells_of_its_model_before_the_first_case(begun: Begun) -> None:
+    assert begun.ready == Ready("as it is", "int64", padded_to=None, rebuilt=None)
 
 
 def apart_us(folder: Path) -> float:
@@ -121,8 +121,8 @@ def apart_us(folder: Path) -> float:
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_a_run_ends_with_what_was_proven_and_counted(child: Child, mode: str) -> None:
-    measured = child.worker.run(child.request("offline", mode, name=f"told-{mode}"), timeout_s=60)
+def test_a_run_ends_with_what_was_proven_and_counted(begun: Begun, mode: str) -> None:
+    measured = begun.worker.run(begun.request("offline", mode, name=f"told-{mode}"), timeout_s=60)
     assert measured.provider == "CPUExecutionProvider"
     assert measured.proof == "1 of 1 matrix products on CPUExecutionProvider, calculated in fp32"
     assert measured.batch_tokens == BATCH_TOKENS
@@ -132,8 +132,8 @@ def test_a_run_ends_with_what_was_proven_and_counted(child: Child, mode: str) ->
     assert 2**24 < measured.peak_memory_bytes < 2**32
 
 
-def steps(made: Child, request: Request) -> list[Step]:
-    """What a child tells of a run."""
+def steps(made: Begun, request: Request) -> list[Step]:
+    """What a worker tells of a run."""
     told: list[Step] = []
 
     def keep(message: Step | Failing) -> None:
@@ -144,28 +144,28 @@ def steps(made: Child, request: Request) -> list[Step]:
     return told
 
 
-def phases(made: Child, **others: Any) -> list[str]:
-    """The steps that a child says it goes through for an accuracy run of Offline."""
+def phases(made: Begun, **others: Any) -> list[str]:
+    """The steps that a worker says it goes through for an accuracy run of Offline."""
     told = steps(made, made.request("offline", "accuracy", name="phases", **others))
     return list(dict.fromkeys(step.name for step in told))
 
 
-def test_sessions_are_made_for_the_first_case_and_for_another_division(child: Child) -> None:
-    phases(child)
-    assert phases(child) == phases(child, batch_tokens=BATCH_TOKENS) == ["running"]
+def test_sessions_are_made_for_the_first_case_and_for_another_division(begun: Begun) -> None:
+    phases(begun)
+    assert phases(begun) == phases(begun, batch_tokens=BATCH_TOKENS) == ["running"]
     divisions: tuple[dict[str, Any], ...] = (
         {"batch_tokens": 384},
         {"threads": 2},
         {"instances": 2},
     )
     for other in divisions:
-        assert phases(child, **other) == ["making the session", "warming up", "running"]
-        assert phases(child, **other) == ["running"]
+        assert phases(begun, **other) == ["making the session", "warming up", "running"]
+        assert phases(begun, **other) == ["running"]
 
 
-def test_warming_up_says_how_far_it_is(child: Child) -> None:
-    request = child.request("offline", "accuracy", name="warm", batch_tokens=300)
-    warming = [step for step in steps(child, request) if step.name == "warming up"]
+def test_warming_up_says_how_far_it_is(begun: Begun) -> None:
+    request = begun.request("offline", "accuracy", name="warm", batch_tokens=300)
+    warming = [step for step in steps(begun, request) if step.name == "warming up"]
     total = len({step.done for step in warming})
     assert total > 4
     assert {step.done for step in warming} == set(range(total))
@@ -180,8 +180,8 @@ def test_warming_up_says_how_far_it_is(child: Child) -> None:
         pytest.param("server", marks=pytest.mark.slow),
     ],
 )
-def test_a_run_tells_once_a_second_how_far_it_is(child: Child, scenario: str) -> None:
-    request = child.request(
+def test_a_run_tells_once_a_second_how_far_it_is(begun: Begun, scenario: str) -> None:
+    request = begun.request(
         scenario,
         "performance",
         name=f"told-{scenario}",
@@ -190,9 +190,9 @@ def test_a_run_tells_once_a_second_how_far_it_is(child: Child, scenario: str) ->
         min_duration_s=2.5,
         batch_tokens=60,
     )
-    told = [step for step in steps(child, request) if step.name == "running"]
-    begun, *ticks = told
-    assert begun.done == 0
+    told = [step for step in steps(begun, request) if step.name == "running"]
+    first, *ticks = told
+    assert first.done == 0
     assert 1 <= len(ticks) < 60
     counts = [step.done for step in told]
     assert None not in counts
@@ -207,10 +207,10 @@ def test_a_run_tells_once_a_second_how_far_it_is(child: Child, scenario: str) ->
     assert {(step.expected, step.duration_s) for step in ticks} == {expected}
 
 
-def test_an_accuracy_run_expects_the_samples_that_it_is_asked_for(child: Child) -> None:
-    told = steps(child, child.request("multistream", "accuracy", name="expected"))
+def test_an_accuracy_run_expects_the_samples_that_it_is_asked_for(begun: Begun) -> None:
+    told = steps(begun, begun.request("multistream", "accuracy", name="expected"))
     assert told[-1].name == "running"
-    assert told[-1].expected == -(-len(child.features) // 8) * 8
+    assert told[-1].expected == -(-len(begun.features) // 8) * 8
 
 
 @pytest.mark.parametrize("scenario", SCENARIOS)
@@ -226,10 +226,10 @@ def test_an_accuracy_run_expects_the_samples_that_it_is_asked_for(child: Child) 
     ids=["instances", "instances-and-threads", "threads", "pinned", "pinned-instances"],
 )
 def test_however_the_cores_are_divided_the_answers_are_the_same(
-    child: Child, division: dict[str, Any], scenario: str
+    begun: Begun, division: dict[str, Any], scenario: str
 ) -> None:
-    found = child.accuracy(scenario, name="divided", **division)
-    expected = tiny.answers(child.features)
+    found = begun.accuracy(scenario, name="divided", **division)
+    expected = tiny.answers(begun.features)
     assert sorted(found) == list(range(len(expected)))
     for sample, logits in found.items():
         assert logits == pytest.approx(expected[sample], abs=1e-4)
@@ -259,9 +259,9 @@ def test_a_float_model_is_quantised_and_answers_much_the_same(folder: Path, begi
 
 
 @pytest.mark.parametrize("scenario", SCENARIOS)
-def test_accuracy_logs_every_sample_with_the_models_own_logits(child: Child, scenario: str) -> None:
-    found = child.accuracy(scenario)
-    expected = tiny.answers(child.features)
+def test_accuracy_logs_every_sample_with_the_models_own_logits(begun: Begun, scenario: str) -> None:
+    found = begun.accuracy(scenario)
+    expected = tiny.answers(begun.features)
     assert sorted(found) == list(range(len(expected)))
     assert len(expected) == 30  # no multiple of MultiStream's 8
     assert max(len(one) for one in expected) == 384
@@ -272,12 +272,12 @@ def test_accuracy_logs_every_sample_with_the_models_own_logits(child: Child, sce
 # In the other scenarios LoadGen's clock starts before it calls.
 @pytest.mark.parametrize("scenario", ["singlestream", "multistream"])
 def test_the_suts_own_percentiles_are_loadgens_within_10_us_and_one_rank(
-    child: Child, scenario: str
+    begun: Begun, scenario: str
 ) -> None:
     apart = []
     for _ in range(10):  # a busy machine comes between the two clocks' readings, but not always
-        request = child.request(scenario, "performance", target_latency_ms=2.0)
-        child.worker.run(request, 60)
+        request = begun.request(scenario, "performance", target_latency_ms=2.0)
+        begun.worker.run(request, 60)
         apart.append(apart_us(Path(request.folder)))
         if apart[-1] <= 10:
             return
@@ -287,11 +287,11 @@ def test_the_suts_own_percentiles_are_loadgens_within_10_us_and_one_rank(
 @pytest.mark.parametrize("scenario", SCENARIOS)
 @pytest.mark.parametrize("instances", [1, 2])
 def test_performance_is_probed_run_and_recorded(
-    child: Child, scenario: str, instances: int
+    begun: Begun, scenario: str, instances: int
 ) -> None:
-    request = child.request(scenario, "performance", instances=instances)
+    request = begun.request(scenario, "performance", instances=instances)
     phases: list[str] = []
-    measured = child.worker.run(request, 60, lambda step: phases.append(getattr(step, "name", "")))
+    measured = begun.worker.run(request, 60, lambda step: phases.append(getattr(step, "name", "")))
     run = logs.read_run(Path(request.folder))
     assert run.values["effective_scenario"] == SCENARIOS[scenario].loadgen_name
     assert run.values["effective_test_mode"] == "PerformanceOnly"
@@ -299,7 +299,7 @@ def test_performance_is_probed_run_and_recorded(
     assert run.values["effective_sample_index_rng_seed"] == 2747215439041700203
     assert run.values["effective_schedule_rng_seed"] == 16159082839903944936
     assert run.values["effective_min_duration_ms"] == 50
-    assert run.values["effective_performance_sample_count"] == len(child.features)
+    assert run.values["effective_performance_sample_count"] == len(begun.features)
     told = [phase for phase in phases if phase in ("probing", "running")]  # again every second
     assert list(dict.fromkeys(told)) == ["probing", "running"]
 
@@ -328,42 +328,42 @@ def test_performance_is_probed_run_and_recorded(
 
 @pytest.mark.parametrize("scenario", SCENARIOS)
 def test_an_audited_run_logs_responses_equal_to_the_models_logits(
-    child: Child, scenario: str
+    begun: Begun, scenario: str
 ) -> None:
-    request = child.request(scenario, "compliance")
-    child.worker.run(request, timeout_s=60)
+    request = begun.request(scenario, "compliance")
+    begun.worker.run(request, timeout_s=60)
     folder = Path(request.folder)
     assert logs.read_run(folder).values["effective_test_mode"] == "PerformanceOnly"
     responses = logs.read_responses(folder)
     assert responses
-    expected = tiny.answers(child.features)
+    expected = tiny.answers(begun.features)
     for sample, logits in responses:
         assert logits == pytest.approx(expected[sample], abs=1e-4)
 
 
-def test_one_child_runs_every_scenario_and_mode_in_any_order(child: Child) -> None:
-    pid = pid_of(child.worker)
+def test_one_worker_runs_every_scenario_and_mode_in_any_order(begun: Begun) -> None:
+    pid = pid_of(begun.worker)
     for scenario in reversed(SCENARIOS):
         for mode in reversed(MODES):
-            request = child.request(scenario, mode, name=f"again-{scenario}-{mode}")
-            child.worker.run(request, timeout_s=60)
+            request = begun.request(scenario, mode, name=f"again-{scenario}-{mode}")
+            begun.worker.run(request, timeout_s=60)
             run = logs.read_run(Path(request.folder))
             wanted = "AccuracyOnly" if mode == "accuracy" else "PerformanceOnly"
             assert run.values["effective_test_mode"] == wanted
             assert run.values["effective_qsl_rng_seed"] == 2085463073848966840
-    assert child.worker.alive
-    assert pid_of(child.worker) == pid
+    assert begun.worker.alive
+    assert pid_of(begun.worker) == pid
 
 
-def test_only_the_first_samples_are_run_where_fewer_are_wanted(child: Child) -> None:
+def test_only_the_first_samples_are_run_where_fewer_are_wanted(begun: Begun) -> None:
     for scenario in SCENARIOS:
-        found = child.accuracy(scenario, name=f"few-{scenario}", samples=5)
+        found = begun.accuracy(scenario, name=f"few-{scenario}", samples=5)
         assert sorted(found) == list(range(5))
 
 
-def test_the_buffer_size_is_loadgens_performance_sample_count(child: Child) -> None:
-    request = child.request("offline", "performance", name="buffer", buffer_size=7)
-    child.worker.run(request, timeout_s=60)
+def test_the_buffer_size_is_loadgens_performance_sample_count(begun: Begun) -> None:
+    request = begun.request("offline", "performance", name="buffer", buffer_size=7)
+    begun.worker.run(request, timeout_s=60)
     run = logs.read_run(Path(request.folder))
     assert run.values["effective_performance_sample_count"] == 7
     assert run.values["qsl_reported_total_count"] == 30
@@ -382,10 +382,10 @@ def test_the_buffer_size_is_loadgens_performance_sample_count(child: Child) -> N
     ],
 )
 def test_a_target_that_the_user_gave_is_what_loadgen_is_told(
-    child: Child, scenario: str, given: dict[str, float], told: tuple[str, float]
+    begun: Begun, scenario: str, given: dict[str, float], told: tuple[str, float]
 ) -> None:
-    request = child.request(scenario, "performance", name=f"target-{scenario}", **given)
-    measured = child.worker.run(request, timeout_s=60)
+    request = begun.request(scenario, "performance", name=f"target-{scenario}", **given)
+    measured = begun.worker.run(request, timeout_s=60)
     assert measured.targets is not None
     assert measured.targets.source == "option"
     assert measured.targets.qps == given.get("target_qps")
@@ -402,32 +402,32 @@ def test_a_target_that_the_user_gave_is_what_loadgen_is_told(
     ],
 )
 def test_a_target_beyond_what_loadgen_can_hold_starts_no_run_and_says_so(
-    child: Child, scenario: str, given: dict[str, float], named: str
+    begun: Begun, scenario: str, given: dict[str, float], named: str
 ) -> None:
-    request = child.request(scenario, "performance", name=f"absurd-{scenario}", **given)
+    request = begun.request(scenario, "performance", name=f"absurd-{scenario}", **given)
     with pytest.raises(SuiteError, match=re.escape(named)) as caught:
-        child.worker.run(request, timeout_s=60)
+        begun.worker.run(request, timeout_s=60)
     assert not isinstance(caught.value, WorkerDied)
     assert not (Path(request.folder) / logs.DETAIL).exists()
 
 
 def test_a_target_far_below_what_the_device_can_do_runs_and_is_called_invalid(
-    child: Child,
+    begun: Begun,
 ) -> None:
-    request = child.request("offline", "performance", name="absurdly-low", target_qps=1e-9)
-    child.worker.run(request, timeout_s=60)
+    request = begun.request("offline", "performance", name="absurdly-low", target_qps=1e-9)
+    begun.worker.run(request, timeout_s=60)
     assert not logs.read_run(Path(request.folder)).valid
 
 
-def test_a_server_bound_below_one_query_starts_no_run_and_says_so(child: Child) -> None:
-    request = child.request("server", "performance", name="unattainable", target_latency_ms=1e-6)
+def test_a_server_bound_below_one_query_starts_no_run_and_says_so(begun: Begun) -> None:
+    request = begun.request("server", "performance", name="unattainable", target_latency_ms=1e-6)
     with pytest.raises(BoundUnattainable, match="1e-06 ms can't be kept at any rate"):
-        child.worker.run(request, timeout_s=60)
+        begun.worker.run(request, timeout_s=60)
     assert not list(Path(request.folder).iterdir())
-    forced = child.request(
+    forced = begun.request(
         "server", "performance", name="forced", target_latency_ms=1e-6, target_qps=2000.0
     )
-    targets = child.worker.run(forced, timeout_s=60).targets
+    targets = begun.worker.run(forced, timeout_s=60).targets
     assert targets is not None
     assert targets.qps == 2000
     run = logs.read_run(Path(forced.folder))
@@ -474,8 +474,8 @@ def test_a_model_with_fixed_sizes_answers_every_sample_the_same(
 
 
 @pytest.fixture(scope="module")
-def poisoned(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Child]:
-    """A child whose model raises at the window UNTOUCHED."""
+def poisoned(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Begun]:
+    """A worker whose model raises at the window UNTOUCHED."""
     folder = tmp_path_factory.mktemp("poisoned")
     model = tiny.model(folder / "poisoned.onnx", raises_on=tiny.POISON)
     made = start(folder, model, 61, poisoned=UNTOUCHED)
@@ -486,7 +486,7 @@ def poisoned(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Child]:
 @pytest.mark.parametrize("instances", [1, 2])
 @pytest.mark.parametrize("scenario", SCENARIOS)
 def test_a_model_that_raises_fails_its_case_alone_with_the_original_error(
-    poisoned: Child, scenario: str, instances: int
+    poisoned: Begun, scenario: str, instances: int
 ) -> None:
     request = poisoned.request(scenario, "accuracy", instances=instances)
     messages: list[Step | Failing] = []
@@ -510,7 +510,7 @@ def test_a_failed_run_that_goes_on_is_stopped_with_the_original_error(
     monkeypatch.setattr(handle, "GRACE_S", 0.1)
     model = tiny.model(folder / "poisoned.onnx", raises_on=tiny.POISON)
     made = begin(file=model, questions=61, poisoned=UNTOUCHED)
-    # Left alone it would end by itself, and the child would live.
+    # Left alone it would end by itself, and the worker would live.
     request = made.request(
         "singlestream", "performance", target_latency_ms=50.0, min_duration_s=15.0
     )
@@ -519,7 +519,7 @@ def test_a_failed_run_that_goes_on_is_stopped_with_the_original_error(
     assert not made.worker.alive
 
 
-def test_a_child_that_dies_of_a_failed_run_is_told_with_the_original_error(
+def test_a_worker_that_dies_of_a_failed_run_is_told_with_the_original_error(
     folder: Path, begin: Begin
 ) -> None:
     model = tiny.model(folder / "poisoned.onnx", raises_on=tiny.POISON)
@@ -559,7 +559,7 @@ def test_what_python_itself_prints_at_its_start_is_no_event(
         ({"precision": "bf16"}, Unavailable("", "device"), "cpu was asked for bf16"),
     ],
 )
-def test_a_child_that_cannot_begin_says_why_and_is_gone(
+def test_a_worker_that_cannot_begin_says_why_and_is_gone(
     folder: Path,
     monkeypatch: pytest.MonkeyPatch,
     setup: dict[str, Any],
@@ -583,7 +583,7 @@ def test_a_child_that_cannot_begin_says_why_and_is_gone(
     assert is_gone(pids[0])
 
 
-def test_every_device_is_tried_in_a_child_of_its_own() -> None:
+def test_every_device_is_tried_in_a_worker_of_its_own() -> None:
     reasons = try_devices().reasons
     assert list(reasons) == ["cpu", "openvino", "cuda", "tensorrt"]
     assert reasons["cpu"] is None
@@ -593,9 +593,9 @@ def test_every_device_is_tried_in_a_child_of_its_own() -> None:
 # How it dies.
 
 
-def endless(child: Child) -> Request:
+def endless(begun: Begun) -> Request:
     """A run of minutes that hardly calculates."""
-    return child.request("server", "performance", target_qps=1.0, min_duration_s=600.0)
+    return begun.request("server", "performance", target_qps=1.0, min_duration_s=600.0)
 
 
 def when_running(action: Any) -> Any:
@@ -607,7 +607,7 @@ def when_running(action: Any) -> Any:
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
-def test_a_child_that_was_killed_is_told_by_its_signal(
+def test_a_worker_that_was_killed_is_told_by_its_signal(
     begin: Begin, number: signal.Signals
 ) -> None:
     mortal = begin()
@@ -617,7 +617,7 @@ def test_a_child_that_was_killed_is_told_by_its_signal(
     assert not mortal.worker.alive
 
 
-def test_a_child_that_died_between_two_cases_is_told_too(begin: Begin) -> None:
+def test_a_worker_that_died_between_two_cases_is_told_too(begin: Begin) -> None:
     mortal = begin()
     mortal.accuracy("offline")
     os.kill(pid_of(mortal.worker), signal.SIGKILL)
@@ -626,7 +626,7 @@ def test_a_child_that_died_between_two_cases_is_told_too(begin: Begin) -> None:
         mortal.accuracy("offline")
 
 
-def test_the_last_words_of_a_dead_child_are_told(
+def test_the_last_words_of_a_dead_worker_are_told(
     folder: Path, begin: Begin, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PYTHONFAULTHANDLER", "1")
@@ -639,7 +639,7 @@ def test_the_last_words_of_a_dead_child_are_told(
     assert "\n" not in str(caught.value)
 
 
-def test_the_last_words_of_an_earlier_child_are_not(folder: Path, begin: Begin) -> None:
+def test_the_last_words_of_an_earlier_worker_are_not(folder: Path, begin: Begin) -> None:
     (folder / "worker.log").write_text("an error of yesterday\n", encoding="utf-8")
     made = begin()
     os.kill(pid_of(made.worker), signal.SIGKILL)
@@ -658,7 +658,7 @@ def test_a_case_that_takes_too_long_is_stopped_naming_the_option(begin: Begin) -
 
 @dataclass
 class Interrupting:
-    """Ctrl-C, as it reaches the parent while it waits."""
+    """Ctrl-C, as it reaches the pytest process while it waits."""
 
     calls: list[Step | Failing] = field(default_factory=list)
 
@@ -667,7 +667,7 @@ class Interrupting:
         raise KeyboardInterrupt
 
 
-def test_an_interrupted_case_takes_its_child_along(begin: Begin) -> None:
+def test_an_interrupted_case_takes_its_worker_along(begin: Begin) -> None:
     mortal = begin()
     interrupting = Interrupting()
     with pytest.raises(KeyboardInterrupt):
@@ -691,7 +691,7 @@ def test_what_a_case_measured_until_it_was_stopped_is_in_its_folder(
     assert found.digest()["batches"]
 
 
-def test_closing_ends_the_child_and_may_be_repeated(begin: Begin) -> None:
+def test_closing_ends_the_worker_and_may_be_repeated(begin: Begin) -> None:
     mortal = begin()
     assert mortal.worker.alive
     mortal.worker.close()
@@ -716,7 +716,7 @@ sys.stdin.read()
 
 
 @pytest.mark.parametrize("busy", [False, True], ids=["idle", "in-a-run"])
-def test_a_child_ends_when_its_parent_is_killed(folder: Path, busy: bool) -> None:
+def test_a_worker_ends_when_its_pytest_process_is_killed(folder: Path, busy: bool) -> None:
     built = tiny.build_features(folder)
     save(built, folder / "tiny.npz")
     model = tiny.model(folder / "tiny.onnx")
@@ -755,7 +755,7 @@ def test_a_child_ends_when_its_parent_is_killed(folder: Path, busy: bool) -> Non
     assert gone
 
 
-def test_the_child_keeps_onnx_runtime_from_reporting_home(
+def test_the_worker_keeps_onnx_runtime_from_reporting_home(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("ORT_DISABLE_TELEMETRY", raising=False)
