@@ -6,11 +6,12 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import replace
 from datetime import UTC, datetime
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
 from bertsquad import __version__
-from bertsquad.assets import cache
+from bertsquad.assets.cache import PACKAGE
 from bertsquad.console import SILENT, Progress
 from bertsquad.devices import DEVICES
 from bertsquad.errors import SuiteError, Unavailable
@@ -51,8 +52,9 @@ class Harness:
         self._cores = max(1, hardware.cores() // parallel)
         self._command = command
         self._progress = progress
-        self._data: dict[str, Data] = {}
-        self._models: dict[str, tuple[Path, str]] = {}
+        # Each is had once: a data set; a model's verified file with its content's checksum.
+        self._dataset = cache(partial(datasets.load, show=progress.show))
+        self._model = cache(partial(locate, show=progress.show))
         self._worker: tuple[tuple[str, ...], Worker, Ready] | None = None
         self._outcomes: dict[tuple[str, str], Result | SuiteError] = {}
 
@@ -129,17 +131,6 @@ class Harness:
             result = judge(ran)
         return _saved(result, measured.unwritten)
 
-    def _dataset(self, name: str) -> Data:
-        if name not in self._data:
-            self._data[name] = datasets.load(name, self._progress.show)
-        return self._data[name]
-
-    def _model(self, model: Model) -> tuple[Path, str]:
-        """The model's verified file, and the checksum that names its content."""
-        if model.name not in self._models:
-            self._models[model.name] = locate(model, self._progress.show)
-        return self._models[model.name]
-
     def _worker_for(
         self, case: Case, model: Path, key: str, data: Data, on_message: OnMessage
     ) -> tuple[Worker, Ready]:
@@ -210,7 +201,7 @@ class Harness:
         conf = self._options.user_conf
         return {
             "suite_version": __version__,
-            "git_revision": provenance.git_revision(cache.PACKAGE.parent),
+            "git_revision": provenance.git_revision(PACKAGE.parent),
             "started_at": started.isoformat(timespec="seconds"),
             "command": self._command,
             "working_folder": str(Path.cwd()),
