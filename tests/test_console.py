@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 import tiny
 from loopback import LoopbackServer, entry, isolate, register
-from sessions import ARGUMENTS, BENCHMARKS, CHEAP, environment, run_pytest
+from pytest_sessions import ARGUMENTS, BENCHMARKS, CHEAP, environment, run_pytest
 
 from bertsquad import console
 from bertsquad.__main__ import main
@@ -395,7 +395,7 @@ def plugin(monkeypatch: pytest.MonkeyPatch, folder: Path) -> tuple[str, ...]:
 def on_terminal(
     here: Path, *arguments: str, act: Callable[[Terminal], object] = lambda made: None, **size: int
 ) -> tuple[Terminal, int]:
-    """A session on a terminal, its only one: that, and the session's status."""
+    """A pytest session on a terminal, its only one: that, and the session's status."""
     here.mkdir()
     made = Terminal(**size)
     variables = environment(here.parent) | {"TERM": "xterm"}
@@ -453,7 +453,7 @@ def bars(made: Terminal) -> list[tuple[str, str]]:
         pytest.param(("--capture=sys",), id="captured-by-name", marks=pytest.mark.slow),
     ],
 )
-def test_a_session_on_a_terminal_has_a_bar_below_pytests_line_and_nothing_of_it_afterwards(
+def test_a_pytest_session_on_a_terminal_has_a_bar_below_pytests_line_and_nothing_of_it_afterwards(
     folder: Path, plugin: tuple[str, ...], words: tuple[str, ...]
 ) -> None:
     chosen = ("-k", "singlestream and (accuracy or performance)", "--min-duration-s", "1.5")
@@ -501,7 +501,7 @@ def test_a_log_has_lines_that_name_the_case(folder: Path, plugin: tuple[str, ...
     assert "warming up" not in done.out
 
 
-def test_a_quiet_session_has_none(folder: Path, plugin: tuple[str, ...]) -> None:
+def test_a_quiet_pytest_session_has_none(folder: Path, plugin: tuple[str, ...]) -> None:
     done = run_pytest(folder / "quiet", *plugin, "-k", "offline and accuracy", "-q")
     assert done.code == 0
     assert done.err == ""

@@ -219,7 +219,7 @@ def test_a_full_disk_is_said_in_a_sentence_and_leaves_nothing(
     assert files(cache) == []
 
 
-def session(folder: Path, model: Path) -> tuple[str, dict[str, Any]]:
+def pytest_session(folder: Path, model: Path) -> tuple[str, dict[str, Any]]:
     """Run an accuracy case of an int8 model; the terminal's text and the result's provenance."""
     options = "--dataset pocket --device cpu --precision int8 -k offline --output out".split()
     command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider"]
@@ -238,21 +238,21 @@ def session(folder: Path, model: Path) -> tuple[str, dict[str, Any]]:
 
 
 @pytest.mark.slow
-def test_a_session_with_damaged_caches_passes_and_tells_its_user(
+def test_a_pytest_session_with_damaged_caches_passes_and_tells_its_user(
     tmp_path: Path, cache: Path
 ) -> None:
     model = tiny.model(tmp_path / "a.onnx", wide=True)
-    out, first = session(tmp_path, model)
+    out, first = pytest_session(tmp_path, model)
     assert "rebuilt" not in out
     assert first["model_rebuilt"] is None
     key = features.cache_key(POCKET_FILE, VOCABULARY_FILE)
     cut(cache / "features" / f"{key}.npz")
     (prepared,) = cache.rglob("prepared/*.onnx")
     flip(prepared)
-    out, again = session(tmp_path, model)
+    out, again = pytest_session(tmp_path, model)
     assert out.count("npz was rebuilt, since the cached copy was damaged") == 1
     assert out.count("(rebuilt, since the cached copy was damaged)") == 1
     assert again["model_rebuilt"] == "damaged"
     assert again["model_preparation"] == first["model_preparation"]
     assert "Traceback" not in out
-    assert session(tmp_path, model)[1]["model_rebuilt"] is None
+    assert pytest_session(tmp_path, model)[1]["model_rebuilt"] is None

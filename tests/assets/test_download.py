@@ -56,7 +56,7 @@ class Given:
         self.monkeypatch = monkeypatch
 
     def fetch(self, *urls: str) -> Path:
-        """Fetch it as a new session would."""
+        """Fetch it as a new pytest session would."""
         register(self.monkeypatch, entry(NAME, BODY, *urls))
         self.monkeypatch.setattr(registry, "_failed", {})
         return registry.fetch(NAME)
@@ -91,7 +91,7 @@ def ranges(server: LoopbackServer) -> list[str | None]:
 # Broken off and gone on with.
 
 
-def test_what_came_before_a_break_is_kept_and_the_next_session_goes_on_from_there(
+def test_what_came_before_a_break_is_kept_and_the_next_pytest_session_goes_on_from_there(
     given: Given, data: Path, server: LoopbackServer
 ) -> None:
     reason = given.reason(server.truncate("/thing.bin", BODY, 0.6))

@@ -495,7 +495,7 @@ def test_two_processes_at_once_download_a_file_once(tmp_path: Path, server: Loop
     assert [request.path for request in server.requests] == ["/thing.bin"]
 
 
-def test_workers_of_one_session_try_once_and_those_of_the_next_again(
+def test_workers_of_one_pytest_session_try_once_and_those_of_the_next_again(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, server: LoopbackServer
 ) -> None:
     url = server.fail("/thing.bin", 503)

@@ -17,7 +17,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from made import accuracy, benchmark_json, compliance, performance, provenance, run_folder
-from sessions import CHEAP, JSON, Session, run_child, run_pytest
+from pytest_sessions import CHEAP, JSON, PytestSession, run_child, run_pytest
 from tiny import model
 
 from bertsquad.__main__ import main
@@ -82,11 +82,11 @@ def page_of(*results: Result, **more: Any) -> Any:
     return parsed(render(archive.Archive(list(results), **more)))
 
 
-def command(folder: Path, *arguments: str) -> Session:
+def command(folder: Path, *arguments: str) -> PytestSession:
     return run_child(folder, ["-m", "bertsquad", "report", *arguments])
 
 
-# A real session, and the page of it.
+# A real pytest session, and the page of it.
 
 
 @pytest.fixture(scope="module")
@@ -96,25 +96,25 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def finished(folder: Path) -> Path:
-    """The folder of a session that ran every mode of every scenario on a tiny model."""
+    """The folder of a pytest session that ran every mode of every scenario on a tiny model."""
     file = str(model(folder / "tiny.onnx"))
-    session = run_pytest(folder / "run", *CHEAP.split(), *JSON, "--model", file)
-    assert session.code == 0, session.out
-    return session.folder
+    pytest_session = run_pytest(folder / "run", *CHEAP.split(), *JSON, "--model", file)
+    assert pytest_session.code == 0, pytest_session.out
+    return pytest_session.folder
 
 
 @pytest.fixture(scope="module")
-def made(finished: Path) -> Session:
+def made(finished: Path) -> PytestSession:
     return command(finished, "results", "benchmarks.json", "-o", "page.html")
 
 
 @pytest.fixture(scope="module")
-def page(made: Session) -> Any:
+def page(made: PytestSession) -> Any:
     assert made.code == 0, made.err
     return parsed((made.folder / "page.html").read_text("utf-8"))
 
 
-def test_the_command_shows_the_table_and_says_what_it_made(made: Session) -> None:
+def test_the_command_shows_the_table_and_says_what_it_made(made: PytestSession) -> None:
     lines = made.out.splitlines()
     assert lines[0].split()[:2] == ["case", "mode"]
     assert sum("tiny-pocket" in line and "VALID" in line for line in lines) >= 4
@@ -122,7 +122,7 @@ def test_the_command_shows_the_table_and_says_what_it_made(made: Session) -> Non
     assert made.err == ""
 
 
-def test_the_page_is_small_and_whole(made: Session, page: Any) -> None:
+def test_the_page_is_small_and_whole(made: PytestSession, page: Any) -> None:
     assert (made.folder / "page.html").stat().st_size < 2_000_000
     assert len(list(page.iter(f"{HTML}article"))) == len(SCENARIOS)
 
@@ -224,8 +224,8 @@ def test_what_a_run_that_was_broken_off_left_is_named(folder: Path, finished: Pa
     for one in (name, other):
         shutil.copytree(finished / "results" / one, here / "results" / one)
     (here / "results" / name / RESULT).unlink()
-    session = command(here, "results")
-    assert session.code == 0, session.err
+    pytest_session = command(here, "results")
+    assert pytest_session.code == 0, pytest_session.err
     page = parsed((here / "report.html").read_text("utf-8"))
     assert "broken off" in text_of(article(page, name[12:]))
     assert "failed" in text_of(article(page, name[12:]))
@@ -574,7 +574,7 @@ def wide(folder: Path) -> Path:
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("width", [390, 1280])
 def test_a_browser_shows_the_page_without_a_word_or_an_overflow(
-    browser: Any, made: Session, wide: Path, which: str, width: int, scheme: str
+    browser: Any, made: PytestSession, wide: Path, which: str, width: int, scheme: str
 ) -> None:
     tab = browser.new_page(viewport={"width": width, "height": 800}, color_scheme=scheme)
     said: list[str] = []

@@ -15,32 +15,32 @@ from bertsquad.loadgen.timeline import TIMELINE
 from bertsquad.results import archive
 from bertsquad.results.result import RESULT, Result
 
-SESSION = (accuracy("server"), performance("server"))
+PYTEST_SESSION = (accuracy("server"), performance("server"))
 
 
 def read(*sources: Path) -> list[tuple[str, str]]:
     return [(one.mode, one.case) for one in archive.read(sources).series]
 
 
-EXPECTED = [(one.mode, one.case) for one in SESSION]
+EXPECTED = [(one.mode, one.case) for one in PYTEST_SESSION]
 
 
 def test_a_run_folder_and_a_folder_of_them_are_read(tmp_path: Path) -> None:
-    folders = [run_folder(tmp_path / "results", result) for result in SESSION]
+    folders = [run_folder(tmp_path / "results", result) for result in PYTEST_SESSION]
     assert read(folders[1]) == EXPECTED[1:]
     assert read(*folders) == read(tmp_path / "results") == read(tmp_path) == EXPECTED
     assert read(folders[0] / RESULT) == EXPECTED[:1]
 
 
-def test_json_of_a_session_is_read_with_its_accuracy_cases(tmp_path: Path) -> None:
-    file = benchmark_json(tmp_path / "out.json", *SESSION)
+def test_json_of_a_pytest_session_is_read_with_its_accuracy_cases(tmp_path: Path) -> None:
+    file = benchmark_json(tmp_path / "out.json", *PYTEST_SESSION)
     assert read(file) == read(tmp_path) == EXPECTED
 
 
 def test_what_is_read_is_what_was_written(tmp_path: Path) -> None:
-    file = benchmark_json(tmp_path / "out.json", *SESSION)
+    file = benchmark_json(tmp_path / "out.json", *PYTEST_SESSION)
     found = [one.newest.as_dict() for one in archive.read([file]).series]
-    assert json.dumps(found) == json.dumps([result.as_dict() for result in SESSION])
+    assert json.dumps(found) == json.dumps([result.as_dict() for result in PYTEST_SESSION])
 
 
 def test_pytest_benchmarks_storage_is_a_history_whose_newest_run_leads(tmp_path: Path) -> None:
@@ -73,11 +73,11 @@ def test_runs_unlike_the_newest_are_told_apart(changes: dict[str, Any], tmp_path
 
 
 def test_a_run_that_was_named_twice_is_one_run(tmp_path: Path) -> None:
-    for result in SESSION:
+    for result in PYTEST_SESSION:
         run_folder(tmp_path / "results", result)
-    file = benchmark_json(tmp_path / "out.json", *SESSION)
+    file = benchmark_json(tmp_path / "out.json", *PYTEST_SESSION)
     found = archive.read([file, tmp_path, tmp_path / "results"])
-    assert len(found.results) == len(SESSION)
+    assert len(found.results) == len(PYTEST_SESSION)
 
 
 def test_times_of_other_zones_and_of_none_are_ordered(tmp_path: Path) -> None:
@@ -90,7 +90,7 @@ def test_times_of_other_zones_and_of_none_are_ordered(tmp_path: Path) -> None:
     assert [run.qps for run in series.runs] == [1, 2, 0]
 
 
-def test_the_cases_stand_in_the_order_of_a_session(tmp_path: Path) -> None:
+def test_the_cases_stand_in_the_order_of_a_pytest_session(tmp_path: Path) -> None:
     for made in (compliance, performance, accuracy):
         for scenario in ("server", "offline"):
             run_folder(tmp_path, made(scenario))
@@ -118,7 +118,7 @@ def test_a_case_without_a_result_is_told_once_and_until_it_has_one(
     run = performance("server", day=2)
     lost = {"case": run.case, "mode": run.mode, "verdict": verdict, "reason": "it took too long"}
     for day in (1, 3):
-        for name in ("out", "stored"):  # one session, kept twice
+        for name in ("out", "stored"):  # one pytest session, kept twice
             benchmark_json(
                 tmp_path / f"night{day}" / f"{name}.json",
                 failures=[lost],
@@ -136,10 +136,10 @@ def test_cases_that_failed_without_a_result_are_kept_from_every_list(tmp_path: P
     other = failed | {"case": "c-d", "mode": "performance"}
     file = benchmark_json(
         tmp_path / "out.json",
-        SESSION[1],
-        accuracy=[failed, SESSION[0].as_dict()],
+        PYTEST_SESSION[1],
+        accuracy=[failed, PYTEST_SESSION[0].as_dict()],
         compliance=[compliance().as_dict()],
-        failures=[failed, other, SESSION[1].as_dict()],
+        failures=[failed, other, PYTEST_SESSION[1].as_dict()],
         skipped=[failed | {"case": "e-f", "verdict": "skipped"}],
     )
     found = archive.read([file])
@@ -202,8 +202,8 @@ def test_a_missing_file_and_an_empty_folder_are_named(tmp_path: Path) -> None:
 def test_a_bad_file_in_a_folder_is_left_out_and_named_and_foreign_ones_are_not(
     tmp_path: Path,
 ) -> None:
-    run_folder(tmp_path, SESSION[0])
-    bad = run_folder(tmp_path, SESSION[1]) / RESULT
+    run_folder(tmp_path, PYTEST_SESSION[0])
+    bad = run_folder(tmp_path, PYTEST_SESSION[1]) / RESULT
     bad.write_bytes(BAD["truncated"][0])
     (tmp_path / "package.json").write_bytes(BAD["object"][0])
     (tmp_path / "performance-x").mkdir()  # as a run leaves it that died before its first answer

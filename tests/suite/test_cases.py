@@ -72,9 +72,9 @@ def test_what_is_named_twice_runs_once() -> None:
     assert ids(twice) == ids(Options(models=(MINILM,), devices=("cpu",)))
 
 
-def test_cases_of_one_session_stand_side_by_side() -> None:
-    sessions = [case.group for case in collect(Options())]
-    assert all(len(set(sessions[start : start + 4])) == 1 for start in range(0, 32, 4))
+def test_cases_of_one_group_stand_side_by_side() -> None:
+    groups = [case.group for case in collect(Options())]
+    assert all(len(set(groups[start : start + 4])) == 1 for start in range(0, 32, 4))
 
 
 def test_a_quantised_model_runs_in_int8_where_that_can_be_had() -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import tiny
 from compared import FIGURES, SERVER, changed
-from sessions import CHEAP, Session, name_of, run_sessions, run_tiny
+from pytest_sessions import CHEAP, PytestSession, name_of, run_pytest_sessions, run_tiny
 
 from bertsquad.loadgen.user_conf import UserConf
 from bertsquad.models.zoo import MODELS
@@ -71,19 +71,19 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def saved(folder: Path) -> Session:
+def saved(folder: Path) -> PytestSession:
     return run_tiny(folder / "first", *SAVED, "--benchmark-save", "first")
 
 
 @pytest.fixture(scope="module")
-def baseline(saved: Session) -> dict[str, Any]:
+def baseline(saved: PytestSession) -> dict[str, Any]:
     assert saved.code == 0, saved.out
     (file,) = (saved.folder.parent / "storage").rglob("0001_first.json")
     document: dict[str, Any] = json.loads(file.read_bytes())
     return document
 
 
-#: What is compared with a session like the first, by the options that are added to it.
+#: What is compared with a pytest session like the first, by the options that are added to it.
 ALIKE = ("", "--instances 1 --threads 1 --batch-tokens 384")
 
 
@@ -111,8 +111,8 @@ EDITS: dict[str, tuple[Edit, str]] = {
 
 
 @pytest.fixture(scope="module")
-def collected(baseline: dict[str, Any], folder: Path) -> dict[str, Session]:
-    """Sessions that would compare with the first, and end before anything runs."""
+def collected(baseline: dict[str, Any], folder: Path) -> dict[str, PytestSession]:
+    """Pytest sessions that would compare with the first, and end before anything runs."""
     model = str(tiny.model(folder / "tiny.onnx"))
     storage = ("--benchmark-storage", str(folder / "storage"), "--collect-only")
     usual = [*CHEAP.split(), "--model", model, "-m", "performance", *storage]
@@ -128,27 +128,27 @@ def collected(baseline: dict[str, Any], folder: Path) -> dict[str, Session]:
     commands["nothing named"] = [*usual, gate]
     commands["nothing there"] = [*usual, "--benchmark-compare=0007", gate]
     commands["not these"] = [*compare, gate, "--model=minilm", "-k", "minilm"]
-    sessions = run_sessions(folder / "collected", list(commands.values()))
-    return dict(zip(commands, sessions, strict=True))
+    pytest_sessions = run_pytest_sessions(folder / "collected", list(commands.values()))
+    return dict(zip(commands, pytest_sessions, strict=True))
 
 
-def errors(session: Session) -> list[str]:
-    """The lines of usage error with which a session ended."""
-    assert session.code == pytest.ExitCode.USAGE_ERROR
-    assert "Traceback" not in session.out + session.err
-    return [line for line in session.err.splitlines() if line.startswith("ERROR: ")]
+def errors(pytest_session: PytestSession) -> list[str]:
+    """The lines of usage error with which a pytest session ended."""
+    assert pytest_session.code == pytest.ExitCode.USAGE_ERROR
+    assert "Traceback" not in pytest_session.out + pytest_session.err
+    return [line for line in pytest_session.err.splitlines() if line.startswith("ERROR: ")]
 
 
 @pytest.mark.parametrize("added", ALIKE)
-def test_like_runs_are_compared(collected: dict[str, Session], added: str) -> None:
-    session = collected[added]
-    assert session.code == 0, session.err
-    assert "0001_first.json" in session.err
+def test_like_runs_are_compared(collected: dict[str, PytestSession], added: str) -> None:
+    pytest_session = collected[added]
+    assert pytest_session.code == 0, pytest_session.err
+    assert "0001_first.json" in pytest_session.err
 
 
 @pytest.mark.parametrize("added", UNLIKE)
 def test_unlike_runs_are_refused_before_they_start_in_a_sentence_for_each_case(
-    collected: dict[str, Session], added: str
+    collected: dict[str, PytestSession], added: str
 ) -> None:
     refused = errors(collected[added])
     assert len(refused) == (1 if "-k server" in added else 4)
@@ -158,7 +158,7 @@ def test_unlike_runs_are_refused_before_they_start_in_a_sentence_for_each_case(
 
 @pytest.mark.parametrize("edited", EDITS)
 def test_results_of_another_kind_are_refused_before_the_runs(
-    collected: dict[str, Session], edited: str
+    collected: dict[str, PytestSession], edited: str
 ) -> None:
     refused = [line for line in errors(collected["edited"]) if f"edited-{edited}.json" in line]
     assert len(refused) == 4
@@ -167,7 +167,7 @@ def test_results_of_another_kind_are_refused_before_the_runs(
 
 
 def test_earlier_results_of_another_machine_may_lie_anywhere(
-    collected: dict[str, Session],
+    collected: dict[str, PytestSession],
 ) -> None:
     assert "are of another machine" in collected["edited"].err
     assert "are of another machine" not in collected[""].err
@@ -175,7 +175,7 @@ def test_earlier_results_of_another_machine_may_lie_anywhere(
 
 @pytest.mark.parametrize("added", ["nothing named", "nothing there", "not these"])
 def test_a_gate_with_nothing_to_compare_with_is_refused_before_the_runs(
-    collected: dict[str, Session], added: str
+    collected: dict[str, PytestSession], added: str
 ) -> None:
     (error,) = errors(collected[added])
     for part in ("nothing to compare with", "storage", "--benchmark-autosave"):
@@ -183,20 +183,20 @@ def test_a_gate_with_nothing_to_compare_with_is_refused_before_the_runs(
 
 
 def test_what_shows_only_afterwards_is_refused_once_the_results_are_saved(
-    saved: Session, folder: Path
+    saved: PytestSession, folder: Path
 ) -> None:
     conf = folder / "buffer.conf"
     conf.write_text("*.Offline.performance_sample_count_override = 30\n")
     chosen = (*SAVED[2:], "-k", "performance and (offline or server)", "--user-conf", str(conf))
     options = ("--benchmark-compare=0001", "--benchmark-save", "second")
-    session = run_tiny(folder / "second", *chosen, *options)
-    assert session.code == pytest.ExitCode.TESTS_FAILED
-    (error,) = (line for line in session.out.splitlines() if line.startswith("ERROR: "))
+    pytest_session = run_tiny(folder / "second", *chosen, *options)
+    assert pytest_session.code == pytest.ExitCode.TESTS_FAILED
+    (error,) = (line for line in pytest_session.out.splitlines() if line.startswith("ERROR: "))
     assert error.startswith(f"ERROR: {name_of('performance', 'offline')} can't be compared with ")
     assert "buffer_size is 30 and was 60" in error
-    assert f"{name_of('performance', 'server')} (NOW)" in session.out
-    assert f"{name_of('performance', 'offline')} (NOW)" not in session.out
-    assert {case.outcome for case in session.cases.values()} == {"passed"}
+    assert f"{name_of('performance', 'server')} (NOW)" in pytest_session.out
+    assert f"{name_of('performance', 'offline')} (NOW)" not in pytest_session.out
+    assert {case.outcome for case in pytest_session.cases.values()} == {"passed"}
     (file,) = (folder / "storage").rglob("*_second.json")
     assert len(json.loads(file.read_bytes())["benchmarks"]) == 2
 
@@ -209,17 +209,19 @@ def test_a_case_that_the_earlier_results_lack_is_named_and_passes(
     file.write_text(json.dumps(baseline | {"benchmarks": entries}))
     gate = ("--benchmark-compare", str(file), "--benchmark-compare-fail=median:100000%")
     chosen = ("-k", "performance and (offline or server)")
-    session = run_tiny(folder / "fewer", *chosen, *gate)
-    assert session.code == 0, session.out
+    pytest_session = run_tiny(folder / "fewer", *chosen, *gate)
+    assert pytest_session.code == 0, pytest_session.out
     name = name_of("performance", "offline")
-    assert f"{name} was compared with nothing: the earlier results lack it" in session.out
+    assert f"{name} was compared with nothing: the earlier results lack it" in pytest_session.out
 
 
 def test_a_gate_that_compared_nothing_fails(baseline: dict[str, Any], folder: Path) -> None:
     gate = ("--benchmark-compare=0001", "--benchmark-compare-fail=median:5%")
-    session = run_tiny(folder / "untimed", *SAVED[2:], *gate, "-k", "accuracy and offline")
-    assert session.code == pytest.ExitCode.TESTS_FAILED
-    assert "ERROR: --benchmark-compare-fail compared nothing: no case was timed" in session.out
+    pytest_session = run_tiny(folder / "untimed", *SAVED[2:], *gate, "-k", "accuracy and offline")
+    assert pytest_session.code == pytest.ExitCode.TESTS_FAILED
+    assert (
+        "ERROR: --benchmark-compare-fail compared nothing: no case was timed" in pytest_session.out
+    )
 
 
 def test_each_key_that_is_compared_is_in_a_real_result(baseline: dict[str, Any]) -> None:

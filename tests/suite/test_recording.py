@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import tiny
 from made import OFFICIAL
-from sessions import BENCHMARKS, Session, command, name_of, outcomes, run, start
+from pytest_sessions import BENCHMARKS, PytestSession, command, name_of, outcomes, run, start
 
 from bertsquad.loadgen.timeline import TIMELINE
 from bertsquad.results.result import FAILED, NO_TARGET, PASSED, RESULT, SKIPPED, lists
@@ -45,7 +45,7 @@ def stored(here: Path) -> tuple[str, str, str]:
 
 
 @pytest.fixture(scope="module")
-def mixed(folder: Path) -> Session:
+def mixed(folder: Path) -> PytestSession:
     """Cases of a model that works, between those of one that fails in every batch."""
     here = folder / "mixed"
     broken = tiny.model(folder / "broken.onnx", raises_on=THE)
@@ -62,14 +62,14 @@ RUN = {
 }
 
 
-def documents(session: Session) -> Iterator[dict[str, Any]]:
+def documents(pytest_session: PytestSession) -> Iterator[dict[str, Any]]:
     """The JSON that was asked for, and what went into the storage."""
-    yield session.benchmarks
-    (file,) = (session.folder / "storage").rglob("0001_*.json")
+    yield pytest_session.benchmarks
+    (file,) = (pytest_session.folder / "storage").rglob("0001_*.json")
     yield json.loads(file.read_bytes())
 
 
-def test_what_some_cases_fail_in_takes_nothing_from_the_others(mixed: Session) -> None:
+def test_what_some_cases_fail_in_takes_nothing_from_the_others(mixed: PytestSession) -> None:
     assert mixed.code == pytest.ExitCode.TESTS_FAILED
     found = outcomes(mixed)
     assert {name for name, outcome in found.items() if outcome == "passed"} == RUN
@@ -80,7 +80,7 @@ def test_what_some_cases_fail_in_takes_nothing_from_the_others(mixed: Session) -
         assert mixed.result(name)["verdict"] in (PASSED, NO_TARGET)
 
 
-def test_the_table_has_a_row_for_every_case(mixed: Session) -> None:
+def test_the_table_has_a_row_for_every_case(mixed: PytestSession) -> None:
     shown = mixed.out.partition(" BERT on SQuAD ")[2]
     found = Counter(tuple(line.split()[:2]) for line in shown.splitlines())
     for name in (*RUN, *(name.replace("tiny", "broken") for name in RUN)):
@@ -88,7 +88,7 @@ def test_the_table_has_a_row_for_every_case(mixed: Session) -> None:
         assert found[case, mode] == 1
 
 
-def test_json_and_storage_hold_every_case_results_and_failures(mixed: Session) -> None:
+def test_json_and_storage_hold_every_case_results_and_failures(mixed: PytestSession) -> None:
     for document in documents(mixed):
         timed = {entry["name"]: entry["extra_info"] for entry in document["benchmarks"]}
         assert set(timed) == {name for name in RUN if "performance" in name}
@@ -107,7 +107,7 @@ def test_json_and_storage_hold_every_case_results_and_failures(mixed: Session) -
             assert "Traceback" not in entry["reason"]
 
 
-def test_junit_carries_f1_rate_percentiles_and_verdict(mixed: Session) -> None:
+def test_junit_carries_f1_rate_percentiles_and_verdict(mixed: PytestSession) -> None:
     for name in RUN:
         result, properties = mixed.result(name), mixed.cases[name].properties
         assert properties["verdict"] == result["verdict"]
@@ -127,22 +127,22 @@ def test_workers_carry_f1_and_failures_into_junit_and_json(folder: Path) -> None
     here = folder / "parallel"
     broken = tiny.model(folder / "broken.onnx", raises_on=THE)
     options = ("--reference-f1", "1", "--model", str(broken), "-n", "2", *json_at(here))
-    session = run(here, "-k", "offline", *options)
-    assert session.code == pytest.ExitCode.TESTS_FAILED
+    pytest_session = run(here, "-k", "offline", *options)
+    assert pytest_session.code == pytest.ExitCode.TESTS_FAILED
     name = name_of("accuracy", "offline")
-    result, properties = session.result(name), session.cases[name].properties
+    result, properties = pytest_session.result(name), pytest_session.cases[name].properties
     assert float(properties["f1"]) == result["f1"] > 0
     assert float(properties["f1_target"]) == result["f1_target"] == pytest.approx(0.99)
     assert properties["verdict"] == PASSED
-    assert session.benchmarks["accuracy"] == [result]
-    assert [entry["case"] for entry in session.benchmarks["failures"]] == [
+    assert pytest_session.benchmarks["accuracy"] == [result]
+    assert [entry["case"] for entry in pytest_session.benchmarks["failures"]] == [
         "broken-pocket-offline-cpu-fp32"
     ]
-    skipped = {(entry["mode"], entry["verdict"]) for entry in session.benchmarks["skipped"]}
+    skipped = {(entry["mode"], entry["verdict"]) for entry in pytest_session.benchmarks["skipped"]}
     assert skipped == {(mode, SKIPPED) for mode in ("performance", "compliance")}
 
 
-def test_a_result_says_what_loadgen_was_told(mixed: Session) -> None:
+def test_a_result_says_what_loadgen_was_told(mixed: PytestSession) -> None:
     timed = mixed.result(name_of("performance", "singlestream"))
     assert (timed["buffer_size"], timed["min_duration_s"], timed["min_query_count"]) == (
         60,
@@ -169,7 +169,7 @@ SETTINGS = "model_checksum dataset_checksum instances threads batch_tokens user_
     [("accuracy", "offline"), ("performance", "singlestream"), ("compliance", "offline")],
 )
 def test_the_line_in_a_result_runs_the_case_again(
-    mixed: Session, folder: Path, test: str, scenario: str
+    mixed: PytestSession, folder: Path, test: str, scenario: str
 ) -> None:
     before = mixed.result(name_of(test, scenario))
     words = shlex.split(before["repeat"])
@@ -189,27 +189,30 @@ def test_the_line_in_a_result_runs_the_case_again(
 
 
 @needs_limits
-def test_a_full_disk_costs_the_file_and_not_the_figures(mixed: Session, folder: Path) -> None:
+def test_a_full_disk_costs_the_file_and_not_the_figures(mixed: PytestSession, folder: Path) -> None:
     """LoadGen's logs have room; the timeline of all queries, the JSON and the storage don't."""
     here = folder / "full"
     chosen = ("-k", "performance", "--min-duration-s", "1")
     words = command(here, *chosen, *json_at(here), *stored(here))
     limited = [sys.executable, "-c", LIMITED, "48000", "-m", "pytest", *words]
     done = start(here, here, limited, {})
-    session = Session(here, done.returncode, done.stdout, done.stderr)
-    assert session.code == pytest.ExitCode.TESTS_FAILED
+    pytest_session = PytestSession(here, done.returncode, done.stdout, done.stderr)
+    assert pytest_session.code == pytest.ExitCode.TESTS_FAILED
     offline, stream = (name_of("performance", s) for s in ("offline", "singlestream"))
-    assert (outcomes(session)[offline], outcomes(session)[stream]) == ("passed", "failure")
-    assert f"{TIMELINE} could not be written (" in session.cases[stream].message
-    assert "--output" in session.cases[stream].message
-    shown = session.out.partition(" BERT on SQuAD ")[2]
+    assert (outcomes(pytest_session)[offline], outcomes(pytest_session)[stream]) == (
+        "passed",
+        "failure",
+    )
+    assert f"{TIMELINE} could not be written (" in pytest_session.cases[stream].message
+    assert "--output" in pytest_session.cases[stream].message
+    shown = pytest_session.out.partition(" BERT on SQuAD ")[2]
     for scenario, figure in (("offline", "QPS"), ("singlestream", "p90")):
         (row,) = (
             x for x in shown.splitlines() if x.startswith(f"tiny-pocket-{scenario}-cpu-fp32 ")
         )
         assert figure in row
-    assert session.result(stream)["latency_p90_ms"] > 0
-    errors = [line for line in session.out.splitlines() if line.startswith("ERROR: ")]
+    assert pytest_session.result(stream)["latency_p90_ms"] > 0
+    errors = [line for line in pytest_session.out.splitlines() if line.startswith("ERROR: ")]
     for error, flag in zip(errors, ("--benchmark-json", "--benchmark-storage"), strict=True):
         assert "could not be written (" in error
         assert flag in error
@@ -253,15 +256,15 @@ LISTS = ("benchmarks", "accuracy", "compliance", "failures", "skipped")
 @pytest.mark.parametrize("asked", ["benchmarks.json", "new/place/benchmarks.json"])
 def test_the_json_is_written_whole_wherever_it_is_asked_for(folder: Path, asked: str) -> None:
     here = folder / f"asked-{len(asked)}"
-    session = run(here, "-k", "nosuchcase", "--benchmark-json", str(here / asked))
-    assert session.code == pytest.ExitCode.NO_TESTS_COLLECTED
+    pytest_session = run(here, "-k", "nosuchcase", "--benchmark-json", str(here / asked))
+    assert pytest_session.code == pytest.ExitCode.NO_TESTS_COLLECTED
     document = json.loads((here / asked).read_bytes())
     assert {key: document[key] for key in LISTS} == {key: [] for key in LISTS}
 
 
 def test_a_json_may_go_to_a_device(folder: Path) -> None:
-    session = run(folder / "device", "-k", "nosuchcase", "--benchmark-json", "/dev/stdout")
-    assert '"benchmarks": []' in session.out
+    pytest_session = run(folder / "device", "-k", "nosuchcase", "--benchmark-json", "/dev/stdout")
+    assert '"benchmarks": []' in pytest_session.out
 
 
 # What is written about it.
@@ -282,11 +285,11 @@ def documented() -> dict[str, dict[str, list[str]]]:
     return tables
 
 
-def real(session: Session) -> list[dict[str, Any]]:
-    return [session.result(name) for name in RUN]
+def real(pytest_session: PytestSession) -> list[dict[str, Any]]:
+    return [pytest_session.result(name) for name in RUN]
 
 
-def test_every_key_of_a_result_is_documented_and_no_other(mixed: Session) -> None:
+def test_every_key_of_a_result_is_documented_and_no_other(mixed: PytestSession) -> None:
     tables = documented()
     for result in real(mixed):
         assert set(tables["A result"]) == set(result)
@@ -306,7 +309,7 @@ TYPES: dict[str, Any] = {
 }
 
 
-def test_documented_types_and_what_is_never_null_hold(mixed: Session) -> None:
+def test_documented_types_and_what_is_never_null_hold(mixed: PytestSession) -> None:
     tables = documented()
     for result in real(mixed):
         for heading, found in (
@@ -327,12 +330,12 @@ def test_documented_types_and_what_is_never_null_hold(mixed: Session) -> None:
                     assert value is None or result["mode"] == "accuracy", key
 
 
-def test_every_file_of_a_run_folder_is_documented(mixed: Session) -> None:
+def test_every_file_of_a_run_folder_is_documented(mixed: PytestSession) -> None:
     names = {path.name for path in mixed.folder.glob("results/*/*")}
     assert names == set(documented()["The run folder"])
 
 
-def test_what_junit_shows_is_documented(mixed: Session) -> None:
+def test_what_junit_shows_is_documented(mixed: PytestSession) -> None:
     text = DOCUMENT.read_text(encoding="utf-8").partition("`--junitxml` has")[2]
     named = set(text.partition("; also under")[0].split("`")[1::2])
     shown = {key for case in mixed.cases.values() for key in case.properties}

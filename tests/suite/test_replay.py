@@ -33,10 +33,10 @@ def test_replay(name, benchmark):
 """
 
 
-def session(
+def pytest_session(
     folder: Path, seconds: dict[str, list[float]], *arguments: str
 ) -> "subprocess.CompletedProcess[str]":
-    """A session that replays `seconds`, with what the suite adds to pytest-benchmark."""
+    """A pytest session that replays `seconds`, with what the suite adds to pytest-benchmark."""
     (folder / "test_it.py").write_text(TEST, encoding="utf-8")
     (folder / "seconds.json").write_text(json.dumps(seconds), encoding="utf-8")
     environment = {name: text for name, text in os.environ.items() if name[:7] != "PYTEST_"}
@@ -56,8 +56,8 @@ def session(
 
 
 def replayed(folder: Path, seconds: dict[str, list[float]], *arguments: str) -> dict[str, Any]:
-    """The benchmarks of a session that replays `seconds`, by name."""
-    done = session(folder, seconds, *arguments)
+    """The benchmarks of a pytest session that replays `seconds`, by name."""
+    done = pytest_session(folder, seconds, *arguments)
     assert done.returncode == 0, done.stdout
     file = folder / "out.json"
     entries = json.loads(file.read_bytes())["benchmarks"] if file.is_file() else []
@@ -101,8 +101,10 @@ def test_a_run_whose_queries_were_not_kept_leaves_no_figures(tmp_path: Path) -> 
     assert set(replayed(tmp_path, {"lost": lost, "offline": [1 / 1234.5]})) == {"offline"}
 
 
-def test_a_json_that_cannot_be_written_fails_a_session_that_passed(tmp_path: Path) -> None:
-    done = session(tmp_path, {"offline": [1 / 1234.5]}, "--benchmark-json", "test_it.py/out.json")
+def test_a_json_that_cannot_be_written_fails_a_pytest_session_that_passed(tmp_path: Path) -> None:
+    done = pytest_session(
+        tmp_path, {"offline": [1 / 1234.5]}, "--benchmark-json", "test_it.py/out.json"
+    )
     assert done.returncode == pytest.ExitCode.TESTS_FAILED
     assert "1 passed" in done.stdout
     assert "ERROR: test_it.py/out.json could not be written (" in done.stdout
@@ -126,8 +128,8 @@ def slowed(share: float, *names: str) -> dict[str, list[float]]:
 
 
 def gated(folder: Path, earlier: Path, seconds: dict[str, list[float]]) -> tuple[int, str]:
-    """The status of a session that must be within 5 % of the earlier one, and what it printed."""
-    done = session(folder, seconds, "--benchmark-storage", str(earlier), *GATE)
+    """The status and output of a pytest session that must be within 5 % of the earlier one."""
+    done = pytest_session(folder, seconds, "--benchmark-storage", str(earlier), *GATE)
     assert len(json.loads((folder / "out.json").read_bytes())["benchmarks"]) == 2
     return done.returncode, done.stdout + done.stderr
 
@@ -149,7 +151,7 @@ def test_figures_that_are_worse_by_a_tenth_fail_a_gate_and_are_named(
     assert len(regressed) == 1
     assert f"test_replay[{name}] (0001_earlier) - Field 'median'" in regressed[0]
     assert "ERROR: figures are worse than --benchmark-compare-fail allows" in out
-    assert "2 passed" in out  # the session ends as any other does
+    assert "2 passed" in out  # the pytest session ends as any other does
 
 
 def test_five_per_cent_of_time_are_a_little_less_of_a_rate(tmp_path: Path, earlier: Path) -> None:
@@ -159,7 +161,7 @@ def test_five_per_cent_of_time_are_a_little_less_of_a_rate(tmp_path: Path, earli
 
 def test_what_fails_a_gate_is_saved_all_the_same(tmp_path: Path) -> None:
     replayed(tmp_path, EARLIER, "--benchmark-save", "earlier")
-    done = session(tmp_path, slowed(2.0, "offline"), *GATE, "--benchmark-save", "later")
+    done = pytest_session(tmp_path, slowed(2.0, "offline"), *GATE, "--benchmark-save", "later")
     assert done.returncode == pytest.ExitCode.TESTS_FAILED
     (later,) = (tmp_path / ".benchmarks").rglob("0002_later.json")
     entries = {e["param"]: e["stats"] for e in json.loads(later.read_bytes())["benchmarks"]}

@@ -1,4 +1,4 @@
-"""A long session: a thousand runs, or fifty workers, and nothing has grown."""
+"""A long pytest session: a thousand runs, or fifty workers, and nothing has grown."""
 
 import gc
 import os

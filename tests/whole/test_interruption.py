@@ -1,4 +1,4 @@
-"""Real signals to real sessions, and everything else that ends a run before its time."""
+"""Real signals to real pytest sessions, and everything else that ends a run before its time."""
 
 import contextlib
 import json
@@ -41,8 +41,8 @@ ROOT = Path(__file__).resolve().parents[2]
 #: Seconds in which a process must be gone: two on a quiet machine, and the tests may share theirs.
 LIMIT_S = 4.0
 
-#: A plugin that writes down what the session is at, and with which processes; told to, it kills
-#: the worker when that comes to a phase.
+#: A plugin that writes down what the pytest session is at, and with which processes; told to, it
+#: kills the worker when that comes to a phase.
 OBSERVER = """
 import json, os
 from bertsquad.progress import Step
@@ -83,8 +83,8 @@ note("pytest")
 
 
 @dataclass(frozen=True)
-class Session:
-    """A running session of pytest, or another command of the suite."""
+class PytestSession:
+    """A running pytest session, or another command of the suite."""
 
     process: "subprocess.Popen[str]"
     folder: Path
@@ -114,7 +114,7 @@ class Session:
         return out + err
 
     def left_over(self) -> set[int]:
-        """The processes of the session that don't end by themselves."""
+        """The processes of the pytest session that don't end by themselves."""
         left = {pid for _, pid in self.noted}
         deadline = time.monotonic() + LIMIT_S
         while left and time.monotonic() < deadline:
@@ -143,12 +143,12 @@ SLOW_BUT_SIGTERM = [
     *(pytest.param(how, marks=pytest.mark.slow) for how in ("Ctrl-C", "SIGINT")),
 ]
 
-Begin = Callable[..., Session]
+Begin = Callable[..., PytestSession]
 
 
 @pytest.fixture(scope="module")
 def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Where the caches are that all sessions of this module share."""
+    """Where the caches are that all pytest sessions of this module share."""
     folder = tmp_path_factory.mktemp("interruption")
     (folder / "observer.py").write_text(OBSERVER, encoding="utf-8")
     slower(folder / "slower.onnx")
@@ -157,10 +157,10 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def begin(home: Path, tmp_path: Path, listening_to_ctrl_c: None) -> Iterator[Begin]:
-    """Start a command in a session of its own, as a terminal's; what is left of it is killed."""
-    begun: list[Session] = []
+    """Start a command in a session of its own, as a terminal does; what is left of it is killed."""
+    begun: list[PytestSession] = []
 
-    def begin_one(*command: str, **environment: str) -> Session:
+    def begin_one(*command: str, **environment: str) -> PytestSession:
         inherited = {n: text for n, text in os.environ.items() if not n.startswith("PYTEST_")}
         nowhere = "http://127.0.0.1:9"
         temporary, phases = tmp_path / "tmp", tmp_path / "phases"
@@ -188,7 +188,7 @@ def begin(home: Path, tmp_path: Path, listening_to_ctrl_c: None) -> Iterator[Beg
             text=True,
             start_new_session=True,
         )
-        begun.append(Session(process, tmp_path))
+        begun.append(PytestSession(process, tmp_path))
         return begun[-1]
 
     yield begin_one
@@ -219,24 +219,26 @@ SUITE = (
 POCKET = (*SUITE, "--dataset", "pocket", "--dataset-size", "24", "--min-duration-s", "20")
 
 
-def tiny_session(begin: Begin, home: Path, chosen: str, *others: str, **env: str) -> Session:
+def tiny_pytest_session(
+    begin: Begin, home: Path, chosen: str, *others: str, **env: str
+) -> PytestSession:
     model = str(home / "slower.onnx")
     return begin(*POCKET, "--model", model, "-k", chosen, *others, **env)
 
 
-def check_files(session: Session, home: Path, done: bool) -> None:
+def check_files(pytest_session: PytestSession, home: Path, done: bool) -> None:
     """What was finished is there, whole, and nothing else is."""
-    hidden = [path for path in session.folder.rglob(".*") if path.is_file()]
-    assert list(session.folder.rglob("worker-*.log")) == []  # which are kept with last words
+    hidden = [path for path in pytest_session.folder.rglob(".*") if path.is_file()]
+    assert list(pytest_session.folder.rglob("worker-*.log")) == []  # which are kept with last words
     assert hidden + [path for path in (home / "cache").rglob(".*") if path.is_file()] == []
-    written = list(session.folder.rglob(RESULT))
+    written = list(pytest_session.folder.rglob(RESULT))
     assert len(written) == int(done)
     for path in written:
         assert load(path.parent).mode == "accuracy"
     assert not (home / "data").exists()
 
 
-# A session that is told to end.
+# A pytest session that is told to end.
 
 
 def matrix(quick: set[tuple[str, str]]) -> list[Any]:
@@ -248,7 +250,7 @@ def matrix(quick: set[tuple[str, str]]) -> list[Any]:
     ]
 
 
-#: The phases of a session that runs an accuracy case first.
+#: The phases of a pytest session that runs an accuracy case first.
 PHASES: dict[str, tuple[str, ...]] = {
     "starting": ("a worker",),
     "loading": ("loading",),
@@ -264,14 +266,14 @@ PHASES: dict[str, tuple[str, ...]] = {
     ("phase", "how"),
     matrix({("loading", "SIGTERM"), ("scoring", "Ctrl-C")}),
 )
-def test_a_session_ends_in_whatever_phase_it_is(
+def test_a_pytest_session_ends_in_whatever_phase_it_is(
     begin: Begin, home: Path, phase: str, how: str
 ) -> None:
-    session = tiny_session(begin, home, "(accuracy or performance) and offline")
-    session.reach(*PHASES[phase])
-    session.end(how)
-    assert session.process.returncode == STATUS[how]
-    check_files(session, home, done=phase == "probing")
+    pytest_session = tiny_pytest_session(begin, home, "(accuracy or performance) and offline")
+    pytest_session.reach(*PHASES[phase])
+    pytest_session.end(how)
+    assert pytest_session.process.returncode == STATUS[how]
+    check_files(pytest_session, home, done=phase == "probing")
 
 
 @pytest.mark.parametrize(
@@ -282,22 +284,22 @@ def test_a_session_ends_in_whatever_phase_it_is(
         for how in STATUS
     ],
 )
-def test_a_session_ends_in_the_middle_of_loadgens_run(
+def test_a_pytest_session_ends_in_the_middle_of_loadgens_run(
     begin: Begin, home: Path, scenario: str, how: str
 ) -> None:
     chosen = f"(accuracy and offline) or (performance and {scenario})"
-    session = tiny_session(begin, home, chosen, "--benchmark-json", "benchmarks.json")
-    session.reach("probing", "running")
-    out = session.end(how)
-    assert session.process.returncode == STATUS[how]
+    pytest_session = tiny_pytest_session(begin, home, chosen, "--benchmark-json", "benchmarks.json")
+    pytest_session.reach("probing", "running")
+    out = pytest_session.end(how)
+    assert pytest_session.process.returncode == STATUS[how]
     assert "1 passed" in out
     summary = out.partition(" BERT on SQuAD ")[2]
     assert "slower-pocket-offline-cpu-fp32" in summary
     assert ("Terminated: ended by SIGTERM" if how == "SIGTERM" else "KeyboardInterrupt") in out
-    check_files(session, home, done=True)
-    document = json.loads((session.folder / "benchmarks.json").read_bytes())
+    check_files(pytest_session, home, done=True)
+    document = json.loads((pytest_session.folder / "benchmarks.json").read_bytes())
     assert [entry["scenario"] for entry in document["accuracy"]] == ["offline"]
-    assert list((session.folder / "tmp").glob("*/**/*.onnx")) == []
+    assert list((pytest_session.folder / "tmp").glob("*/**/*.onnx")) == []
 
 
 @pytest.mark.parametrize("how", SLOW_BUT_SIGTERM)
@@ -307,16 +309,16 @@ def test_what_was_measured_until_then_is_all_there(
     """Two cases are done, one of them timed, and the third is broken off."""
     conf = tmp_path / "user.conf"
     conf.write_text("*.Offline.min_duration = 200\n*.SingleStream.min_duration = 60000\n")
-    session = begin(
+    pytest_session = begin(
         *(*SUITE, "--dataset", "pocket", "--dataset-size", "24", "--user-conf", str(conf)),
         *("--model", str(home / "slower.onnx"), "--benchmark-json", "benchmarks.json"),
         *("--benchmark-storage", "storage", "--benchmark-autosave"),
         *("-k", "(accuracy and offline) or (performance and (offline or singlestream))"),
     )
-    session.reach("running", "probing", "running", "probing", "running")
+    pytest_session.reach("running", "probing", "running", "probing", "running")
     time.sleep(1)
-    shown = session.end(how).partition(" BERT on SQuAD ")[2]
-    assert session.process.returncode == STATUS[how]
+    shown = pytest_session.end(how).partition(" BERT on SQuAD ")[2]
+    assert pytest_session.process.returncode == STATUS[how]
     case = "slower-pocket-{}-cpu-fp32"
     done, broken = case.format("offline"), case.format("singlestream")
     words = [line.split()[:2] for line in shown.splitlines()]
@@ -338,92 +340,96 @@ def test_what_was_measured_until_then_is_all_there(
 
 
 @pytest.mark.parametrize("how", SLOW_BUT_SIGTERM)
-def test_a_session_ends_in_a_download(begin: Begin, home: Path, how: str) -> None:
+def test_a_pytest_session_ends_in_a_download(begin: Begin, home: Path, how: str) -> None:
     with LoopbackServer() as server:
         server.hold()
         url = server.url("")
         model = str(home / "slower.onnx")
-        session = begin(
+        pytest_session = begin(
             *SUITE,
             *("--dataset", "squad", "--model", model, "-k", "offline and accuracy"),
             BERTSQUAD_MIRROR=url,
             BERTSQUAD_DATA=str(home / f"data-{how}"),
         )
         assert server.wait_for(1)
-        session.end(how)
-    assert session.process.returncode == STATUS[how]
+        pytest_session.end(how)
+    assert pytest_session.process.returncode == STATUS[how]
     assert [path for path in (home / f"data-{how}").glob("*") if path.suffix == ".json"] == []
 
 
 @pytest.mark.parametrize("how", SLOW_BUT_SIGTERM)
-def test_a_session_ends_while_it_featurises(
+def test_a_pytest_session_ends_while_it_featurises(
     begin: Begin, home: Path, tmp_path: Path, how: str
 ) -> None:
     cache = tmp_path / "cache"
-    session = tiny_session(begin, home, "offline", BERTSQUAD_CACHE=str(cache))
-    session.reach("featurising")
-    session.end(how)
-    assert session.process.returncode == STATUS[how]
+    pytest_session = tiny_pytest_session(begin, home, "offline", BERTSQUAD_CACHE=str(cache))
+    pytest_session.reach("featurising")
+    pytest_session.end(how)
+    assert pytest_session.process.returncode == STATUS[how]
     assert list((cache / "derived" / "features").glob("*")) == []
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("how", [*STATUS])
 @pytest.mark.parametrize("step", ["calibrating", "quantising"])
-def test_a_session_ends_while_it_quantises(
+def test_a_pytest_session_ends_while_it_quantises(
     begin: Begin, home: Path, tmp_path: Path, step: str, how: str
 ) -> None:
     cache = str(tmp_path / "cache")
     model = ("--model", "minilm", "--precision", "int8", "-k", "accuracy and offline")
-    session = begin(*POCKET, *model, BERTSQUAD_CACHE=cache)
-    session.reach(step)
-    session.end(how)
-    assert session.process.returncode == STATUS[how]
+    pytest_session = begin(*POCKET, *model, BERTSQUAD_CACHE=cache)
+    pytest_session.reach(step)
+    pytest_session.end(how)
+    assert pytest_session.process.returncode == STATUS[how]
     prepared = tmp_path / "cache" / "derived" / "prepared"
     assert list(prepared.glob("[!.]*")) == []
 
 
-def parallel_session(begin: Begin, home: Path) -> Session:
-    """A session in the middle of its two workers' runs."""
+def parallel_pytest_session(begin: Begin, home: Path) -> PytestSession:
+    """A pytest session in the middle of its two workers' runs."""
     other = str(slower(home / "another.onnx"))
-    session = tiny_session(
+    pytest_session = tiny_pytest_session(
         begin,
         home,
         "accuracy and singlestream",
         *("--model", other, "-n", "2", "--dataset-size", "all"),
     )
-    session.reach("running", "running")
-    assert len({pid for _, pid in session.noted}) == 5  # pytest, two xdist workers, two workers
-    return session
+    pytest_session.reach("running", "running")
+    assert (
+        len({pid for _, pid in pytest_session.noted}) == 5
+    )  # pytest, two xdist workers, two workers
+    return pytest_session
 
 
 @pytest.mark.parametrize("how", SLOW_BUT_SIGTERM)
-def test_parallel_workers_end_with_their_session(begin: Begin, home: Path, how: str) -> None:
-    session = parallel_session(begin, home)
-    session.end(how)
-    assert session.process.returncode == STATUS[how]
-    check_files(session, home, done=False)
+def test_parallel_workers_end_with_their_pytest_session(begin: Begin, home: Path, how: str) -> None:
+    pytest_session = parallel_pytest_session(begin, home)
+    pytest_session.end(how)
+    assert pytest_session.process.returncode == STATUS[how]
+    check_files(pytest_session, home, done=False)
 
 
-def test_parallel_workers_end_with_a_session_that_was_killed(begin: Begin, home: Path) -> None:
-    session = parallel_session(begin, home)
-    session.end("SIGKILL")
-    assert session.process.returncode == -signal.SIGKILL
+def test_parallel_workers_end_with_a_pytest_session_that_was_killed(
+    begin: Begin, home: Path
+) -> None:
+    pytest_session = parallel_pytest_session(begin, home)
+    pytest_session.end("SIGKILL")
+    assert pytest_session.process.returncode == -signal.SIGKILL
 
 
-def test_a_workers_run_ends_with_a_session_that_was_killed(begin: Begin, home: Path) -> None:
-    session = tiny_session(begin, home, "performance and singlestream")
-    session.reach("probing", "running")
-    session.end("SIGKILL")
-    assert session.process.returncode == -signal.SIGKILL
+def test_a_workers_run_ends_with_a_pytest_session_that_was_killed(begin: Begin, home: Path) -> None:
+    pytest_session = tiny_pytest_session(begin, home, "performance and singlestream")
+    pytest_session.reach("probing", "running")
+    pytest_session.end("SIGKILL")
+    assert pytest_session.process.returncode == -signal.SIGKILL
 
 
 def test_after_all_of_this_the_same_caches_serve(begin: Begin, home: Path) -> None:
-    session = tiny_session(begin, home, "accuracy and offline")
-    out, err = session.process.communicate(timeout=60)
-    assert (session.process.returncode, err) == (0, "")
+    pytest_session = tiny_pytest_session(begin, home, "accuracy and offline")
+    out, err = pytest_session.process.communicate(timeout=60)
+    assert (pytest_session.process.returncode, err) == (0, "")
     assert "1 passed" in out
-    assert "featurising" not in {phase for phase, _ in session.noted}
+    assert "featurising" not in {phase for phase, _ in pytest_session.noted}
 
 
 # A command that is told to end.
@@ -446,30 +452,32 @@ def is_ours(pid: int) -> bool:
 @pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="no /proc to find the worker in")
 @pytest.mark.parametrize("how", COMMANDS)
 def test_the_doctor_ends_with_the_worker_that_tries_the_devices(begin: Begin, how: str) -> None:
-    session = begin("bertsquad", "doctor")
-    while not (children := [pid for pid in children_of(session.process.pid) if is_ours(pid)]):
-        assert session.process.poll() is None
+    pytest_session = begin("bertsquad", "doctor")
+    while not (
+        children := [pid for pid in children_of(pytest_session.process.pid) if is_ours(pid)]
+    ):
+        assert pytest_session.process.poll() is None
         time.sleep(0.005)
-    with (session.folder / "phases").open("a") as file:
+    with (pytest_session.folder / "phases").open("a") as file:
         file.writelines(f"a worker\t{child}\n" for child in children)
-    out = session.end(how)
-    assert session.process.returncode == COMMANDS[how]
+    out = pytest_session.end(how)
+    assert pytest_session.process.returncode == COMMANDS[how]
     assert out.endswith("devices:\n")
-    assert list((session.folder / "tmp").iterdir()) == []
+    assert list((pytest_session.folder / "tmp").iterdir()) == []
 
 
 def test_fetch_ends_at_sigterm(begin: Begin, tmp_path: Path) -> None:
     with LoopbackServer() as server:
         server.hold()
         data = tmp_path / "data"
-        session = begin(
+        pytest_session = begin(
             *("bertsquad", "fetch", "squad"),
             BERTSQUAD_MIRROR=server.url(""),
             BERTSQUAD_DATA=str(data),
         )
         assert server.wait_for(1)
-        assert session.end("SIGTERM") == ""
-    assert session.process.returncode == TERMINATED
+        assert pytest_session.end("SIGTERM") == ""
+    assert pytest_session.process.returncode == TERMINATED
     assert list(data.glob("*.json")) == []
 
 
@@ -478,10 +486,10 @@ def test_a_submission_ends_without_a_tree(begin: Begin, tmp_path: Path, how: str
     result = tmp_path / "results" / "performance-case" / RESULT
     result.parent.mkdir(parents=True)
     os.mkfifo(result)
-    session = begin("bertsquad", "submission", "results", "--tree", "made/tree")
+    pytest_session = begin("bertsquad", "submission", "results", "--tree", "made/tree")
     with result.open("w"):  # as soon as the command reads it
-        assert session.end(how) == ""
-    assert session.process.returncode == COMMANDS[how]
+        assert pytest_session.end(how) == ""
+    assert pytest_session.process.returncode == COMMANDS[how]
     assert not (tmp_path / "made").exists()
 
 
@@ -513,26 +521,26 @@ def test_whenever_a_worker_is_killed_its_case_fails_alone(begin: Begin, home: Pa
         ("probing", signal.SIGKILL),
         ("running", signal.SIGABRT),
     ]
-    session = tiny_session(
+    pytest_session = tiny_pytest_session(
         begin,
         home,
         "accuracy or performance",
         *("--min-duration-s", "0.2"),
         KILLS=json.dumps(kills),
     )
-    out, err = session.process.communicate(timeout=120)
-    assert (session.process.returncode, err) == (1, "")
+    out, err = pytest_session.process.communicate(timeout=120)
+    assert (pytest_session.process.returncode, err) == (1, "")
     assert "Traceback" not in out
-    outcomes = list(session.outcomes().values())
+    outcomes = list(pytest_session.outcomes().values())
     failures = [message for message in outcomes if message]
     assert (len(outcomes), len(failures), outcomes[-1]) == (8, len(kills), "")
     for message, (_, number) in zip(failures, kills, strict=True):
         assert f"the process that ran the model was killed by signal {number}" in message
         assert number.name in message
         assert "\n" not in message
-    children = [pid for phase, pid in session.noted if phase == "a worker"]
+    children = [pid for phase, pid in pytest_session.noted if phase == "a worker"]
     assert len(set(children)) == len(kills) + 1
-    assert len(list(session.folder.rglob(RESULT))) == 2
+    assert len(list(pytest_session.folder.rglob(RESULT))) == 2
 
 
 def test_a_worker_that_is_killed_before_it_can_speak_fails_its_case(
@@ -555,11 +563,13 @@ def test_a_case_that_would_never_end_fails_and_the_next_one_runs(begin: Begin, h
     conf.write_text("*.SingleStream.min_duration = 600000\n*.MultiStream.min_duration = 100\n")
     chosen = "performance and (singlestream or multistream)"
     model = ("--model", str(home / "slower.onnx"), "--dataset", "pocket", "--dataset-size", "24")
-    session = begin(*SUITE, *model, "-k", chosen, "--user-conf", str(conf), "--case-timeout-s", "6")
-    out, _ = session.process.communicate(timeout=60)
-    assert session.process.returncode == 1
+    pytest_session = begin(
+        *SUITE, *model, "-k", chosen, "--user-conf", str(conf), "--case-timeout-s", "6"
+    )
+    out, _ = pytest_session.process.communicate(timeout=60)
+    assert pytest_session.process.returncode == 1
     assert "Traceback" not in out
-    failed, passed = session.outcomes().values()
+    failed, passed = pytest_session.outcomes().values()
     assert "the case didn't end within 6 s and was stopped (--case-timeout-s allows more)" in failed
     assert passed == ""
 
@@ -686,11 +696,11 @@ def test_a_model_whose_every_answer_is_nan_fails_before_loadgen_starts(
     begin: Begin, home: Path, tmp_path: Path
 ) -> None:
     model = str(tiny.model(tmp_path / "nan.onnx", nan_when_short=True))
-    session = begin(*POCKET, "--model", model, "-k", "offline and (accuracy or performance)")
-    out, err = session.process.communicate(timeout=60)
-    assert (session.process.returncode, err) == (1, "")
+    pytest_session = begin(*POCKET, "--model", model, "-k", "offline and (accuracy or performance)")
+    out, err = pytest_session.process.communicate(timeout=60)
+    assert (pytest_session.process.returncode, err) == (1, "")
     assert "Traceback" not in out
-    for message in session.outcomes().values():
+    for message in pytest_session.outcomes().values():
         assert "logits that are NaN or infinite on cpu in fp32" in message
         assert "choose another --precision" in message
     assert list((tmp_path / "results").rglob("mlperf_log_*")) == []

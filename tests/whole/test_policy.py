@@ -9,13 +9,13 @@ from typing import Any
 
 import pytest
 import tiny
-from sessions import (
+from pytest_sessions import (
     JSON,
     SCENARIOS,
-    Session,
+    PytestSession,
     name_of,
     run_pytest,
-    run_sessions,
+    run_pytest_sessions,
     run_tiny,
 )
 
@@ -88,11 +88,13 @@ RANDOM = "--model=bert_large_random"
 def collected(folder: Path) -> dict[str, list[str]]:
     selections = [*SELECTIONS, RANDOM]
     split = [selection.split(" ", 1) if selection else [] for selection in selections]
-    sessions = run_sessions(folder / "collect", [["--collect-only", "-q", *s] for s in split])
-    assert [session.code for session in sessions] == [0] * len(selections)
+    pytest_sessions = run_pytest_sessions(
+        folder / "collect", [["--collect-only", "-q", *s] for s in split]
+    )
+    assert [pytest_session.code for pytest_session in pytest_sessions] == [0] * len(selections)
     return {
-        selection: [line for line in session.out.splitlines() if "::" in line]
-        for selection, session in zip(selections, sessions, strict=True)
+        selection: [line for line in pytest_session.out.splitlines() if "::" in line]
+        for selection, pytest_session in zip(selections, pytest_sessions, strict=True)
     }
 
 
@@ -109,16 +111,16 @@ def test_the_ids_have_not_drifted(collected: dict[str, list[str]]) -> None:
     assert len(collected[""]) == len(TESTS) * 2 * 4 * 4
 
 
-def test_cases_of_one_session_follow_each_other(collected: dict[str, list[str]]) -> None:
-    sessions = []
+def test_cases_of_one_group_follow_each_other(collected: dict[str, list[str]]) -> None:
+    groups = []
     for case in collected[""]:
         model, dataset, _, device, precision = case.partition("[")[2].rstrip("]").split("-")
-        sessions.append((model, dataset, device, precision))
-    changes = [new for old, new in zip([None, *sessions], sessions, strict=False) if new != old]
-    assert len(changes) == len(set(sessions)) == 8
+        groups.append((model, dataset, device, precision))
+    changes = [new for old, new in zip([None, *groups], groups, strict=False) if new != old]
+    assert len(changes) == len(set(groups)) == 8
 
 
-def test_cases_of_a_session_that_divide_the_cores_alike_follow_each_other(
+def test_cases_of_a_group_that_divide_the_cores_alike_follow_each_other(
     collected: dict[str, list[str]],
 ) -> None:
     divisions = []
@@ -147,14 +149,16 @@ def test_collecting_imports_no_runtime_and_says_what_is_under_test(folder: Path)
         "def pytest_unconfigure():\n"
         "    pathlib.Path('modules.json').write_text(json.dumps(sorted(sys.modules)))\n"
     )
-    session = run_pytest(here, "-p", "spy", "--collect-only", "--device=cpu", "--model=minilm")
-    assert session.code == 0
+    pytest_session = run_pytest(
+        here, "-p", "spy", "--collect-only", "--device=cpu", "--model=minilm"
+    )
+    assert pytest_session.code == 0
     modules = json.loads((here / "modules.json").read_bytes())
     assert "bertsquad.suite.cases" in modules
     assert {name.partition(".")[0] for name in modules}.isdisjoint(
         {"onnxruntime", "mlperf_loadgen"}
     )
-    header, _, rest = session.out.partition("collected 12 items")
+    header, _, rest = pytest_session.out.partition("collected 12 items")
     for part in (
         "mlcommons-loadgen 6",
         "machine: ",
@@ -210,41 +214,43 @@ WRONG = [
 
 
 @pytest.fixture(scope="module")
-def refused(folder: Path) -> dict[str, Session]:
+def refused(folder: Path) -> dict[str, PytestSession]:
     here = folder / "refused"
     here.mkdir()
     (here / "file.txt").touch()
     (here / "wrong.conf").write_text("*.Offline.target_qps = 5\nOffline target 5\n")
-    sessions = run_sessions(here, [wrong.split() for wrong in WRONG])
-    return dict(zip(WRONG, sessions, strict=True))
+    pytest_sessions = run_pytest_sessions(here, [wrong.split() for wrong in WRONG])
+    return dict(zip(WRONG, pytest_sessions, strict=True))
 
 
 @pytest.mark.parametrize("wrong", WRONG)
-def test_a_bad_value_is_one_line_of_usage_error(refused: dict[str, Session], wrong: str) -> None:
-    session = refused[wrong]
-    assert session.code == pytest.ExitCode.USAGE_ERROR
-    assert session.out == ""
-    (line,) = session.err.strip().splitlines()
+def test_a_bad_value_is_one_line_of_usage_error(
+    refused: dict[str, PytestSession], wrong: str
+) -> None:
+    pytest_session = refused[wrong]
+    assert pytest_session.code == pytest.ExitCode.USAGE_ERROR
+    assert pytest_session.out == ""
+    (line,) = pytest_session.err.strip().splitlines()
     given = dict(word.split("=") for word in wrong.split())
     assert line.startswith("ERROR: --")
     assert any(flag in line and value in line for flag, value in given.items())
 
 
-def test_a_bad_value_writes_nothing(refused: dict[str, Session]) -> None:
+def test_a_bad_value_writes_nothing(refused: dict[str, PytestSession]) -> None:
     here = next(iter(refused.values())).folder
     assert sorted(path.name for path in here.rglob("*")) == ["file.txt", "wrong.conf"]
     assert not (here.parent / "data").exists()
 
 
 def test_the_command_line_ends_with_status_4_for_a_bad_value(folder: Path) -> None:
-    session = run_pytest(folder / "usage", "--target-qps", "-1", "-n", "2")
-    assert session.code == 4
-    assert session.err.strip() == "ERROR: --target-qps: expected a number above 0, got '-1'"
-    assert list(session.folder.iterdir()) == []
+    pytest_session = run_pytest(folder / "usage", "--target-qps", "-1", "-n", "2")
+    assert pytest_session.code == 4
+    assert pytest_session.err.strip() == "ERROR: --target-qps: expected a number above 0, got '-1'"
+    assert list(pytest_session.folder.iterdir()) == []
 
 
 def test_help_shows_every_option_in_one_group_and_the_markers_are_registered(folder: Path) -> None:
-    shown, markers = run_sessions(folder / "help", [["--help"], ["--markers"]])
+    shown, markers = run_pytest_sessions(folder / "help", [["--help"], ["--markers"]])
     group = shown.out.partition("BERT on SQuAD under LoadGen:\n")[2].partition("\n\n")[0]
     starts = [line.split()[0] for line in group.splitlines() if line.startswith("  --")]
     assert starts == [f"{option.flag}={option.metavar}" for option in OPTIONS]
@@ -261,11 +267,11 @@ def way_out(name: str) -> tuple[str, ...]:
 
 
 @pytest.fixture(scope="module")
-def main_job(folder: Path) -> Session:
+def main_job(folder: Path) -> PytestSession:
     return run_pytest(folder / "main", "-k", "offline and accuracy", "--dataset-size", "20")
 
 
-def test_the_main_job_is_green_without_a_network(main_job: Session) -> None:
+def test_the_main_job_is_green_without_a_network(main_job: PytestSession) -> None:
     assert main_job.code == 0, main_job.out
     name = "test_accuracy[minilm-pocket-offline-cpu-fp32]"
     assert main_job.cases[name].outcome == "passed"
@@ -275,14 +281,14 @@ def test_the_main_job_is_green_without_a_network(main_job: Session) -> None:
     assert set(outcomes.values()) == {"skipped"}
 
 
-def test_a_skip_for_a_missing_file_says_which_and_how_to_get_it(main_job: Session) -> None:
+def test_a_skip_for_a_missing_file_says_which_and_how_to_get_it(main_job: PytestSession) -> None:
     case = main_job.cases["test_accuracy[bert_large-squad-offline-cpu-fp32]"]
     for part in way_out("model.onnx"):
         assert part in case.message
     assert not [path for path in (main_job.folder.parent / "data").rglob("*") if path.is_file()]
 
 
-def test_the_summary_counts_what_was_not_run_by_its_reason(main_job: Session) -> None:
+def test_the_summary_counts_what_was_not_run_by_its_reason(main_job: PytestSession) -> None:
     told = main_job.out.partition(" BERT on SQuAD ")[2].splitlines()
     missing = [line for line in told if "not run" in line]
     assert any("not run: model.onnx (1.34 GB) is not in" in line for line in missing)
@@ -291,7 +297,7 @@ def test_the_summary_counts_what_was_not_run_by_its_reason(main_job: Session) ->
     assert sum(counts) == len(skipped)
 
 
-def test_the_summary_shows_the_f1_and_calls_a_subset_a_subset(main_job: Session) -> None:
+def test_the_summary_shows_the_f1_and_calls_a_subset_a_subset(main_job: PytestSession) -> None:
     name = "minilm-pocket-offline-cpu-fp32"
     result = main_job.result(f"test_accuracy[{name}]")
     summary = main_job.out.partition(" BERT on SQuAD ")[2]
@@ -301,7 +307,7 @@ def test_the_summary_shows_the_f1_and_calls_a_subset_a_subset(main_job: Session)
     assert (result["sample_count"], result["dataset_samples"] > 20) == (20, True)
 
 
-def test_junit_carries_the_f1(main_job: Session) -> None:
+def test_junit_carries_the_f1(main_job: PytestSession) -> None:
     name = "test_accuracy[minilm-pocket-offline-cpu-fp32]"
     properties = main_job.cases[name].properties
     assert float(properties["f1"]) == main_job.result(name)["f1"]
@@ -309,12 +315,12 @@ def test_junit_carries_the_f1(main_job: Session) -> None:
 
 
 @pytest.fixture(scope="module")
-def named_model(folder: Path) -> Session:
+def named_model(folder: Path) -> PytestSession:
     command = "--model=bert_large --device=cpu -k".split()
     return run_pytest(folder / "named", *command, "offline and accuracy")
 
 
-def test_a_named_model_that_cannot_be_had_fails(named_model: Session) -> None:
+def test_a_named_model_that_cannot_be_had_fails(named_model: PytestSession) -> None:
     assert named_model.code == pytest.ExitCode.TESTS_FAILED
     (case,) = named_model.cases.values()
     assert case.outcome == "failure"
@@ -322,7 +328,7 @@ def test_a_named_model_that_cannot_be_had_fails(named_model: Session) -> None:
         assert part in case.message
 
 
-def test_a_failure_says_what_is_missing_once(named_model: Session) -> None:
+def test_a_failure_says_what_is_missing_once(named_model: PytestSession) -> None:
     failures, _, _ = named_model.out.partition("short test summary info")
     assert failures.count("model.onnx (1.34 GB) is not in ") == 1
 
@@ -331,33 +337,33 @@ def test_a_named_device_that_is_not_here_fails(folder: Path) -> None:
     absent = next((name for name, device in DEVICES.items() if why_not(device)), None)
     if absent is None:
         pytest.skip("every device is here")
-    session = run_pytest(
+    pytest_session = run_pytest(
         folder / "absent",
         f"--device={absent}",
         "--model=minilm",
         "-k",
         "offline and not compliance",
     )
-    assert session.code == pytest.ExitCode.TESTS_FAILED
-    assert len(session.cases) == 2
-    for case in session.cases.values():
+    assert pytest_session.code == pytest.ExitCode.TESTS_FAILED
+    assert len(pytest_session.cases) == 2
+    for case in pytest_session.cases.values():
         assert case.outcome == "failure"
         assert f"{absent}: {why_not(DEVICES[absent])}" in case.message
-    assert "fixture was not used" not in session.out
+    assert "fixture was not used" not in pytest_session.out
 
 
 def test_nothing_is_downloaded_for_a_device_that_is_not_here(folder: Path) -> None:
     absent = next((name for name, device in DEVICES.items() if why_not(device)), None)
     if absent is None:
         pytest.skip("every device is here")
-    session = run_pytest(
+    pytest_session = run_pytest(
         folder / "absent-large",
         f"--device={absent}",
         "--model=bert_large",
         "-k",
         "offline and accuracy",
     )
-    (case,) = session.cases.values()
+    (case,) = pytest_session.cases.values()
     assert case.outcome == "failure"
     assert f"{absent}: {why_not(DEVICES[absent])}" in case.message
     assert "model.onnx" not in case.message
@@ -367,14 +373,14 @@ def test_nothing_is_downloaded_for_a_device_that_is_not_here(folder: Path) -> No
 
 
 @pytest.fixture(scope="module")
-def performance(folder: Path) -> Session:
+def performance(folder: Path) -> PytestSession:
     conf = folder / "user.conf"
     conf.write_text("*.SingleStream.target_latency = 5\n*.Offline.target_qps = 77\n")
     return run_tiny(folder / "fast", "-k", "performance", *JSON, "--user-conf", str(conf))
 
 
 @pytest.fixture(scope="module")
-def recorded(performance: Session) -> dict[str, Any]:
+def recorded(performance: PytestSession) -> dict[str, Any]:
     assert performance.code == 0, performance.out
     return {entry["name"]: entry for entry in performance.benchmarks["benchmarks"]}
 
@@ -418,7 +424,7 @@ def test_the_median_is_that_of_the_query_latencies(recorded: dict[str, Any], sce
 
 @pytest.mark.parametrize("scenario", SCENARIOS)
 def test_the_group_is_the_scenario_and_extra_info_is_the_whole_result(
-    performance: Session, recorded: dict[str, Any], scenario: str
+    performance: PytestSession, recorded: dict[str, Any], scenario: str
 ) -> None:
     name = name_of("performance", scenario)
     entry = recorded[name]
@@ -449,7 +455,7 @@ def test_targets_come_from_the_option_then_the_user_conf_then_the_probe(
     assert asked == 200
 
 
-def test_an_invalid_quick_run_passes_and_shows_its_reasons(performance: Session) -> None:
+def test_an_invalid_quick_run_passes_and_shows_its_reasons(performance: PytestSession) -> None:
     name = name_of("performance", "server")
     result = performance.result(name)
     assert result["loadgen_valid"] is False
@@ -463,7 +469,7 @@ def test_an_invalid_quick_run_passes_and_shows_its_reasons(performance: Session)
 
 
 def test_the_summary_ends_with_the_command_that_makes_a_page_of_the_results(
-    performance: Session,
+    performance: PytestSession,
 ) -> None:
     (line,) = (line for line in performance.out.splitlines() if "bertsquad report" in line)
     assert line.endswith(f"report {performance.folder / 'results'} -o report.html")
@@ -479,17 +485,17 @@ def test_a_user_conf_cannot_shorten_a_run_under_mlperfs_rules_unnoticed(folder: 
         "-k",
         "singlestream and performance",
     )
-    session = run_pytest(folder / "short", *command, str(conf), *chosen)
-    assert session.code == pytest.ExitCode.USAGE_ERROR
-    assert "short.conf sets min_duration to 100" in session.err
+    pytest_session = run_pytest(folder / "short", *command, str(conf), *chosen)
+    assert pytest_session.code == pytest.ExitCode.USAGE_ERROR
+    assert "short.conf sets min_duration to 100" in pytest_session.err
 
 
 @pytest.fixture(scope="module")
-def failing(folder: Path) -> Session:
+def failing(folder: Path) -> PytestSession:
     return run_tiny(folder / "failing", "-k", "accuracy", *JSON, "--reference-f1", "100")
 
 
-def test_a_missed_target_fails_with_all_that_explains_it(failing: Session) -> None:
+def test_a_missed_target_fails_with_all_that_explains_it(failing: PytestSession) -> None:
     assert failing.code == pytest.ExitCode.TESTS_FAILED
     name = name_of("accuracy", "offline")
     case, result = failing.cases[name], failing.result(name)
@@ -501,7 +507,7 @@ def test_a_missed_target_fails_with_all_that_explains_it(failing: Session) -> No
 
 
 @pytest.mark.parametrize("scenario", SCENARIOS)
-def test_how_the_machine_was_divided_is_recorded(failing: Session, scenario: str) -> None:
+def test_how_the_machine_was_divided_is_recorded(failing: PytestSession, scenario: str) -> None:
     found = failing.result(name_of("accuracy", scenario))["provenance"]
     shape = parallelism.plan(scenario, "cpu", hardware.cores(), owned=hardware.owned_cpus())
     assert (found["instances"], found["threads"]) == (shape.instances, shape.threads)
@@ -511,11 +517,15 @@ def test_how_the_machine_was_divided_is_recorded(failing: Session, scenario: str
     assert found["cpu_quota"] == hardware.quota()
 
 
-def test_f1_is_the_same_however_the_machine_is_divided(failing: Session, folder: Path) -> None:
+def test_f1_is_the_same_however_the_machine_is_divided(
+    failing: PytestSession, folder: Path
+) -> None:
     options = "--instances 1 --threads 1 --batch-tokens 384".split()
-    session = run_tiny(folder / "divided", "-k", "offline and accuracy", *options)
-    assert session.code == 0, session.out
-    usual, divided = (one.result(name_of("accuracy", "offline")) for one in (failing, session))
+    pytest_session = run_tiny(folder / "divided", "-k", "offline and accuracy", *options)
+    assert pytest_session.code == 0, pytest_session.out
+    usual, divided = (
+        one.result(name_of("accuracy", "offline")) for one in (failing, pytest_session)
+    )
     found = divided["provenance"]
     assert (found["instances"], found["threads"], found["batch_tokens"]) == (1, 1, 384)
     assert found["batches"] > 20  # batches of 1536 tokens would be 8
@@ -525,10 +535,10 @@ def test_f1_is_the_same_however_the_machine_is_divided(failing: Session, folder:
 
 def test_a_quantised_model_that_misses_the_target_is_a_failed_case(folder: Path) -> None:
     options = "--precision int8 --reference-f1 100".split()
-    session = run_tiny(folder / "int8", "-k", "offline and accuracy", *options, wide=True)
-    assert session.code == pytest.ExitCode.TESTS_FAILED
+    pytest_session = run_tiny(folder / "int8", "-k", "offline and accuracy", *options, wide=True)
+    assert pytest_session.code == pytest.ExitCode.TESTS_FAILED
     name = name_of("accuracy", "offline", "int8")
-    case, result = session.cases[name], session.result(name)
+    case, result = pytest_session.cases[name], pytest_session.result(name)
     assert (case.outcome, result["verdict"]) == ("failure", "failed")
     for part in (f"F1 {result['f1']:.3f}", "99.000", "tiny on pocket, cpu, int8"):
         assert part in case.message
@@ -536,7 +546,7 @@ def test_a_quantised_model_that_misses_the_target_is_a_failed_case(folder: Path)
     assert result["provenance"]["provider_proof"].endswith("1 of 2 calculated in int8")
 
 
-def test_f1_reaches_the_json_though_no_benchmark_ran(failing: Session) -> None:
+def test_f1_reaches_the_json_though_no_benchmark_ran(failing: PytestSession) -> None:
     assert failing.benchmarks["benchmarks"] == []
     accuracy = {entry["scenario"]: entry for entry in failing.benchmarks["accuracy"]}
     assert set(accuracy) == set(SCENARIOS)
@@ -545,32 +555,35 @@ def test_f1_reaches_the_json_though_no_benchmark_ran(failing: Session) -> None:
 
 
 def test_a_json_that_was_asked_for_is_written_though_nothing_ran(folder: Path) -> None:
-    (session,) = run_sessions(folder / "nothing", [[*JSON, "-k", "nosuchcase"]])
-    assert session.code == pytest.ExitCode.NO_TESTS_COLLECTED
-    assert (session.benchmarks["benchmarks"], session.benchmarks["accuracy"]) == ([], [])
+    (pytest_session,) = run_pytest_sessions(folder / "nothing", [[*JSON, "-k", "nosuchcase"]])
+    assert pytest_session.code == pytest.ExitCode.NO_TESTS_COLLECTED
+    assert (pytest_session.benchmarks["benchmarks"], pytest_session.benchmarks["accuracy"]) == (
+        [],
+        [],
+    )
 
 
 @pytest.fixture(scope="module")
-def parallel(folder: Path) -> Session:
+def parallel(folder: Path) -> PytestSession:
     return run_tiny(folder / "parallel", "-n", "2", *JSON)
 
 
 @pytest.mark.slow
 def test_parallel_accuracy_is_the_same_and_reaches_the_json(
-    parallel: Session, failing: Session
+    parallel: PytestSession, failing: PytestSession
 ) -> None:
     assert parallel.code == 0, parallel.out
 
-    def f1(session: Session) -> dict[str, float]:
-        return {entry["case"]: entry["f1"] for entry in session.benchmarks["accuracy"]}
+    def f1(pytest_session: PytestSession) -> dict[str, float]:
+        return {entry["case"]: entry["f1"] for entry in pytest_session.benchmarks["accuracy"]}
 
     assert len(f1(parallel)) == len(SCENARIOS)
     assert f1(parallel) == f1(failing)
 
 
 @pytest.mark.slow
-def test_the_summary_of_a_parallel_session_has_every_row_and_what_was_left_out(
-    parallel: Session,
+def test_the_summary_of_a_parallel_pytest_session_has_every_row_and_what_was_left_out(
+    parallel: PytestSession,
 ) -> None:
     told = parallel.out.partition(" BERT on SQuAD ")[2].splitlines()
     rows = [line.split()[:2] for line in told if re.match(r"tiny-pocket-\S+fp32  ", line)]
@@ -582,7 +595,7 @@ def test_the_summary_of_a_parallel_session_has_every_row_and_what_was_left_out(
 
 @pytest.mark.slow
 @pytest.mark.parametrize("test", ["performance", "compliance"])
-def test_what_measures_speed_skips_under_n_and_says_why(parallel: Session, test: str) -> None:
+def test_what_measures_speed_skips_under_n_and_says_why(parallel: PytestSession, test: str) -> None:
     for scenario in SCENARIOS:
         case = parallel.cases[name_of(test, scenario)]
         assert case.outcome == "skipped"

@@ -11,10 +11,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from sessions import (
+from pytest_sessions import (
     BENCHMARKS,
     SCENARIOS,
-    Session,
+    PytestSession,
     command,
     name_of,
     outcomes,
@@ -35,7 +35,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def sessions(folder: Path) -> dict[str, Session]:
+def pytest_sessions(folder: Path) -> dict[str, PytestSession]:
     here, endurance = folder / "together", ROOT / "tests" / "whole" / "test_endurance.py"
     here.mkdir()
     collect = ("--collect-only", "-q")
@@ -58,19 +58,19 @@ def sessions(folder: Path) -> dict[str, Session]:
 
 
 @pytest.mark.parametrize("stop", ["-x", pytest.param("--maxfail=1", marks=pytest.mark.slow)])
-def test_a_session_that_stops_at_a_failure_shows_it_and_ends_in_order(
+def test_a_pytest_session_that_stops_at_a_failure_shows_it_and_ends_in_order(
     folder: Path, stop: str
 ) -> None:
     json_file = folder / stop / "benchmarks.json"
     wrong = ("-k", "accuracy", "--reference-f1", "100", "--benchmark-json", str(json_file))
-    session = run(folder / stop, *wrong, stop)
-    assert session.code == pytest.ExitCode.TESTS_FAILED
-    assert outcomes(session) == {name_of("accuracy", "offline"): "failure"}
-    assert "stopping after 1 failures" in session.out
-    shown = session.out.partition(" BERT on SQuAD ")[2].partition(" short test summary ")[0]
+    pytest_session = run(folder / stop, *wrong, stop)
+    assert pytest_session.code == pytest.ExitCode.TESTS_FAILED
+    assert outcomes(pytest_session) == {name_of("accuracy", "offline"): "failure"}
+    assert "stopping after 1 failures" in pytest_session.out
+    shown = pytest_session.out.partition(" BERT on SQuAD ")[2].partition(" short test summary ")[0]
     rows = [line for line in shown.splitlines() if line.startswith("tiny-pocket-offline-cpu")]
     assert "failed" in rows[0]
-    assert [entry["verdict"] for entry in session.benchmarks["accuracy"]] == ["failed"]
+    assert [entry["verdict"] for entry in pytest_session.benchmarks["accuracy"]] == ["failed"]
 
 
 @pytest.mark.slow
@@ -106,30 +106,30 @@ SWITCHES = {
 def test_what_a_switch_leaves_runs_and_the_rest_is_skipped_with_a_reason(
     folder: Path, switch: str
 ) -> None:
-    session = run(folder / switch.replace(" ", ""), *ONE_SCENARIO, *switch.split())
-    assert session.code == 0, session.out
+    pytest_session = run(folder / switch.replace(" ", ""), *ONE_SCENARIO, *switch.split())
+    assert pytest_session.code == 0, pytest_session.out
     tests = [name_of(test, "singlestream") for test in ("accuracy", "performance", "compliance")]
-    assert outcomes(session) == dict(zip(tests, SWITCHES[switch], strict=True))
-    for case in session.cases.values():
+    assert outcomes(pytest_session) == dict(zip(tests, SWITCHES[switch], strict=True))
+    for case in pytest_session.cases.values():
         assert case.outcome == PASSES or "benchmark" in case.message
 
 
 def test_performance_skips_in_a_sentence_without_the_plugin_that_records_it(
-    sessions: dict[str, Session],
+    pytest_sessions: dict[str, PytestSession],
 ) -> None:
-    session = sessions["no-benchmark"]
-    assert session.code == 0, session.out
-    assert len(session.cases) == len(SCENARIOS)
-    for case in session.cases.values():
+    pytest_session = pytest_sessions["no-benchmark"]
+    assert pytest_session.code == 0, pytest_session.out
+    assert len(pytest_session.cases) == len(SCENARIOS)
+    for case in pytest_session.cases.values():
         assert case.outcome == SKIPS
         assert "performance cases are recorded by pytest-benchmark, which is off" in case.message
 
 
 @pytest.mark.slow
 def test_more_workers_than_cores_give_every_case_its_turn(folder: Path) -> None:
-    session = run(folder / "four", "-k", "accuracy or offline", "-n", "4")
-    assert session.code == 0, session.out
-    found = outcomes(session)
+    pytest_session = run(folder / "four", "-k", "accuracy or offline", "-n", "4")
+    assert pytest_session.code == 0, pytest_session.out
+    found = outcomes(pytest_session)
     for scenario in SCENARIOS:
         assert found[name_of("accuracy", scenario)] == PASSES
     for test in ("performance", "compliance"):
@@ -153,7 +153,7 @@ sys.meta_path[sys.meta_path.index(PathFinder)] = Hiding
 
 
 @pytest.fixture(scope="module")
-def hidden(folder: Path) -> dict[str, Session]:
+def hidden(folder: Path) -> dict[str, PytestSession]:
     here = folder / "hidden"
     here.mkdir()
     (here / "sitecustomize.py").write_text(HIDE, encoding="utf-8")
@@ -173,7 +173,7 @@ def hidden(folder: Path) -> dict[str, Session]:
     ],
 )
 def test_a_device_whose_extra_is_not_installed_says_what_to_install(
-    hidden: dict[str, Session], name: str, code: pytest.ExitCode, outcome: str
+    hidden: dict[str, PytestSession], name: str, code: pytest.ExitCode, outcome: str
 ) -> None:
     assert hidden[name].code == code
     (case,) = hidden[name].cases.values()
@@ -189,7 +189,7 @@ def test_a_device_whose_extra_is_not_installed_says_what_to_install(
 
 @pytest.fixture(scope="module")
 def checkout(folder: Path) -> Path:
-    """A copy of what a session needs, in a folder named as folders may be."""
+    """A copy of what a pytest session needs, in a folder named as folders may be."""
     copy = folder / "ein Täßchen 茶, bitte"
     copy.mkdir()
     for name in ("bertsquad", "benchmarks"):
@@ -203,9 +203,9 @@ def checkout(folder: Path) -> Path:
 @pytest.mark.slow
 def test_a_checkout_may_lie_under_a_path_with_blanks_and_any_letters(checkout: Path) -> None:
     here = checkout / "sessions"
-    session = run(here, *ONE_SCENARIO, cwd=checkout, suite="benchmarks")
-    assert session.code == 0, session.out
-    assert set(outcomes(session).values()) == {PASSES}
+    pytest_session = run(here, *ONE_SCENARIO, cwd=checkout, suite="benchmarks")
+    assert pytest_session.code == 0, pytest_session.out
+    assert set(outcomes(pytest_session).values()) == {PASSES}
     result = checkout / "results" / "accuracy-tiny-pocket-singlestream-cpu-fp32" / "result.json"
     found = json.loads(result.read_bytes())
     assert found["run_dir"] == str(result.parent)
@@ -213,11 +213,13 @@ def test_a_checkout_may_lie_under_a_path_with_blanks_and_any_letters(checkout: P
 
 
 @pytest.mark.parametrize("name", ["root-elsewhere", "root-here"])
-def test_another_root_folder_changes_no_case(sessions: dict[str, Session], name: str) -> None:
-    session = sessions[name]
-    assert session.code == 0, session.out
-    assert "Warning" not in session.out  # of markers that no one registered
-    found = [line.partition("::")[2] for line in session.out.splitlines() if "::" in line]
+def test_another_root_folder_changes_no_case(
+    pytest_sessions: dict[str, PytestSession], name: str
+) -> None:
+    pytest_session = pytest_sessions[name]
+    assert pytest_session.code == 0, pytest_session.out
+    assert "Warning" not in pytest_session.out  # of markers that no one registered
+    found = [line.partition("::")[2] for line in pytest_session.out.splitlines() if "::" in line]
     tests = ("accuracy", "performance", "compliance")
     assert sorted(found) == sorted(name_of(test, one) for test in tests for one in SCENARIOS)
 
@@ -248,9 +250,9 @@ def test_a_read_only_checkout_runs_from_a_folder_that_can_be_written(
     folder: Path, read_only: Path
 ) -> None:
     suite, prefix = read_only / "benchmarks", bound_by_permissions()
-    session = run(folder / "beside", *ONE_SCENARIO, suite=suite, prefix=prefix)
-    assert session.code == 0, session.out
-    assert set(outcomes(session).values()) == {PASSES}
+    pytest_session = run(folder / "beside", *ONE_SCENARIO, suite=suite, prefix=prefix)
+    assert pytest_session.code == 0, pytest_session.out
+    assert set(outcomes(pytest_session).values()) == {PASSES}
     assert not list(read_only.rglob("__pycache__"))
 
 
@@ -259,9 +261,9 @@ def test_results_that_cannot_be_written_fail_their_case_in_a_sentence(
 ) -> None:
     suite, prefix = read_only / "benchmarks", bound_by_permissions()
     chosen = ("-k", "offline and accuracy")
-    session = run(folder / "in-it", *chosen, suite=suite, cwd=read_only, prefix=prefix)
-    assert session.code == pytest.ExitCode.TESTS_FAILED
-    (case,) = session.cases.values()
+    pytest_session = run(folder / "in-it", *chosen, suite=suite, cwd=read_only, prefix=prefix)
+    assert pytest_session.code == pytest.ExitCode.TESTS_FAILED
+    (case,) = pytest_session.cases.values()
     assert case.outcome == "failure"
     assert f"{read_only / 'results'}: Permission denied" in case.message
     assert "--output" in case.message
@@ -275,41 +277,41 @@ def test_results_that_cannot_be_written_fail_their_case_in_a_sentence(
 def test_without_a_home_the_cache_is_where_the_system_says(folder: Path) -> None:
     place = folder / "xdg"
     variables = dict.fromkeys(("HOME", "BERTSQUAD_CACHE", "BERTSQUAD_DATA"))
-    session = run(
+    pytest_session = run(
         folder / "homeless",
         *("-k", "offline and accuracy"),
         variables=variables | {"XDG_CACHE_HOME": str(place)},
     )
-    assert session.code == 0, session.out
+    assert pytest_session.code == 0, pytest_session.out
     assert list((place / "bertsquad" / "derived" / "features").iterdir())
 
 
 def test_a_path_from_a_home_that_is_not_known_is_a_usage_error(
-    sessions: dict[str, Session],
+    pytest_sessions: dict[str, PytestSession],
 ) -> None:
-    session = sessions["no-output"]
-    assert session.code == pytest.ExitCode.USAGE_ERROR
-    (line,) = session.err.strip().splitlines()
+    pytest_session = pytest_sessions["no-output"]
+    assert pytest_session.code == pytest.ExitCode.USAGE_ERROR
+    (line,) = pytest_session.err.strip().splitlines()
     assert line.startswith("ERROR: --output: expected a path, got '~nobody-here/results', ")
 
 
 @pytest.mark.parametrize("variable", ["BERTSQUAD_CACHE", "BERTSQUAD_DATA"])
 def test_a_cache_in_a_home_that_is_not_known_is_a_usage_error(folder: Path, variable: str) -> None:
-    session = run(folder / variable, variables={variable: "~nobody-here/cache"})
-    assert session.code == pytest.ExitCode.USAGE_ERROR
-    (line,) = session.err.strip().splitlines()
+    pytest_session = run(folder / variable, variables={variable: "~nobody-here/cache"})
+    assert pytest_session.code == pytest.ExitCode.USAGE_ERROR
+    (line,) = pytest_session.err.strip().splitlines()
     assert "set BERTSQUAD_DATA and BERTSQUAD_CACHE to full paths" in line
 
 
 def test_a_cache_that_cannot_be_written_fails_each_case_in_a_sentence(folder: Path) -> None:
     file = folder / "a file"
     file.touch()
-    session = run(
+    pytest_session = run(
         folder / "cacheless", "-k", "accuracy", variables={"BERTSQUAD_CACHE": str(file / "cache")}
     )
-    assert session.code == pytest.ExitCode.TESTS_FAILED
-    assert len(session.cases) == len(SCENARIOS)
-    for case in session.cases.values():
+    assert pytest_session.code == pytest.ExitCode.TESTS_FAILED
+    assert len(pytest_session.cases) == len(SCENARIOS)
+    for case in pytest_session.cases.values():
         assert case.outcome == "failure"
         assert f"the cache folder {file / 'cache'}" in case.message
         assert "can't be written (Not a directory): set BERTSQUAD_CACHE" in case.message
@@ -318,8 +320,10 @@ def test_a_cache_that_cannot_be_written_fails_each_case_in_a_sentence(folder: Pa
 # The suite's own tests.
 
 
-def test_slow_tests_run_only_when_they_are_asked_for(sessions: dict[str, Session]) -> None:
-    usual, asked = sessions["tests"], sessions["slow-tests"]
+def test_slow_tests_run_only_when_they_are_asked_for(
+    pytest_sessions: dict[str, PytestSession],
+) -> None:
+    usual, asked = pytest_sessions["tests"], pytest_sessions["slow-tests"]
     assert usual.code == pytest.ExitCode.NO_TESTS_COLLECTED
     assert "::test_" not in usual.out
     assert asked.code == 0

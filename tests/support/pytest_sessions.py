@@ -28,7 +28,7 @@ class Reported:
 
 
 @dataclass(frozen=True)
-class Session:
+class PytestSession:
     """A pytest session that has ended."""
 
     folder: Path
@@ -77,29 +77,29 @@ def environment(folder: Path) -> dict[str, str]:
     }
 
 
-def run_child(folder: Path, command: list[str], stdin: str = "") -> Session:
+def run_child(folder: Path, command: list[str], stdin: str = "") -> PytestSession:
     folder.mkdir(parents=True, exist_ok=True)
     done = subprocess.run(
         [sys.executable, *command],
         cwd=folder,
-        # Sessions of one test share their cache, so that they featurise once.
+        # Pytest sessions of one test share their cache, so that they featurise once.
         env=environment(folder.parent),
         input=stdin,
         capture_output=True,
         text=True,
         timeout=300,
     )
-    return Session(folder, done.returncode, done.stdout, done.stderr)
+    return PytestSession(folder, done.returncode, done.stdout, done.stderr)
 
 
-def run_pytest(folder: Path, *arguments: str) -> Session:
+def run_pytest(folder: Path, *arguments: str) -> PytestSession:
     return run_child(
         folder, ["-m", "pytest", *ARGUMENTS, "--junitxml", "junit.xml", *map(str, arguments)]
     )
 
 
-#: Runs several sessions in one process, for those that load no model: that is quicker.
-SESSIONS = """
+#: Runs several pytest sessions in one process, for those that load no model: that is quicker.
+PYTEST_SESSIONS = """
 import contextlib, io, json, sys
 import pytest
 
@@ -113,11 +113,11 @@ json.dump(done, sys.stdout)
 """
 
 
-def run_sessions(folder: Path, commands: list[list[str]]) -> list[Session]:
+def run_pytest_sessions(folder: Path, commands: list[list[str]]) -> list[PytestSession]:
     given = json.dumps([[*ARGUMENTS, *command] for command in commands])
-    child = run_child(folder, ["-c", SESSIONS], given)
+    child = run_child(folder, ["-c", PYTEST_SESSIONS], given)
     assert child.code == 0, child.err
-    return [Session(folder, *session) for session in json.loads(child.out)]
+    return [PytestSession(folder, *pytest_session) for pytest_session in json.loads(child.out)]
 
 
 CHEAP = "--dataset pocket --device cpu --dataset-size 60 --min-duration-s 0.2 --target-qps 200"
@@ -130,7 +130,7 @@ def name_of(test: str, scenario: str, precision: str = "fp32") -> str:
     return f"test_{test}[tiny-pocket-{scenario}-cpu-{precision}]"
 
 
-def run_tiny(folder: Path, *arguments: str, wide: bool = False) -> Session:
+def run_tiny(folder: Path, *arguments: str, wide: bool = False) -> PytestSession:
     model = tiny.model(folder.parent / "tiny.onnx", wide=wide)
     return run_pytest(folder, *CHEAP.split(), "--model", str(model), *arguments)
 
@@ -191,23 +191,23 @@ def run(
     cwd: Path | None = None,
     prefix: tuple[str, ...] = (),
     variables: Variables = NO_VARIABLES,
-) -> Session:
-    """A session in a process of its own, called from the folder `cwd`."""
+) -> PytestSession:
+    """A pytest session in a process of its own, called from the folder `cwd`."""
     words = [*prefix, sys.executable, "-m", "pytest", *command(here, *arguments, suite=suite)]
     done = start(here, cwd or here, words, variables)
-    return Session(here, done.returncode, done.stdout, done.stderr)
+    return PytestSession(here, done.returncode, done.stdout, done.stderr)
 
 
 def run_together(
     here: Path, commands: dict[str, list[str]], variables: Variables = NO_VARIABLES
-) -> dict[str, Session]:
-    """Sessions that load no model, by name, in one process: that is quicker."""
+) -> dict[str, PytestSession]:
+    """Pytest sessions that load no model, by name, in one process: that is quicker."""
     given = json.dumps(list(commands.values()))
-    done = start(here, here, [sys.executable, "-c", SESSIONS], variables, given)
+    done = start(here, here, [sys.executable, "-c", PYTEST_SESSIONS], variables, given)
     assert done.returncode == 0, done.stderr
     found = zip(commands, json.loads(done.stdout), strict=True)
-    return {name: Session(here / name, *session) for name, session in found}
+    return {name: PytestSession(here / name, *pytest_session) for name, pytest_session in found}
 
 
-def outcomes(session: Session) -> dict[str, str]:
-    return {name: case.outcome for name, case in session.cases.items()}
+def outcomes(pytest_session: PytestSession) -> dict[str, str]:
+    return {name: case.outcome for name, case in pytest_session.cases.items()}
