@@ -69,12 +69,12 @@ def pytest_configure(config: pytest.Config) -> None:
         config.stash[OPTIONS] = options.build(vars(config.option))
         cases.collect(config.stash[OPTIONS])
         parallelism.check(
-            max(1, hardware.cores() // _workers(config)),
+            _cores(config),
             config.stash[OPTIONS].instances,
             config.stash[OPTIONS].threads,
         )
-        for folder in (cache.data_folder, cache.cache_folder):
-            folder()  # refuses a folder that can't be
+        cache.data_folder()  # refuses a folder that can't be, as the next one does
+        cache.cache_folder()
     except SuiteError as error:
         raise pytest.UsageError(str(error)) from error
 
@@ -89,7 +89,7 @@ def harness(pytestconfig: pytest.Config) -> Iterator[Harness]:
         pytestconfig.stash[OPTIONS],
         parallel=_workers(pytestconfig),
         command=shlex.join(["pytest", *map(str, pytestconfig.invocation_params.args)]),
-        progress=console.of_session(visible, pytestconfig.get_verbosity() < 0, worker),
+        progress=console.of_pytest_session(visible, pytestconfig.get_verbosity() < 0, worker),
     )
     yield made
     made.close()
@@ -148,7 +148,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     items[:] = [item for item in items if not (_is_of_suite(item) and "NOTSET" in item.name)]
     suite = [(item, case) for item in items if (case := _case(item)) is not None]
     # 1. Cases of the suite run in the order that costs least; other tests keep their places.
-    order = cases.running_order([case for _, case in suite], given, hardware.cores())
+    order = cases.running_order([case for _, case in suite], given, _cores(config))
     ordered = iter([suite[index][0] for index in order])
     items[:] = [item if _case(item) is None else next(ordered) for item in items]
     for item, case in suite:
@@ -183,6 +183,11 @@ def _mode(item: pytest.Item) -> str:
 def _records(config: pytest.Config) -> bool:
     """Whether pytest-benchmark is there: `-p no:benchmark` takes it away."""
     return hasattr(config.option, "benchmark_skip")
+
+
+def _cores(config: pytest.Config) -> int:
+    """The cores that each xdist worker has, or the one process."""
+    return max(1, hardware.cores() // _workers(config))
 
 
 def _workers(config: pytest.Config) -> int:

@@ -151,7 +151,7 @@ class Progress:
 SILENT = Progress()
 
 
-def of_session(visible: Visible, quiet: bool, worker: str) -> Progress:
+def of_pytest_session(visible: Visible, quiet: bool, worker: str) -> Progress:
     """The progress of a pytest session; `worker` is the xdist worker's name, or empty."""
     with visible():
         how = style(quiet, worker)
@@ -208,7 +208,7 @@ class Meter:
         return str(drawn)
 
     def _count(self) -> str:
-        """The units done, and those expected if it is they that decide when the step ends."""
+        """The units done; the expected ones too where the step ends when they are done."""
         step = self.step
         if step.done is None:
             return ""

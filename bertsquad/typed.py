@@ -69,7 +69,8 @@ def _fitted(value: Any, hint: Any, whole: bool) -> Any:
     is_odd = isinstance(value, bool) and hint is not bool  # Python counts it among the numbers
     if isinstance(hint, type) and isinstance(value, kinds) and not is_odd:
         return value
-    raise Misfit(f"is {_shown(value)}, and should be {getattr(hint, '__name__', hint)}")
+    wanted = hint.__name__ if isinstance(hint, type) else hint
+    raise Misfit(f"is {_shown(value)}, and should be {wanted}")
 
 
 def _any_of(value: Any, hints: tuple[Any, ...], whole: bool) -> Any:
@@ -77,6 +78,8 @@ def _any_of(value: Any, hints: tuple[Any, ...], whole: bool) -> Any:
     if value is None and types.NoneType in hints:
         return None
     wanted = [hint for hint in hints if hint is not types.NoneType]
+    if isinstance(value, dict):  # a dataclass's, if there is one: its error says most
+        wanted = [hint for hint in wanted if dataclasses.is_dataclass(hint)] or wanted
     for hint in wanted[:-1]:
         try:
             return _fitted(value, hint, whole)

@@ -368,7 +368,7 @@ def test_a_download_that_fails_leaves_its_reason_alone_on_the_screen(
     assert "%|" not in made.text
 
 
-# Whole sessions.
+# Whole pytest sessions.
 
 #: A plugin that has everything shown at once.
 AT_ONCE = """
@@ -388,7 +388,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def plugin(monkeypatch: pytest.MonkeyPatch, folder: Path) -> tuple[str, ...]:
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(folder), str(ROOT)]))
-    monkeypatch.setenv("TMPDIR", str(folder))  # another session's run must not be waited for
+    monkeypatch.setenv("TMPDIR", str(folder))  # which waits for no other pytest session's run
     return ("-p", "at_once", *CHEAP.split(), "--model", str(folder / "tiny.onnx"))
 
 

@@ -43,11 +43,12 @@ from bertsquad.machine import hardware, provenance
 from bertsquad.models import zoo
 from bertsquad.models.calibration import Calibration, calibrate_with
 from bertsquad.models.preparation import Prepared, prepare
+from bertsquad.progress import Step
 from bertsquad.runtime.engine import Engine, batch_tokens
 from bertsquad.runtime.inference import infer, side_by_side
 from bertsquad.runtime.parallelism import Parallelism, plan
 from bertsquad.runtime.sessions import open_on_cpu
-from bertsquad.squad import datasets, features
+from bertsquad.squad import datasets
 from bertsquad.squad.datasets import DATASETS, Data
 from bertsquad.squad.features import MAX_TOKENS, Features
 
@@ -162,10 +163,11 @@ class Row:
     stream_bare_ms: list[float] = field(default_factory=list)
 
 
-def tell(precision: str, text: str) -> None:
+def tell(precision: str, step: Step) -> None:
     """Show on a terminal what preparing a model is at; elsewhere it would be hundreds of lines."""
     if sys.stderr.isatty():
-        print(f"\r{precision}: {text}", end="\x1b[K\r", file=sys.stderr)
+        count = "" if step.done is None else f", {step.done} of {step.expected} {step.unit}"
+        print(f"\r{precision}: {step.name}{count}", end="\x1b[K\r", file=sys.stderr)
 
 
 def make_engine(
@@ -174,8 +176,7 @@ def make_engine(
     """The suite's Offline engine of a precision, the model prepared as the suite does."""
 
     def calibration() -> Calibration:
-        chosen = datasets.calibration(given.dataset, data)
-        return calibrate_with(features.load(Path(chosen.features)), chosen.windows, chosen.note)
+        return calibrate_with(datasets.calibration(given.dataset, data))
 
     device = DEVICES[given.device]
     cores = hardware.cores()

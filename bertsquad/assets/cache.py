@@ -79,8 +79,8 @@ def derived(
     """The derived file at `path`: read where the cache has it, else made, by one process at a time.
 
     `read` raises LookupError where the file lacks something, since an older version wrote it, and
-    ValueError or OSError where it is damaged; either is made again. Raises SuiteError where the
-    file can't be written.
+    ValueError, OSError or RecursionError where it is damaged; either is made again. Raises
+    SuiteError where the file can't be written.
     """
     rebuilt = None
     with lock(path.name):
@@ -89,7 +89,7 @@ def derived(
                 return Derived(path, read(path))
             except LookupError:
                 rebuilt = "older"
-            except (OSError, ValueError, AttributeError, RecursionError):
+            except (OSError, ValueError, RecursionError):
                 rebuilt = "damaged"
         try:
             _sweep(path)
@@ -114,6 +114,8 @@ def derived_model(
 
     def read(path: Path) -> Facts:
         facts: Facts = json.loads(facts_file.read_bytes())
+        if not isinstance(facts, dict):
+            raise ValueError(f"{facts_file} holds no JSON object")
         if not {*fields, SUM} <= facts.keys():
             raise LookupError(f"{facts_file} lacks facts")
         if facts[SUM] is not None and pooch.file_hash(str(path)) != facts[SUM]:

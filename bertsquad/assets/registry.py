@@ -150,7 +150,7 @@ def fetch(name: str, subject: str = "model", show: Show = unseen) -> Path:
 
 
 def _download(entry: Entry, path: Path, show: Show) -> str | None:
-    """Fetch `entry` from the first address that has it; None, or the sentence why none has."""
+    """Fetch `entry` from the first address that has it; if none has, the sentence why."""
     # It imports an HTTP library, which most runs don't need.
     from bertsquad.assets.download import Unwritable, download, part_of
 

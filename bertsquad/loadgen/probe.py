@@ -18,8 +18,8 @@ from bertsquad.runtime.inference import effective_lengths, infer, side_by_side
 from bertsquad.scenarios import SCENARIOS
 from bertsquad.squad.features import Features
 
-#: Seconds of a measurement under each rules, and the batches that it runs at least. Before a run of
-#: ten minutes it takes longer, so that a moment's noise doesn't set a wrong target.
+#: How many seconds a measurement lasts, by the rules of the run, and how many batches it runs at
+#: least. Before a run of ten minutes it lasts longer, so that short noise sets no wrong target.
 PROBE_S = {"quick": 0.7, "mlperf": 7.0}
 PROBE_BATCHES = 3
 

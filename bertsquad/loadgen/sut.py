@@ -207,7 +207,7 @@ class ServerSut(Sut):
         self._thread.start()
 
     def close(self) -> None:
-        """Stop the thread, then give LoadGen's handle back."""
+        """Stop the threads of the instances, then give LoadGen's handle back."""
         with self._arrived:
             self._closed = True
             self._arrived.notify_all()
@@ -215,7 +215,7 @@ class ServerSut(Sut):
         super().close()
 
     def answer(self, query: Sequence[Any]) -> None:
-        """Leave the samples to the thread."""
+        """Leave the samples to the threads of the instances."""
         deadline = time.monotonic() + self._bound_s
         with self._arrived:
             self._waiting.extend((sample, deadline) for sample in query)
@@ -230,7 +230,7 @@ class ServerSut(Sut):
                 batch = self._take()
             try:
                 self.run_batch(batch, instance)
-            except BaseException as error:  # the thread must live to complete the rest
+            except BaseException as error:  # it must live to complete the rest
                 with self._arrived:
                     self._waiting.clear()
                 self.fail(error)

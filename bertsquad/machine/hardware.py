@@ -105,7 +105,10 @@ def cpu_name(root: Path = Path("/")) -> str:
 
 
 def has_vnni(root: Path = Path("/")) -> bool:
-    """Whether the processor adds products of bytes without overflow (VNNI or AMX), if it is x86."""
+    """Whether the processor adds products of bytes without overflow.
+
+    On x86 that takes VNNI or AMX; any other processor is taken to do so.
+    """
     flags = _of_logical_cpus("flags", root)
     return not flags or not {"avx512_vnni", "avx_vnni", "amx_int8"}.isdisjoint(flags[0].split())
 

@@ -17,7 +17,8 @@ from bertsquad.models.products import MIN_COLUMNS, products
 from bertsquad.models.scales import Activation, Floats
 from bertsquad.models.signature import Feed, Opener
 from bertsquad.progress import Show, Step, unseen
-from bertsquad.squad.features import Features
+from bertsquad.squad import features
+from bertsquad.squad.datasets import CalibrationSet
 
 #: How many tokens of all windows are kept, on which int8 products are compared with float ones.
 ROWS = 512
@@ -35,13 +36,14 @@ class Calibration:
     windows: tuple[tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]], ...]
 
 
-def calibrate_with(found: Features, windows: Sequence[int], note: str) -> Calibration:
-    """The calibration by these windows of `found`; `note` says for people which they are."""
-    batches = tuple(found.batch([window]) for window in windows)
-    digest = hashlib.sha256(note.encode())
+def calibrate_with(chosen: CalibrationSet) -> Calibration:
+    """The calibration by the windows that `chosen` names, read from the file of its features."""
+    found = features.load(Path(chosen.features))
+    batches = tuple(found.batch([window]) for window in chosen.windows)
+    digest = hashlib.sha256(chosen.note.encode())
     for ids, _, _ in batches:
         digest.update(ids.tobytes())
-    return Calibration(digest.hexdigest()[:16], note, batches)
+    return Calibration(digest.hexdigest()[:16], chosen.note, batches)
 
 
 def calibrate(

@@ -5,7 +5,7 @@ from pathlib import Path, PureWindowsPath
 
 import onnx
 
-from bertsquad.errors import SuiteError
+from bertsquad.errors import SuiteError, out_of_memory
 from bertsquad.files import unreadable
 
 
@@ -17,6 +17,8 @@ def load_model(path: Path, weights: bool = True) -> onnx.ModelProto:
     except OSError as error:
         raise unreadable(path, error) from error
     except Exception as error:  # protobuf's DecodeError has no public home
+        if out_of_memory(error):
+            raise  # which says nothing of the file
         raise SuiteError(
             f"{path} is not an ONNX model, is truncated, or lacks the weights stored beside it"
             if weights

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pooch
 
-from bertsquad.assets import registry
+from bertsquad.assets import cache, registry
 from bertsquad.errors import SuiteError
 from bertsquad.files import user_path
 from bertsquad.progress import Show, Step, unseen
@@ -106,8 +106,7 @@ def locate(model: Model, show: Show = unseen) -> tuple[Path, str]:
     if model.file is not None:
         path = registry.fetch(model.file, "model", show)
         return path, registry.entries()[model.file].digest
-    from bertsquad.assets import cache
-    from bertsquad.models import random_bert  # they import onnx, which nothing else here needs
+    from bertsquad.models import random_bert  # it imports onnx, which nothing else here needs
 
     def build(file: Path) -> cache.Facts:
         show(Step(f"building {model.name}"))

@@ -48,7 +48,7 @@ class Plot:
 
 
 def chip(result: Result) -> Chip:
-    """A result's verdict; of a performance run that didn't fail it is LoadGen's own."""
+    """A result's verdict: LoadGen's own for a performance run that didn't fail."""
     if result.verdict == FAILED:
         return Chip(FAILED, "bad")
     if result.mode == "performance":

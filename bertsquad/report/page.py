@@ -162,7 +162,7 @@ def _cell(value: Any) -> str:
 
 
 def _gravity(chip: Chip) -> tuple[int, str]:
-    """By what verdicts are sorted, the worst first."""
+    """The key that sorts verdicts, the worst first."""
     return ("bad", "warn", "plain", "good").index(chip.kind), chip.word
 
 

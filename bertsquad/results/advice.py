@@ -124,7 +124,7 @@ def _for_bound(result: Result, cause: Cause) -> str:
     curve = result.timeline.get("latency", {}).get("ms")
     bound, rate = result.target_latency_ms, result.target_qps
     if bound is None or rate is None:
-        return ""  # no run of this suite
+        return ""  # a run of this suite has both: the result was edited
     if curve and curve[0] > bound:
         return (
             f"the fastest query took {_up(curve[0])} ms, so no rate keeps {bound:g} ms here: a "

@@ -58,47 +58,44 @@ def compare(
     return Comparison(count, tuple(differing), largest)
 
 
-def judge(
-    comparison: Comparison, speed_ratio: float | None, rules: str, tolerance: float, what: str
-) -> Verdict:
-    """Judge the audit: responses always count, speed (audited to unaudited) under `mlperf` only.
-
-    `speed_ratio` is None where one of the two runs gave no figure.
-    """
-    if comparison.responses == 0:
-        return Verdict(FAILED, f"TEST01: LoadGen sampled no response ({what})")
-    if comparison.differing:
-        first = ", ".join(str(sample) for sample in comparison.differing[:5])
-        return Verdict(
-            FAILED,
-            f"TEST01: {len(comparison.differing)} of {comparison.responses} sampled responses "
-            f"differ from the accuracy run's by more than {tolerance:g} ({what}; samples {first})",
-        )
-    equal = (
-        f"{comparison.responses} sampled responses equal the accuracy run's within {tolerance:g} "
-        f"(largest difference {comparison.largest:.2g})"
-    )
-    if speed_ratio is None:
-        word = FAILED if rules == "mlperf" else PASSED
-        return Verdict(word, f"TEST01: {equal}; no speed to compare ({what})")
-    speed = f"audited to unaudited speed {speed_ratio:.3f}"
-    if abs(speed_ratio - 1) > TEST01.speed_tolerance and rules == "mlperf":
-        limit = f"more than {100 * TEST01.speed_tolerance:g} % off"
-        return Verdict(FAILED, f"TEST01: {equal}, but {speed} is {limit} ({what})")
-    return Verdict(PASSED, f"TEST01: {equal}; {speed}")
-
-
 @dataclass(frozen=True)
 class Audited:
-    """What TEST01 found: the comparison of responses, and the ratio of speeds if both are known."""
+    """What TEST01 found: the comparison of responses, and the ratio of audited to unaudited speed.
+
+    The ratio is None where one of the two runs gave no figure.
+    """
 
     comparison: Comparison
     speed_ratio: float | None
     tolerance: float
 
     def judge(self, rules: str, what: str) -> Verdict:
-        """The judgement; `what` says model, data set, device and precision."""
-        return judge(self.comparison, self.speed_ratio, rules, self.tolerance, what)
+        """Responses always count, speed under rules `mlperf` only.
+
+        `what` says model, data set, device and precision.
+        """
+        found, ratio, most = self.comparison, self.speed_ratio, f"{self.tolerance:g}"
+        if found.responses == 0:
+            return Verdict(FAILED, f"TEST01: LoadGen sampled no response ({what})")
+        if found.differing:
+            first = ", ".join(str(sample) for sample in found.differing[:5])
+            return Verdict(
+                FAILED,
+                f"TEST01: {len(found.differing)} of {found.responses} sampled responses differ "
+                f"from the accuracy run's by more than {most} ({what}; samples {first})",
+            )
+        equal = (
+            f"{found.responses} sampled responses equal the accuracy run's within {most} "
+            f"(largest difference {found.largest:.2g})"
+        )
+        if ratio is None:
+            word = FAILED if rules == "mlperf" else PASSED
+            return Verdict(word, f"TEST01: {equal}; no speed to compare ({what})")
+        speed = f"audited to unaudited speed {ratio:.3f}"
+        if abs(ratio - 1) > TEST01.speed_tolerance and rules == "mlperf":
+            limit = f"more than {100 * TEST01.speed_tolerance:g} % off"
+            return Verdict(FAILED, f"TEST01: {equal}, but {speed} is {limit} ({what})")
+        return Verdict(PASSED, f"TEST01: {equal}; {speed}")
 
 
 def audit(

@@ -10,7 +10,7 @@ from typing import Any
 from bertsquad import typed
 from bertsquad.errors import SuiteError
 from bertsquad.files import unreadable
-from bertsquad.results.result import LATENCIES, SCHEMA_VERSION, Result, of_document
+from bertsquad.results.result import LATENCIES, RESULT, SCHEMA_VERSION, Result, of_document
 from bertsquad.scenarios import MODES, SCENARIOS
 
 #: What a result of each mode needs to be shown: of each tuple, one field at least.
@@ -43,7 +43,7 @@ def load(path: Path) -> Any:
     except (ValueError, RecursionError) as error:
         if content.lstrip()[:1] not in (b"{", b"["):
             raise NotOurs(f"{path} is no JSON, as results of this suite are") from error
-        raise SuiteError(f"{path} is cut short or damaged: its JSON isn't whole") from error
+        raise SuiteError(f"{path} is cut short or damaged: run the case again") from error
 
 
 def not_ours(path: Path) -> SuiteError:
@@ -54,10 +54,11 @@ def not_ours(path: Path) -> SuiteError:
 
 
 #: Figures beyond these come from a damaged file: all of them, and those of times and rates.
-LARGEST, LEAST = 1e18, 1e-9
+_LARGEST, _LEAST = 1e18, 1e-9
 _MAY_BE_0 = ("qps", *(name for _, name in LATENCIES), "mlperf_metric_value")
 _MEASURED = (*_MAY_BE_0, "run_time_s", "target_qps", "target_latency_ms")
-#: What no page can show: control codes but line ends and tabs, and two codes that are none.
+#: What no page can show: control codes other than tab and line feed, and two codes that are
+#: no characters.
 _UNSHOWN = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\ufffe\uffff]")
 _REQUIRED = {"case", "mode", "verdict", "schema_version"}
 
@@ -76,10 +77,16 @@ def result_of(document: Any, path: Path) -> Result:
     try:
         result = of_document(document)
     except typed.Misfit as error:
-        raise SuiteError(f"{what}, {error}") from error
+        raise SuiteError(f"{what}, {error}; run the case again") from error
     if problem := _problem(result):
-        raise SuiteError(f"{what}, {problem}")
+        raise SuiteError(f"{what}, {problem}; run the case again")
     return result
+
+
+def result_in(folder: Path) -> Result:
+    """The result in a run folder; SuiteError says what is wrong with its `result.json`."""
+    path = folder / RESULT
+    return result_of(load(path), path)
 
 
 def _problem(result: Result) -> str | None:
@@ -89,8 +96,8 @@ def _problem(result: Result) -> str | None:
     if result.scenario not in SCENARIOS:
         return f"scenario is {result.scenario[:60]!r}"
     for name, value in _numbers(result):
-        least = LEAST if name in _MEASURED else 0
-        if not (is_figure(value) and value >= least) and not (name in _MAY_BE_0 and value == 0):
+        least = _LEAST if name in _MEASURED else 0
+        if not (_is_figure(value) and value >= least) and not (name in _MAY_BE_0 and value == 0):
             return f"{name} is {str(value)[:60]}"
     for names in _NEEDED[result.mode]:
         if all(getattr(result, name) is None for name in names):
@@ -118,10 +125,10 @@ def _numbers(result: Result) -> Iterator[tuple[str, Any]]:
         yield from ((name, one) for name, one in vars(cause).items() if type(one) is int)
 
 
-def is_figure(value: Any) -> bool:
+def _is_figure(value: Any) -> bool:
     """Whether a value of JSON is a number that can be drawn."""
     is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    return is_number and abs(value) <= LARGEST  # which NaN isn't either
+    return is_number and abs(value) <= _LARGEST  # which NaN isn't either
 
 
 def _draws(timeline: dict[str, Any]) -> bool:
@@ -134,17 +141,17 @@ def _draws(timeline: dict[str, Any]) -> bool:
     speeds = [course.get("samples_per_s", []), course.get("tokens_per_s", [])]
     relative = course.get("relative_speed", [])
     for one in (*lists, *speeds, relative):
-        if not isinstance(one, list) or not all(map(is_figure, one)):
+        if not isinstance(one, list) or not all(map(_is_figure, one)):
             return False
     wanted = ("samples", "count", "tokens", "padded_tokens")
     return (
         len(lists[0]) == len(lists[1])
         and len(speeds[0]) == len(speeds[1])
         and all(0 <= percentile < 100 for percentile in lists[0])
-        and is_figure(course.get("span_s", None if speeds[0] else 0.0))
-        and (off_by is None or is_figure(off_by))
+        and _is_figure(course.get("span_s", None if speeds[0] else 0.0))
+        and (off_by is None or _is_figure(off_by))
         and all(
-            isinstance(one, dict) and all(is_figure(one.get(k)) for k in wanted) for one in batches
+            isinstance(one, dict) and all(_is_figure(one.get(k)) for k in wanted) for one in batches
         )
     )
 

@@ -10,8 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from bertsquad import typed
-from bertsquad.errors import SuiteError
-from bertsquad.files import unreadable, write_whole
+from bertsquad.files import write_whole
 from bertsquad.loadgen.logs import Cause
 from bertsquad.machine.noise import Disturbance
 
@@ -153,7 +152,8 @@ class Missing:
 Outcome = Result | Missing
 
 
-#: What `model_preparation` said before `model_padded_to` and `model_rebuilt` were there.
+#: What `model_preparation` said before `model_padded_to` and `model_rebuilt` were there. These are
+#: of the past: nothing reads what it says now.
 _PADDED = re.compile(r"needs (\d+) tokens always")
 _REBUILT = re.compile(r" \(rebuilt, since the cached copy was (\w+)\)$")
 
@@ -172,23 +172,6 @@ def of_document(document: dict[str, Any]) -> Result:
         "model_rebuilt": rebuilt and rebuilt[1],
     }
     return replace(result, provenance=facts | told)
-
-
-def load(folder: Path) -> Result:
-    """Read the `result.json` of a run folder; SuiteError says what is wrong with it."""
-    path = folder / RESULT
-    try:
-        document = json.loads(path.read_bytes())
-        version = document["schema_version"]
-        if version != SCHEMA_VERSION:
-            raise SuiteError(
-                f"{path} has schema version {version}, not {SCHEMA_VERSION}: run the case again"
-            )
-        return of_document(document)
-    except OSError as error:
-        raise unreadable(path, error, "run the case again") from error
-    except (ValueError, KeyError, TypeError, RecursionError, typed.Misfit) as error:
-        raise SuiteError(f"{path} is not a whole {RESULT}: run the case again") from error
 
 
 def repeat_command(result: Result) -> str:

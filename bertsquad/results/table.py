@@ -102,7 +102,7 @@ def advice(outcomes: Sequence[Outcome]) -> list[Remark]:
             by_cure.setdefault(found.cure, []).append(line)
     made = [Remark(tuple(dict.fromkeys(lines)), cure) for cure, lines in by_cure.items()]
     made.sort(key=lambda remark: remark.cure == "")  # those without a cure come last
-    return [*made, *_of_models(results), *_of_session(results), *_not_run(outcomes)]
+    return [*made, *_of_models(results), *_of_pytest_session(results), *_not_run(outcomes)]
 
 
 def _of_models(results: Sequence[Result]) -> Iterator[Remark]:
@@ -117,7 +117,7 @@ def _of_models(results: Sequence[Result]) -> Iterator[Remark]:
     return (Remark((line,)) for line in [*sorted(rebuilt), *sorted(padded)])
 
 
-def _of_session(results: Sequence[Result]) -> Iterator[Remark]:
+def _of_pytest_session(results: Sequence[Result]) -> Iterator[Remark]:
     sizes = {(one.dataset, one.sample_count, one.dataset_samples) for one in results}
     for dataset, count, samples in sorted(sizes):
         if count < samples:

@@ -8,18 +8,20 @@ from typing import Any
 
 import onnxruntime as ort
 
-from bertsquad.devices import DEVICES
+from bertsquad.devices import Device
 from bertsquad.errors import Unavailable
 from bertsquad.runtime.parallelism import Parallelism
 
 
-def add_openvino(options: ort.SessionOptions, precision: str, parallelism: Parallelism) -> None:
+def add_openvino(
+    device: Device, options: ort.SessionOptions, precision: str, parallelism: Parallelism
+) -> None:
     """Let a session run on OpenVINO's CPU device alone; Unavailable where there is none."""
     options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
-    found = openvino_devices()
+    found = openvino_devices(device)
     if not found:
         reason = "the plugin offers no device on this machine; it wants an Intel CPU"
-        raise Unavailable(reason, of="openvino")
+        raise Unavailable(reason, of=device.name)
     # Flat options are ignored; only these reach the CPU device.
     config = {
         "CPU": {
@@ -31,12 +33,12 @@ def add_openvino(options: ort.SessionOptions, precision: str, parallelism: Paral
     options.add_provider_for_devices(found[:1], {"load_config": json.dumps(config)})
 
 
-def openvino_devices() -> list[Any]:
+def openvino_devices(device: Device) -> list[Any]:
     """The CPU as the OpenVINO plugin offers it, as ONNX Runtime's device objects."""
     import onnxruntime_ep_openvino as plugin
 
     def offered() -> list[Any]:
-        wanted = DEVICES["openvino"].provider, ort.OrtHardwareDeviceType.CPU
+        wanted = device.provider, ort.OrtHardwareDeviceType.CPU
         return [one for one in ort.get_ep_devices() if (one.ep_name, one.device.type) == wanted]
 
     if not offered():
@@ -45,5 +47,5 @@ def openvino_devices() -> list[Any]:
         except Exception as error:  # ONNX Runtime's exceptions have no common base
             if "already" not in str(error):
                 reason = f"the plugin can't be loaded: {error}"
-                raise Unavailable(reason, of="openvino") from error
+                raise Unavailable(reason, of=device.name) from error
     return offered()

@@ -70,5 +70,5 @@ def check(cores: int, instances: int | None, threads: int | None) -> None:
     asked += [f"--threads {threads}"] if threads else []
     raise SuiteError(
         f"{' with '.join(asked)} wants {wanted} cores, but this machine offers {cores} (physical "
-        "cores, within this process's share)"
+        "cores, within this process's share): ask for fewer"
     )

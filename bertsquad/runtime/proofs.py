@@ -15,7 +15,7 @@ from bertsquad.errors import SuiteError, Unavailable
 from bertsquad.models.products import PRODUCTS
 from bertsquad.runtime import nvidia
 from bertsquad.runtime.availability import why_not
-from bertsquad.runtime.parallelism import Parallelism
+from bertsquad.runtime.parallelism import ONE
 from bertsquad.runtime.sessions import make_session
 
 
@@ -28,7 +28,7 @@ def prove_provider(session: ort.InferenceSession, device: Device) -> str:
     owners = {name: count for name, count in owners.items() if count}
     total = sum(owners.values())
     if total == 0:
-        raise SuiteError("the model holds no matrix product, so it is no BERT")
+        raise SuiteError("the model holds no matrix product, so it is no BERT: give another model")
     elsewhere = {name: count for name, count in owners.items() if name != device.provider}
     if elsewhere:
         where = ", ".join(f"{count} on {name}" for name, count in elsewhere.items())
@@ -48,7 +48,7 @@ def prove_precision(device: Device, precision: str) -> None:
     value = np.float32(1 + 2.0**-12)
     size = 64
     model = one_product(np.eye(size, dtype=np.float32), precision)
-    session = make_session(model, device, precision, Parallelism(1, 1))
+    session = make_session(model, device, precision, ONE)
     prove_provider(session, device)
     (found,) = session.run(None, {"x": np.full((size, size), value, np.float32)})
     exact = bool((np.asarray(found) == value).all())

@@ -57,7 +57,7 @@ def make_session(
     try:
         providers: list[Any] | None = None
         if device.plugin is not None:
-            add_openvino(settings, precision, parallelism)
+            add_openvino(device, settings, precision, parallelism)
         elif device.is_gpu:
             nvidia.load_libraries()
             providers = [(device.provider, nvidia.provider_options(device, signature, tokens))]

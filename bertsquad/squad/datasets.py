@@ -125,7 +125,8 @@ def cached_features(
         built = features.build(dataset, vocabulary, show)
         if not len(built):
             raise SuiteError(
-                f"{dataset_file} gives a model nothing to read: its contexts are blank"
+                f"{dataset_file} gives a model nothing to read, since all its contexts are blank: "
+                "give a file with contexts"
             )
         features.save(built, path)
         return built

@@ -56,8 +56,8 @@ def load(path: Path) -> Dataset:
                         _check_span(path, question.id, context, answer)
                     if not answers:
                         raise SuiteError(
-                            f"{path}: question {question.id!r:.60} has no answer, which SQuAD v1.1 "
-                            "has none of: give a v1.1 file"
+                            f"{path}: question {question.id!r:.60} has no answer, but "
+                            "in SQuAD v1.1 every question has one: give a v1.1 file"
                         )
                     if question.id in seen:
                         raise SuiteError(f"{path}: question id {question.id!r:.60} occurs twice")

@@ -10,7 +10,8 @@ from pathlib import Path
 from bertsquad.errors import SuiteError
 from bertsquad.loadgen import logs
 from bertsquad.loadgen.logs import Run
-from bertsquad.results.result import RESULT, Result, load
+from bertsquad.results.document import result_in
+from bertsquad.results.result import RESULT, Result
 from bertsquad.results.validity import objections
 from bertsquad.rules import EDGE_SCENARIOS
 
@@ -40,13 +41,13 @@ class Evidence:
 _PROVENANCE = frozenset(
     """log_checksums model_checksum dataset_checksum model_preparation model_input_type instances
     threads versions cpu cores physical_cores sockets gpus memory_bytes operating_system
-    suite_version git_revision command""".split()
+    suite_version git_revision command model_file provider_proof""".split()
 )
 
 
 def read_evidence(folder: Path) -> Evidence:
     """Read one run folder; SuiteError names the file that is missing, edited or of another run."""
-    result = load(folder)
+    result = result_in(folder)
     lacking = sorted(_PROVENANCE - set(result.provenance))
     if lacking:
         raise SuiteError(f"{folder / RESULT} has no {lacking[0]}: run the case again")
@@ -68,11 +69,11 @@ def find_evidence(folders: Sequence[Path]) -> list[Evidence]:
     found: list[Path] = []
     for folder in folders:
         if not folder.is_dir():
-            raise SuiteError(f"there is no folder {folder}")
+            raise SuiteError(f"there is no folder {folder}: name one that was given to --output")
         inside = [folder] if (folder / RESULT).is_file() else []
         inside += sorted(path.parent for path in folder.glob(f"*/{RESULT}"))
         if not inside:
-            raise SuiteError(f"{folder} holds no finished run (no {RESULT})")
+            raise SuiteError(f"{folder} holds no finished run: name a folder given to --output")
         found += inside
     return [read_evidence(folder) for folder in dict.fromkeys(found)]
 
@@ -96,7 +97,12 @@ def choose(evidence: Sequence[Evidence], division: str, group: str | None) -> Ch
     for one in evidence:
         if one.result.scenario in EDGE_SCENARIOS:
             groups.setdefault(group_of(one.result), []).append(one)
-    names = ", ".join(sorted(groups)) or "no scenario of MLPerf's edge suite"
+    if not groups:
+        raise SuiteError(
+            f"expected runs of {' and '.join(EDGE_SCENARIOS)}, found none in the folders: run "
+            'pytest benchmarks --rules mlperf --dataset squad -k "offline or singlestream"'
+        )
+    names = ", ".join(sorted(groups))
     if group is None and len(groups) != 1:
         raise SuiteError(f"the folders hold runs of {names}: choose one by --session {GROUP_FORM}")
     if group is not None and group not in groups:

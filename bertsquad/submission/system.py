@@ -73,7 +73,7 @@ def read_answers(path: Path) -> Answers:
         raise SuiteError(f"{path} can't be read as TOML: {error}") from error
     unknown = sorted(set(document) - {*_TEXTS, "system_description", "measurements"})
     if unknown:
-        raise SuiteError(f"{path}: unknown key {unknown[0]!r}")
+        raise SuiteError(f"{path}: unknown key {unknown[0]!r}: remove it")
     texts = {key: _filled(path, key, document.get(key)) for key in _TEXTS}
     for key, allowed in (("division", DIVISIONS), ("status", STATUSES)):
         if texts[key] not in allowed:
@@ -92,10 +92,10 @@ def read_answers(path: Path) -> Answers:
             raise SuiteError(f"{path}: {name} must be a table, as in the file first written")
     unknown = sorted(set(described) - set(_SYSTEM_KEYS))
     if unknown:
-        raise SuiteError(f"{path}: system_description has no key {unknown[0]!r}")
+        raise SuiteError(f"{path}: system_description has no key {unknown[0]!r}: remove it")
     fixed = sorted(set(described) & {"division", "submitter", "status", "system_type"})
     if fixed:
-        raise SuiteError(f"{path}: {fixed[0]} doesn't belong in system_description")
+        raise SuiteError(f"{path}: {fixed[0]} doesn't belong in system_description: remove it")
     return Answers(
         **texts,
         system_description={
@@ -144,5 +144,5 @@ def system_description(answers: Answers, result: Result) -> dict[str, str]:
     found |= answers.system_description
     empty = [key for key in _SYSTEM_KEYS if key not in _MAY_BE_EMPTY and not found.get(key)]
     if empty:
-        raise SuiteError(f"the answers file lacks system_description.{empty[0]}")
+        raise SuiteError(f"system_description.{empty[0]} is empty: fill it in in the answers file")
     return {key: found.get(key, "") for key in _SYSTEM_KEYS}

@@ -1,6 +1,6 @@
 """A plugin of pytest that ends a pytest session at SIGTERM as Ctrl-C does.
 
-The exit status is another one, and xdist workers end too instead of finishing their test first.
+But the exit status is another one, and xdist workers end at once instead of finishing their test.
 """
 
 import contextlib

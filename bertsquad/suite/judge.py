@@ -118,7 +118,7 @@ def _accuracy(ran: Ran, score: Score) -> tuple[Verdict, dict[str, Any]]:
 
 def _speed(ran: Ran) -> tuple[Verdict, dict[str, Any]]:
     run, scenario, targets = ran.run, SCENARIOS[ran.case.scenario], ran.measured.targets
-    assert targets is not None  # which only an accuracy run has none of
+    assert targets is not None  # only an accuracy run has none
     metric = run.metric(scenario)
     verdict = validity.judge_performance(
         ran.request.rules, run.valid, run.invalid_reasons, ran.what

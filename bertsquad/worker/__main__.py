@@ -59,7 +59,7 @@ class Service:
             case Request() if self._runner is not None:
                 with self._reporter:
                     return self._runner.run(message)
-        raise SuiteError(f"expected a protocol.Setup before anything else, found {message!r:.60}")
+        raise SuiteError(f"expected a Setup first, found {message!r:.60}: reinstall the suite")
 
     def abandon(self) -> None:
         """End at once, but leave what a run under way has measured."""

@@ -30,7 +30,7 @@ class Setup:
     device: str
     precision: str
     threads: int
-    calibration: CalibrationSet | str = "no calibration data was given"
+    calibration: CalibrationSet | str
 
 
 @dataclass(frozen=True)

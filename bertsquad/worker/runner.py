@@ -55,7 +55,7 @@ class Reporter:
         self._now = None
 
     def show(self, step: Step) -> None:
-        """Show a step, whose owner calls again when it has come further."""
+        """Show a step; the caller calls again when the step has come further."""
         self.follow(lambda: step)
 
     def follow(self, now: Callable[[], Step]) -> None:
@@ -108,7 +108,7 @@ class Runner:
         if isinstance(given, str):
             name = Path(self._setup.model).name
             raise Unavailable(f"{name} can't be quantised: {given}", "dataset")
-        return calibrate_with(features.load(Path(given.features)), given.windows, given.note)
+        return calibrate_with(given)
 
     @property
     def ready(self) -> Ready:

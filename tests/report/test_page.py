@@ -486,7 +486,7 @@ def test_bad_input_ends_in_a_sentence_and_makes_no_page(
     out, err = capsys.readouterr()
     assert out == ""
     assert err.splitlines() == [
-        f"python -m bertsquad report: {bad} is cut short or damaged: its JSON isn't whole"
+        f"python -m bertsquad report: {bad} is cut short or damaged: run the case again"
     ]
     assert not page.exists()
     assert main(["report", str(good), "-o", str(page)]) == 0

@@ -80,6 +80,3 @@ def test_an_older_schema_or_another_suite_is_named_as_such() -> None:
     assert differences(FIGURES, changed(FIGURES, buffer_size=None)) == [
         "buffer_size (494) isn't in the earlier results"
     ]
-
-
-# Real sessions.

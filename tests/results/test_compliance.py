@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from bertsquad.devices import PRECISIONS
-from bertsquad.results.compliance import TOLERANCE, Comparison, compare, judge
+from bertsquad.results.compliance import TOLERANCE, Audited, Comparison, compare
 from bertsquad.results.result import FAILED, PASSED
 
 LOGITS = {n: np.linspace(n, n + 1, 12, dtype=np.float32).reshape(6, 2) for n in range(4)}
@@ -16,7 +16,7 @@ def test_every_precision_has_its_tolerance_and_fp32_the_strictest() -> None:
 def test_equal_responses_pass() -> None:
     comparison = compare(list(LOGITS.items()), LOGITS, 1e-3)
     assert comparison == Comparison(4, (), 0.0)
-    assert judge(comparison, 1.0, "mlperf", 1e-3, "case").word == PASSED
+    assert Audited(comparison, 1.0, 1e-3).judge("mlperf", "case").word == PASSED
 
 
 @pytest.mark.parametrize("position", [0, 5, 11])
@@ -25,7 +25,7 @@ def test_a_tampered_logit_is_found_wherever_it_stands(position: int) -> None:
     tampered.flat[position] += 0.01
     comparison = compare([(2, tampered), (1, LOGITS[1])], LOGITS, TOLERANCE["fp32"])
     assert comparison.differing == (2,)
-    verdict = judge(comparison, 1.0, "quick", TOLERANCE["fp32"], "minilm on cpu, fp32")
+    verdict = Audited(comparison, 1.0, TOLERANCE["fp32"]).judge("quick", "minilm on cpu, fp32")
     assert verdict.word == FAILED
     assert "1 of 2" in verdict.reason
     assert "samples 2" in verdict.reason
@@ -38,19 +38,19 @@ def test_nan_another_length_and_an_unknown_sample_differ() -> None:
 
 
 def test_no_response_is_no_pass() -> None:
-    assert judge(compare([], LOGITS, 1e-3), 1.0, "quick", 1e-3, "case").word == FAILED
+    assert Audited(compare([], LOGITS, 1e-3), 1.0, 1e-3).judge("quick", "case").word == FAILED
 
 
 @pytest.mark.parametrize("ratio", [0.85, 1.15])
 def test_speed_off_by_more_than_a_tenth_fails_under_mlperf_alone(ratio: float) -> None:
     comparison = compare(list(LOGITS.items()), LOGITS, 1e-3)
-    assert judge(comparison, ratio, "mlperf", 1e-3, "case").word == FAILED
-    quick = judge(comparison, ratio, "quick", 1e-3, "case")
+    assert Audited(comparison, ratio, 1e-3).judge("mlperf", "case").word == FAILED
+    quick = Audited(comparison, ratio, 1e-3).judge("quick", "case")
     assert quick.word == PASSED
     assert f"{ratio:.3f}" in quick.reason
 
 
 def test_a_speed_that_is_unknown_fails_under_mlperf() -> None:
     comparison = compare(list(LOGITS.items()), LOGITS, 1e-3)
-    assert judge(comparison, None, "mlperf", 1e-3, "case").word == FAILED
-    assert judge(comparison, None, "quick", 1e-3, "case").word == PASSED
+    assert Audited(comparison, None, 1e-3).judge("mlperf", "case").word == FAILED
+    assert Audited(comparison, None, 1e-3).judge("quick", "case").word == PASSED

@@ -7,16 +7,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from made import OFFICIAL
+from made import OFFICIAL, performance
 
 from bertsquad.errors import SuiteError
+from bertsquad.results.document import result_in
 from bertsquad.results.result import (
     FAILED,
     NO_TARGET,
     PASSED,
     RESULT,
     UNDECIDED,
-    load,
     repeat_command,
 )
 from bertsquad.suite import options
@@ -24,32 +24,32 @@ from bertsquad.suite.options import OPTIONS
 
 
 def test_a_result_is_read_back_or_named(tmp_path: Path) -> None:
-    result = replace(OFFICIAL, run_dir=str(tmp_path))
+    result = replace(performance(), run_dir=str(tmp_path))
     with pytest.raises(SuiteError, match=r"result\.json can't be read"):
-        load(tmp_path)
+        result_in(tmp_path)
     result.save()
-    assert load(tmp_path) == result
+    assert result_in(tmp_path) == result
     whole = (tmp_path / RESULT).read_text(encoding="utf-8")
     for text, complaint in (
         (whole.replace('"schema_version": 1', '"schema_version": 99'), "schema version 99"),
-        (whole[:100], "not a whole result"),
-        (whole.replace('"case"', '"kase"'), "not a whole result"),
-        ("[]", "not a whole result"),
+        (whole[:100], "cut short or damaged"),
+        (whole.replace('"case"', '"kase"'), "is no result of this suite"),
+        ("[]", "is no result of this suite"),
     ):
         (tmp_path / RESULT).write_text(text, encoding="utf-8")
         with pytest.raises(SuiteError, match=complaint):
-            load(tmp_path)
+            result_in(tmp_path)
 
 
 def test_padding_and_memory_are_kept_and_may_be_unknown(tmp_path: Path) -> None:
     for share, memory in ((0.25, 2**30), (0.0, None), (None, None)):
         result = replace(
-            OFFICIAL, run_dir=str(tmp_path), padding_share=share, peak_memory_bytes=memory
+            performance(), run_dir=str(tmp_path), padding_share=share, peak_memory_bytes=memory
         )
         result.save()
         document = json.loads((tmp_path / RESULT).read_bytes())
         assert (document["padding_share"], document["peak_memory_bytes"]) == (share, memory)
-        assert load(tmp_path) == result
+        assert result_in(tmp_path) == result
 
 
 def test_only_a_failed_result_has_a_failure() -> None:

@@ -321,7 +321,8 @@ def test_a_cache_with_a_byte_changed_anywhere_is_refused_or_reads_the_same(tmp_p
         path.write_bytes(changed)
         try:
             assert same(features.load(path), made)
-        except (ValueError, LookupError):
+        except (ValueError, LookupError) as error:
+            assert str(path) in str(error)
             refused += 1
     assert refused > len(whole) / 10
 

@@ -106,10 +106,12 @@ def test_an_accuracy_run_has_f1_and_its_target() -> None:
 
 
 def test_a_subset_is_judged_by_the_bound_that_it_says() -> None:
-    result = judge(replace(ran("accuracy"), dataset_samples=10_833), score=scored(0.7, 0.8, 0.9))
+    result = judge(replace(ran("accuracy"), dataset_samples=10_833), score=scored(0.6, 0.8, 0.9))
     assert not result.whole
+    assert result.f1 is not None and result.f1_target is not None
     assert result.f1_upper_bound is not None
-    assert result.f1_upper_bound > 80
+    assert result.f1 < result.f1_target <= result.f1_upper_bound
+    assert result.verdict == PASSED
 
 
 @pytest.mark.parametrize(("differing", "verdict"), [((), PASSED), ((3,), FAILED)])

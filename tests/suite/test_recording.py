@@ -1,4 +1,4 @@
-"""What was measured is kept and told, whatever becomes of the session."""
+"""What was measured is kept and told, whatever becomes of the pytest session."""
 
 import json
 import shlex

@@ -117,7 +117,7 @@ GATE = ("--benchmark-compare", "--benchmark-compare-fail=median:5%")
 
 @pytest.fixture(scope="module")
 def earlier(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The storage of an earlier session."""
+    """The storage of an earlier pytest session."""
     folder = tmp_path_factory.mktemp("earlier")
     replayed(folder, EARLIER, "--benchmark-save", "earlier")
     return folder / ".benchmarks"

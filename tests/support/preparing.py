@@ -17,7 +17,7 @@ Run = Callable[[Feed], list[NDArray[np.float32]]]
 
 
 class Opens:
-    """Opens models for the proof as the child does, and remembers which and what they were fed."""
+    """Opens models for the proof as the worker does, and remembers which and what they were fed."""
 
     def __init__(self) -> None:
         self.opened: list[str] = []

@@ -60,6 +60,7 @@ def start(folder: Path, file: Path | None = None, questions: int = 29, **others:
         "device": "cpu",
         "precision": "fp32",
         "threads": 1,
+        "calibration": "no calibration data was given",
     }
     log = folder / "worker.log"
     worker = Worker(log)

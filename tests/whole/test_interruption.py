@@ -26,7 +26,8 @@ from bertsquad.errors import SuiteError
 from bertsquad.loadgen import timeline
 from bertsquad.loadgen.request import Request
 from bertsquad.progress import Step
-from bertsquad.results.result import RESULT, load
+from bertsquad.results.document import result_in
+from bertsquad.results.result import RESULT
 from bertsquad.scenarios import SCENARIOS
 from bertsquad.squad import features
 from bertsquad.squad.features import Features
@@ -45,7 +46,6 @@ LIMIT_S = 4.0
 #: kills the worker when that comes to a phase.
 OBSERVER = """
 import json, os
-from bertsquad.progress import Step
 from bertsquad.squad import features
 from bertsquad.suite import harness
 from bertsquad.worker.handle import Worker
@@ -105,7 +105,7 @@ class PytestSession:
             time.sleep(0.005)
 
     def end(self, how: str) -> str:
-        """Send a signal; what was printed once all of the session's processes are gone."""
+        """Send a signal; what was printed once all of its processes are gone."""
         SIGNALS[how](self.process)
         out, err = self.process.communicate(timeout=LIMIT_S)
         assert self.left_over() == set()
@@ -234,7 +234,7 @@ def check_files(pytest_session: PytestSession, home: Path, done: bool) -> None:
     written = list(pytest_session.folder.rglob(RESULT))
     assert len(written) == int(done)
     for path in written:
-        assert load(path.parent).mode == "accuracy"
+        assert result_in(path.parent).mode == "accuracy"
     assert not (home / "data").exists()
 
 
@@ -326,7 +326,9 @@ def test_what_was_measured_until_then_is_all_there(
         [done, "accuracy"],
         [done, "performance"],
     ]
-    saved = {m: load(tmp_path / "results" / f"{m}-{done}") for m in ("accuracy", "performance")}
+    saved = {
+        m: result_in(tmp_path / "results" / f"{m}-{done}") for m in ("accuracy", "performance")
+    }
     folder = tmp_path / "results" / f"performance-{broken}"
     assert len(timeline.load(folder).latencies_ns) > 0
     assert not (folder / RESULT).exists()
@@ -743,7 +745,7 @@ def test_a_worker_that_may_have_no_more_memory_ends_in_a_sentence(
     built = tiny.build_features(tmp_path)
     features.save(built, tmp_path / "tiny.npz")
     minilm = registry.path_of("pocket/minilm-squad.onnx")
-    setup = Setup(str(minilm), "minilm", str(tmp_path / "tiny.npz"), "cpu", "fp32", 1)
+    setup = Setup(str(minilm), "minilm", str(tmp_path / "tiny.npz"), "cpu", "fp32", 1, "none")
     with pytest.raises(SuiteError) as caught:
         worker = Worker(tmp_path / "worker.log")
         try:

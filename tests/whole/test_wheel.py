@@ -76,7 +76,7 @@ def test_every_file_of_the_package_is_in_it(package: Path) -> None:
     expected = {"data_registry.txt": (ROOT / "data_registry.txt").read_bytes()} | {
         path.relative_to(PACKAGE).as_posix(): path.read_bytes()
         for path in PACKAGE.rglob("*")
-        if path.is_file() and path.suffix != ".pyc"
+        if path.is_file() and path.suffix != ".pyc" and not path.name.startswith(".")
     }
     assert {"results/result.py", "pocket/vocab.txt", "report/page.html"} <= expected.keys()
     for name, content in expected.items():

@@ -535,7 +535,7 @@ def test_a_worker_that_dies_of_a_failed_run_is_told_with_the_original_error(
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
-def test_what_python_itself_prints_at_its_start_is_no_event(
+def test_what_python_itself_prints_at_its_start_is_no_message(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (folder / "sitecustomize.py").write_text("print('welcome')", encoding="utf-8")
@@ -577,6 +577,7 @@ def test_a_worker_that_cannot_begin_says_why_and_is_gone(
     with pytest.raises(SuiteError, match=complaint) as caught:
         start(folder, **setup)
     assert type(caught.value) is type(error)
+    assert vars(caught.value).keys() == vars(error).keys()
     # What is missing, if something is.
     assert getattr(caught.value, "subject", None) == getattr(error, "subject", None)
     assert len(pids) == 1
@@ -720,7 +721,7 @@ def test_a_worker_ends_when_its_pytest_process_is_killed(folder: Path, busy: boo
     built = tiny.build_features(folder)
     save(built, folder / "tiny.npz")
     model = tiny.model(folder / "tiny.onnx")
-    setup = Setup(str(model), "key", str(folder / "tiny.npz"), "cpu", "fp32", 1)
+    setup = Setup(str(model), "key", str(folder / "tiny.npz"), "cpu", "fp32", 1, "none")
     arguments = [encode(setup), str(folder / "worker.log")]
     if busy:
         request = Request(

@@ -37,7 +37,7 @@ MEASURED = Measured(
     unwritten=None,
 )
 MESSAGES = (
-    Setup("a.onnx", "key", "a.npz", "cpu", "fp32", 2),
+    Setup("a.onnx", "key", "a.npz", "cpu", "fp32", 2, "none"),
     Setup("a.onnx", "key", "a.npz", "cpu", "int8", 2, CalibrationSet("b.npz", (1, 2), "two")),
     DevicesAsked(),
     Request("offline", "accuracy", "quick", "folder", 20),
