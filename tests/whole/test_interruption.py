@@ -43,9 +43,9 @@ ROOT = Path(__file__).resolve().parents[2]
 LIMIT_S = 4.0
 
 #: A plugin that writes down what the pytest session is at, and with which processes; told to, it
-#: kills the worker when that comes to a phase.
+#: kills the worker when that comes to a phase. A phase that is HELD lasts until a signal comes.
 OBSERVER = """
-import json, os
+import json, os, time
 from bertsquad.squad import features
 from bertsquad.suite import harness
 from bertsquad.worker.handle import Worker
@@ -59,6 +59,8 @@ def note(phase, pid=os.getpid()):
 def noted(function, phase):
     def call(*args, **kwargs):
         note(phase)
+        if phase == os.environ.get("HELD"):
+            time.sleep(30)
         return function(*args, **kwargs)
     return call
 
@@ -269,7 +271,9 @@ PHASES: dict[str, tuple[str, ...]] = {
 def test_a_pytest_session_ends_in_whatever_phase_it_is(
     begin: Begin, home: Path, phase: str, how: str
 ) -> None:
-    pytest_session = tiny_pytest_session(begin, home, "(accuracy or performance) and offline")
+    held = "scoring"  # it takes milliseconds, and a signal must not come after them
+    chosen = "(accuracy or performance) and offline"
+    pytest_session = tiny_pytest_session(begin, home, chosen, HELD=held if phase == held else "")
     pytest_session.reach(*PHASES[phase])
     pytest_session.end(how)
     assert pytest_session.process.returncode == STATUS[how]
