@@ -1,5 +1,6 @@
 """LoadGen's settings for a run, and the run itself. Only the worker imports this module."""
 
+import contextlib
 import time
 from pathlib import Path
 from typing import Any
@@ -7,6 +8,7 @@ from typing import Any
 import mlperf_loadgen as lg
 
 from bertsquad.errors import SuiteError
+from bertsquad.loadgen import clock
 from bertsquad.loadgen.request import Request, Targets, buffered_samples
 from bertsquad.loadgen.sut import Sut
 from bertsquad.loadgen.user_conf import BENCHMARK
@@ -29,7 +31,8 @@ _TARGETS = {
 def start(sut: Sut, settings: Any, request: Request) -> float:
     """Let LoadGen run; the seconds that it took. Its logs lie in the request's folder then.
 
-    The SUT is closed at the end. Raises the error that one of its callbacks met, if any did.
+    The SUT is closed at the end. Raises the error that one of its callbacks met, if any did, and
+    SuiteError where the clock by which LoadGen times stepped meanwhile.
     """
     folder = Path(request.folder)
     audit = folder / "audit.config"
@@ -44,16 +47,22 @@ def start(sut: Sut, settings: Any, request: Request) -> float:
     buffered = buffered_samples(request)
     # All samples are in memory already, so the QSL has nothing to load.
     qsl = lg.ConstructQSL(request.samples, buffered, lambda _: None, lambda _: None)
+    # Answers alone are as right by any clock, but Server issues its queries by the clock.
+    timed = request.mode != "accuracy" or request.scenario == "server"
+    watch = clock.Watch(settings.min_duration_ms / 1000, sut.fail) if timed else None
     started = time.perf_counter()
     try:
-        # LoadGen reads an audit.config in the working directory unless it is given a path.
-        lg.StartTestWithLogSettings(sut.handle, qsl, settings, log, str(audit))
+        with watch or contextlib.nullcontext():
+            # LoadGen reads an audit.config in the working directory unless it is given a path.
+            lg.StartTestWithLogSettings(sut.handle, qsl, settings, log, str(audit))
     finally:
         seconds = time.perf_counter() - started
         lg.DestroyQSL(qsl)
         sut.close()
     if sut.error is not None:
         raise sut.error
+    if watch is not None and watch.stepped_s is not None:
+        raise clock.stepped(watch.stepped_s)
     return seconds
 
 

@@ -38,6 +38,7 @@ class Sut:
         self._features = features
         self._failing = failing
         self._lock = threading.Lock()
+        self._over = threading.Event()
         self._issued_ns: dict[int, int] = {}  # outstanding samples, by LoadGen's id
         self._lengths = effective_lengths(engine, features)
         self.error: BaseException | None = None
@@ -48,6 +49,7 @@ class Sut:
 
     def close(self) -> None:
         """Give LoadGen's handle back."""
+        self._over.set()
         lg.DestroySUT(self.handle)
 
     @property
@@ -73,7 +75,7 @@ class Sut:
             except BaseException as error:  # LoadGen would abort the process
                 self.fail(error)
         else:
-            time.sleep(_PAUSE_S)
+            self._over.wait(_PAUSE_S)
             self._complete_empty()
 
     def fail(self, error: BaseException) -> None:
