@@ -29,8 +29,9 @@ def replay(benchmark: Any, seconds: Sequence[float]) -> None:
 
     def one_round() -> None:
         global _now
-        # From 0 each time: a sum would lose digits, and only the difference counts.
-        _now += next(remaining)
+        # From 0 each time: a sum would lose digits, and only the difference counts. Nothing is left
+        # for --benchmark-cprofile, which calls once more than there are rounds.
+        _now += next(remaining, 0.0)
 
     def rewind() -> None:
         global _now

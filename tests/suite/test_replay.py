@@ -96,6 +96,25 @@ def test_benchmarks_may_be_disabled(tmp_path: Path) -> None:
     assert replayed(tmp_path, {"stream": [0.1, 0.2]}, "--benchmark-disable") == {}
 
 
+#: A run of SingleStream, whose queries are rounds, and one of Offline, whose rate is the only one.
+EARLIER = {"singlestream": [0.010, 0.012, 0.011, 0.013, 0.050], "offline": [1 / 1234.5]}
+
+#: Options of pytest-benchmark that change how often it calls, or what it does around a call.
+AROUND = (
+    *("--benchmark-cprofile=tottime", "--benchmark-warmup=on", "--benchmark-warmup-iterations=9"),
+    *("--benchmark-min-rounds=50", "--benchmark-min-time=1", "--benchmark-max-time=0.1"),
+    *("--benchmark-calibration-precision=3", "--benchmark-disable-gc", "--benchmark-only"),
+    "--benchmark-timer=time.process_time",
+)
+
+
+def test_no_option_of_pytest_benchmark_changes_a_figure(tmp_path: Path) -> None:
+    profiling = ("--benchmark-cprofile-loops=7", "--benchmark-cprofile-dump=profile")
+    entries = replayed(tmp_path, EARLIER, *AROUND, *profiling)
+    assert {name: entry["stats"]["data"] for name, entry in entries.items()} == EARLIER
+    assert len(list(tmp_path.glob("profile-*.prof"))) == 2
+
+
 def test_a_run_whose_queries_were_not_kept_leaves_no_figures(tmp_path: Path) -> None:
     lost = query_seconds(replace(OFFICIAL, qps=None, run_dir=str(tmp_path)))
     assert set(replayed(tmp_path, {"lost": lost, "offline": [1 / 1234.5]})) == {"offline"}
@@ -110,8 +129,6 @@ def test_a_json_that_cannot_be_written_fails_a_pytest_session_that_passed(tmp_pa
     assert "ERROR: test_it.py/out.json could not be written (" in done.stdout
 
 
-#: A run of SingleStream, whose queries are rounds, and one of Offline, whose rate is the only one.
-EARLIER = {"singlestream": [0.010, 0.012, 0.011, 0.013, 0.050], "offline": [1 / 1234.5]}
 GATE = ("--benchmark-compare", "--benchmark-compare-fail=median:5%")
 
 
