@@ -14,6 +14,7 @@ def test_performance(case: Case, run: RunCase, benchmark: BenchmarkFixture) -> N
     """LoadGen's figures become pytest-benchmark's; INVALID fails under `--rules mlperf`."""
     result = run(case, "performance")
     benchmark.group = case.scenario
+    benchmark.params = benchmark.params | case.params  # JSON can hold no Case
     benchmark.extra_info.update(result.as_dict())
     replay(benchmark, query_seconds(result))
     if result.failure:

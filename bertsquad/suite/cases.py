@@ -29,6 +29,18 @@ class Case:
         return f"{self.model.name}-{self.dataset}-{self.scenario}-{self.device}-{self.precision}"
 
     @property
+    def params(self) -> dict[str, str]:
+        """What it is in plain words, for JSON and for `--benchmark-group-by=param:device`."""
+        return {
+            "case": self.id,
+            "model": self.model.name,
+            "dataset": self.dataset,
+            "scenario": self.scenario,
+            "device": self.device,
+            "precision": self.precision,
+        }
+
+    @property
     def markers(self) -> tuple[str, str]:
         """The pytest markers that select the case: its scenario, and `cpu` or `gpu`."""
         return self.scenario, DEVICES[self.device].marker

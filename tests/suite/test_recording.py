@@ -50,7 +50,8 @@ def mixed(folder: Path) -> PytestSession:
     here = folder / "mixed"
     broken = tiny.model(folder / "broken.onnx", raises_on=THE)
     chosen = ("-k", "offline or (singlestream and performance)", "--model", str(broken))
-    return run(here, *chosen, *json_at(here), *stored(here))
+    grouped = ("--benchmark-group-by", "param:case,param:scenario")
+    return run(here, *chosen, *grouped, *json_at(here), *stored(here))
 
 
 #: What `mixed` runs of a model.
@@ -105,6 +106,21 @@ def test_json_and_storage_hold_every_case_results_and_failures(mixed: PytestSess
             assert entry["reason"].startswith(f"{entry['case']}: ")
             assert "INVALID_ARGUMENT" in entry["reason"] or "Gather" in entry["reason"]
             assert "Traceback" not in entry["reason"]
+
+
+def test_a_case_is_told_in_plain_words_that_group_the_figures(mixed: PytestSession) -> None:
+    names = ("model", "dataset", "scenario", "device", "precision")
+    for document in documents(mixed):
+        assert {entry["param"]: entry["params"] for entry in document["benchmarks"]} == {
+            case: {"case": case, **dict(zip(names, case.split("-"), strict=True))}
+            for case in ("tiny-pocket-offline-cpu-fp32", "tiny-pocket-singlestream-cpu-fp32")
+        }
+        assert {entry["fullname"] for entry in document["benchmarks"]} == {
+            f"benchmarks/test_performance.py::{name}" for name in RUN if "performance" in name
+        }
+    for scenario in ("offline", "singlestream"):
+        group = f"case=tiny-pocket-{scenario}-cpu-fp32 scenario={scenario}"
+        assert f" benchmark '{group}': 1 tests " in mixed.out
 
 
 def test_junit_carries_f1_rate_percentiles_and_verdict(mixed: PytestSession) -> None:
