@@ -138,7 +138,9 @@ def warn_if_rebuilt(found: Derived[Any]) -> None:
     """Warn where the cache held a copy that couldn't be used."""
     if found.rebuilt:
         text = f"{found.path} was rebuilt, since the cached copy was {found.rebuilt}"
-        warnings.warn(text, stacklevel=3)
+        with warnings.catch_warnings():
+            warnings.simplefilter("always")  # it is no error, even where all warnings are
+            warnings.warn(text, stacklevel=3)
 
 
 def _sweep(path: Path) -> None:

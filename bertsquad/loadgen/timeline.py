@@ -172,7 +172,8 @@ def load(folder: Path) -> Timeline:
     """Read the timeline of a run folder; SuiteError says what is wrong with it."""
     path = folder / TIMELINE
     try:
-        with np.load(path, allow_pickle=False) as arrays:
+        # NumPy leaves a file that it can't read open.
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
             return Timeline(**{field.name: arrays[field.name] for field in fields(Timeline)})
     except OSError as error:
         raise unreadable(path, error) from error

@@ -177,8 +177,9 @@ def load(path: Path) -> Features:
     """
     names = {field.name for field in fields(Features)}
     try:
-        with np.load(path, allow_pickle=False) as file:
-            arrays = dict(file)
+        # NumPy leaves a file that it can't read open.
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
+            arrays = dict(archive)
         older = arrays.keys() < names
         if not older:
             found = Features(**{name: arrays[name] for name in names})

@@ -59,6 +59,22 @@ def pytest_benchmark_compare_machine_info(benchmarksession: Any) -> Generator[No
         return None
 
 
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item: pytest.Item) -> Generator[None, object, object]:
+    """Let a case fail, or be broken off, before it has figures.
+
+    pytest-benchmark would warn that its fixture was not used, an error where all warnings are, as
+    it does of every case that didn't skip; so the fixture is taken from its sight.
+    """
+    try:
+        return (yield)
+    except BaseException:
+        benchmark = getattr(item, "funcargs", {}).pop("benchmark", None)
+        if benchmark is not None:
+            benchmark.skipped = True
+        raise
+
+
 @pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_sessionfinish(session: pytest.Session) -> Generator[None, object, object]:
     """Save the results, and take out what can't be compared, before pytest-benchmark goes on."""

@@ -28,10 +28,6 @@ GRACE_S = 5.0
 #: How long a worker that has nothing to do may take to end by itself, in seconds.
 CLOSING_S = 0.5
 
-#: ONNX Runtime's wheels report to their maker from a background thread unless told not to before
-#: they start: traffic that nobody asked for, beside what is being timed.
-_ENVIRONMENT = {"ORT_DISABLE_TELEMETRY": "1"}
-
 _Wanted = TypeVar("_Wanted", protocol.Ready, protocol.DevicesFound, protocol.Measured)
 
 #: Told of what a worker says before it answers: which step it is at, and that a callback failed.
@@ -71,11 +67,12 @@ class Worker:
                 stderr=file,
                 text=True,
                 encoding="utf-8",
-                env=os.environ | _ENVIRONMENT | {"PYTHONPATH": _python_path()},
+                env=_environment(),
                 start_new_session=True,  # a terminal's Ctrl-C is for pytest's process to handle
             )
         self._messages: queue.Queue[protocol.FromWorker | WorkerDied | None] = queue.Queue()
-        threading.Thread(target=self._listen, daemon=True).start()
+        self._listener = threading.Thread(target=self._listen, daemon=True)
+        self._listener.start()
 
     @property
     def alive(self) -> bool:
@@ -124,19 +121,21 @@ class Worker:
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
+        self._listener.join(CLOSING_S)  # it closes the worker's output, when that has ended
         with contextlib.suppress(OSError):
             if self._log.stat().st_size == 0:
                 self._log.unlink()
 
     def _listen(self) -> None:
         assert self._process.stdout is not None
-        for line in self._process.stdout:
-            try:
-                message = protocol.decode(line)
-            except SuiteError as error:
-                message = WorkerDied(str(error))
-            if message is not None:  # Python's start-up may print before the worker can
-                self._messages.put(message)
+        with self._process.stdout as output:
+            for line in output:
+                try:
+                    message = protocol.decode(line)
+                except SuiteError as error:
+                    message = WorkerDied(str(error))
+                if message is not None:  # Python's start-up may print before the worker can
+                    self._messages.put(message)
         self._messages.put(None)
 
     def _ask(
@@ -204,8 +203,17 @@ def _killed_by(number: int) -> str:
     return how
 
 
-def _python_path() -> str:
-    """The worker's import path: this package first, wherever it was imported from."""
-    here = str(Path(__file__).resolve().parents[2])
-    inherited = os.environ.get("PYTHONPATH")
-    return os.pathsep.join([here, inherited] if inherited else [here])
+def _environment() -> dict[str, str]:
+    """The worker's environment: this package comes first, wherever it was imported from.
+
+    ONNX Runtime's wheels report to their maker from a background thread unless told not to before
+    they start: traffic that nobody asked for, beside what is being timed. And a filter that turns
+    warnings into errors is meant for the code under test: in the libraries, which warn of their own
+    affairs, it would make a model fail that runs elsewhere.
+    """
+    inherited = {name: text for name, text in os.environ.items() if name != "PYTHONWARNINGS"}
+    paths = [
+        str(Path(__file__).resolve().parents[2]),
+        *filter(None, [os.environ.get("PYTHONPATH")]),
+    ]
+    return inherited | {"ORT_DISABLE_TELEMETRY": "1", "PYTHONPATH": os.pathsep.join(paths)}

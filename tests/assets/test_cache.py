@@ -139,6 +139,14 @@ def test_features_that_are_damaged_or_older_are_rebuilt_with_a_warning(
         assert pocket_again()[0].tokens.tolist() == first.tokens.tolist()
 
 
+def test_a_rebuilt_copy_is_no_error_where_warnings_are() -> None:
+    first, path = pocket_again()
+    cut(path)
+    with pytest.warns(UserWarning, match="was rebuilt"):
+        warnings.simplefilter("error")
+        assert pocket_again()[0].tokens.tolist() == first.tokens.tolist()
+
+
 class Bomb:
     """Unpickling it makes the folder `trace`."""
 

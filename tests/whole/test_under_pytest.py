@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import tiny
 from pytest_sessions import (
     BENCHMARKS,
     SCENARIOS,
@@ -23,6 +24,9 @@ from pytest_sessions import (
 )
 
 ROOT = BENCHMARKS.parent
+
+#: BERT's vocabulary has "the" at this place; no window of SQuAD is without it.
+THE = 1996
 
 
 #: All modes of one scenario on a tiny model.
@@ -123,6 +127,19 @@ def test_performance_skips_in_a_sentence_without_the_plugin_that_records_it(
     for case in pytest_session.cases.values():
         assert case.outcome == SKIPS
         assert "performance cases are recorded by pytest-benchmark, which is off" in case.message
+
+
+def test_warnings_as_errors_and_pythons_development_mode_change_no_outcome(folder: Path) -> None:
+    broken = str(tiny.model(folder / "broken.onnx", raises_on=THE))
+    words = ("-k", "offline", "-W", "error", "--model", broken)
+    variables = {"PYTHONWARNINGS": "error", "PYTHONDEVMODE": "1"}
+    pytest_session = run(folder / "warnings", *words, variables=variables)
+    for test in ("accuracy", "performance", "compliance"):
+        name = name_of(test, "offline")
+        found = outcomes(pytest_session)
+        assert (found[name], found[name.replace("tiny", "broken")]) == (PASSES, "failure")
+    assert " 3 failed, 3 passed, " in pytest_session.out
+    assert "Warning" not in pytest_session.out + pytest_session.err
 
 
 @pytest.mark.slow

@@ -1,12 +1,14 @@
 """A real worker: it answers, it fails, it dies, and the pytest process knows."""
 
 import contextlib
+import gc
 import os
 import re
 import signal
 import subprocess
 import sys
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -701,6 +703,14 @@ def test_closing_ends_the_worker_and_may_be_repeated(begin: Begin) -> None:
     mortal.worker.close()
 
 
+def test_a_closed_worker_leaves_no_file_open(folder: Path) -> None:
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        Worker(folder / "worker.log").close()
+        gc.collect()
+    assert [str(one.message) for one in caught] == []
+
+
 PARENT = """
 import sys
 from pathlib import Path
@@ -769,3 +779,26 @@ def test_the_worker_keeps_onnx_runtime_from_reporting_home(
     made.try_devices()
     made.close()
     assert (folder / "worker.log").read_text(encoding="utf-8").startswith("1\n")
+
+
+#: Stands before the real one, and warns as a library does of its own affairs.
+WARNS = """
+import sys, warnings
+
+warnings.warn("this goes away in the next version", UserWarning)
+sys.path.remove({folder!r})
+del sys.modules["onnxruntime"]
+import onnxruntime
+"""
+
+
+def test_a_librarys_own_warning_fails_no_model_where_warnings_are_errors(
+    folder: Path, begin: Begin, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    package = folder / "path" / "onnxruntime" / "__init__.py"
+    package.parent.mkdir(parents=True)
+    package.write_text(WARNS.format(folder=str(folder / "path")), encoding="utf-8")
+    monkeypatch.setenv("PYTHONPATH", str(folder / "path"))
+    monkeypatch.setenv("PYTHONWARNINGS", "error")
+    assert begin().accuracy("offline")
+    assert "goes away" in (folder / "worker.log").read_text(encoding="utf-8")
