@@ -14,7 +14,7 @@ from bertsquad.assets import cache
 from bertsquad.errors import BoundUnattainable, SuiteError, Unavailable
 from bertsquad.machine import hardware
 from bertsquad.results import table
-from bertsquad.results.result import Result, flat_properties
+from bertsquad.results.result import Result
 from bertsquad.runtime import parallelism
 from bertsquad.scenarios import MODES, SCENARIOS
 from bertsquad.suite import cases, gate, header, options, outcomes, recording
@@ -98,6 +98,7 @@ def harness(pytestconfig: pytest.Config) -> Iterator[Harness]:
 @pytest.fixture
 def run(request: pytest.FixtureRequest, harness: Harness) -> RunCase:
     """Run a case in a mode: its result, a skip for what is merely missing, or a failure."""
+    outcomes.forget(request.node)
 
     def run_case(case: cases.Case, mode: str) -> Result:
         given = request.config.stash[OPTIONS]
@@ -120,8 +121,7 @@ def run(request: pytest.FixtureRequest, harness: Harness) -> RunCase:
             if skips:
                 pytest.skip(message)
             pytest.fail(message, pytrace=False)
-        request.node.stash[outcomes.RESULT] = result
-        request.node.user_properties.extend(flat_properties(result))
+        outcomes.keep(request.node, result)
         return result
 
     return run_case
@@ -147,7 +147,9 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     # 0. A test that no case has, as accuracy hasn't for a model of random weights.
     items[:] = [item for item in items if not (_is_of_suite(item) and "NOTSET" in item.name)]
     suite = [(item, case) for item in items if (case := _case(item)) is not None]
-    # 1. Cases of the suite run in the order that costs least; other tests keep their places.
+    # 1. Cases of the suite run in the order that costs least, compliance after the runs that it
+    #    compares with; other tests keep their places.
+    suite.sort(key=lambda pair: MODES.index(_mode(pair[0])))
     order = cases.running_order([case for _, case in suite], given, _cores(config))
     ordered = iter([suite[index][0] for index in order])
     items[:] = [item if _case(item) is None else next(ordered) for item in items]

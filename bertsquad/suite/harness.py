@@ -1,4 +1,4 @@
-"""Runs cases, each once in each mode: gets the files, lets the worker run, has the run judged."""
+"""Runs cases, one after the other: gets the files, lets the worker run, has the run judged."""
 
 import contextlib
 import os
@@ -56,7 +56,8 @@ class Harness:
         self._dataset = cache(partial(datasets.load, show=progress.show))
         self._model = cache(partial(locate, show=progress.show))
         self._worker: tuple[tuple[str, ...], Worker, Ready] | None = None
-        self._outcomes: dict[tuple[str, str], Result | SuiteError] = {}
+        # The newest result of each case and mode, whose logs are still in the run folder.
+        self._newest: dict[tuple[str, str], Result] = {}
 
     def close(self) -> None:
         """End the worker."""
@@ -65,28 +66,27 @@ class Harness:
             self._worker = None
 
     def run(self, case: Case, mode: str) -> Result:
-        """Run one case in one mode, once; its folder holds the logs and `result.json` then.
+        """Run one case in one mode; its folder holds the logs and `result.json` then.
 
-        Mode `compliance` compares with the case's accuracy and performance runs, and makes them
-        first where they are missing. Raises Unavailable where something can't be had,
-        BoundUnattainable where no Server rate is honest, SuiteError where the run itself failed.
+        Every call is a run of its own. But mode `compliance` compares with the newest accuracy and
+        performance runs of the case, and makes only those that are missing. Raises Unavailable
+        where something can't be had, BoundUnattainable where no Server rate is honest, SuiteError
+        where the run itself failed.
         """
         key = case.id, mode
-        if key not in self._outcomes:
-            try:
-                with self._progress:
-                    self._outcomes[key] = self._run(case, mode)
-            except SuiteError as error:
-                self._outcomes[key] = error
-        outcome = self._outcomes[key]
-        if isinstance(outcome, SuiteError):
-            raise outcome
-        return outcome
+        self._newest.pop(key, None)
+        with self._progress:
+            result = self._newest[key] = self._run(case, mode)
+        return result
+
+    def _had(self, case: Case, mode: str) -> Result:
+        """The newest result of the case in a mode; it is run for that where there is none."""
+        return self._newest.get((case.id, mode)) or self.run(case, mode)
 
     def _run(self, case: Case, mode: str) -> Result:
         unaudited: tuple[Result, Result] | None = None
         if mode == "compliance":
-            unaudited = self.run(case, "accuracy"), self.run(case, "performance")
+            unaudited = self._had(case, "accuracy"), self._had(case, "performance")
         started = datetime.now(UTC)
         if (reason := missing_device(case)) is not None:  # before anything is downloaded for it
             raise Unavailable(reason, "device")
@@ -202,7 +202,7 @@ class Harness:
         return {
             "suite_version": __version__,
             "git_revision": provenance.git_revision(PACKAGE.parent),
-            "started_at": started.isoformat(timespec="seconds"),
+            "started_at": started.isoformat(timespec="milliseconds"),
             "command": self._command,
             "working_folder": str(Path.cwd()),
             "environment": {k: v for k, v in os.environ.items() if k.startswith("BERTSQUAD_")},

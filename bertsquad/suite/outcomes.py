@@ -5,10 +5,34 @@ from typing import Any
 import pytest
 
 from bertsquad import typed
-from bertsquad.results.result import FAILED, SKIPPED, Missing, Outcome, Result
+from bertsquad.results.result import (
+    FAILED,
+    SKIPPED,
+    Missing,
+    Outcome,
+    Result,
+    flat_properties,
+)
 
 #: The result of an item's case, which its report carries on.
-RESULT = pytest.StashKey[Result]()
+_RESULT = pytest.StashKey[Result]()
+
+#: What pytest says of a test; other words are those of plugins that will run it again.
+_FINAL = ("passed", "failed", "skipped")
+
+
+def keep(item: pytest.Item, result: Result) -> None:
+    """Keep the result of an item's case for its report and for JUnit."""
+    item.stash[_RESULT] = result
+    item.user_properties.extend(flat_properties(result))
+
+
+def forget(item: pytest.Item) -> None:
+    """Forget what an earlier attempt of the item gave, where a plugin runs it again."""
+    if _RESULT in item.stash:
+        earlier = list(flat_properties(item.stash[_RESULT]))
+        item.user_properties[:] = [one for one in item.user_properties if one not in earlier]
+        del item.stash[_RESULT]
 
 
 def attach(report: Any, item: pytest.Item, case: str, mode: str) -> None:
@@ -17,8 +41,8 @@ def attach(report: Any, item: pytest.Item, case: str, mode: str) -> None:
     It is carried as plain values, which is what pytest-xdist can send.
     """
     outcome: Outcome | None = None
-    if report.when == "call" and RESULT in item.stash:
-        outcome = item.stash[RESULT]
+    if report.when == "call" and _RESULT in item.stash:
+        outcome = item.stash[_RESULT]
     elif report.skipped:
         outcome = Missing(case, mode, SKIPPED, report.longrepr[2].removeprefix("Skipped: "))
     elif report.failed and report.when == "call":
@@ -28,16 +52,30 @@ def attach(report: Any, item: pytest.Item, case: str, mode: str) -> None:
 
 
 def carried(terminalreporter: Any) -> list[Outcome]:
-    """What came of the cases of a pytest session, in the order in which they began."""
-    reports = [
-        report
-        for reports in (terminalreporter.stats.values() if terminalreporter else ())
-        for report in reports
-        if hasattr(report, "bertsquad")
-    ]
+    """What came of the cases of a pytest session, in the order in which they began.
+
+    An attempt that a plugin repeats, as pytest-rerunfailures does, is none of them.
+    """
+    reports = [report for report in _reports(terminalreporter) if report.outcome in _FINAL]
     kinds: dict[str, type[Result] | type[Missing]] = {"Result": Result, "Missing": Missing}
     found = []
     for report in sorted(reports, key=lambda report: report.start):
         kind, values = report.bertsquad
         found.append(typed.build(kinds[kind], values))
     return found
+
+
+def repeated(terminalreporter: Any) -> list[dict[str, Any]]:
+    """What attempts gave, as plain values, that a plugin has repeated."""
+    reports = _reports(terminalreporter)
+    return [report.bertsquad[1] for report in reports if report.outcome not in _FINAL]
+
+
+def _reports(terminalreporter: Any) -> list[Any]:
+    """The reports of a pytest session that carry what came of a case."""
+    return [
+        report
+        for reports in (terminalreporter.stats.values() if terminalreporter else ())
+        for report in reports
+        if hasattr(report, "bertsquad")
+    ]

@@ -82,6 +82,11 @@ def pytest_sessionfinish(session: pytest.Session) -> Generator[None, object, obj
     failures, notes = (config.stash.setdefault(key, []) for key in (_FAILURES, _NOTES))
     # After a usage error nothing has run.
     if benchmarks is not None and session.exitstatus != pytest.ExitCode.USAGE_ERROR:
+        reporter = config.pluginmanager.getplugin("terminalreporter")
+        repeated = outcomes.repeated(reporter)
+        benchmarks.benchmarks[:] = [
+            one for one in benchmarks.benchmarks if one.extra_info not in repeated
+        ]
         failures += _save(config, benchmarks)
         notes += without_earlier(benchmarks)
         failures += part_unlike(benchmarks)

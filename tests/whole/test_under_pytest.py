@@ -23,6 +23,8 @@ from pytest_sessions import (
     run_together,
 )
 
+from bertsquad.scenarios import MODES
+
 ROOT = BENCHMARKS.parent
 
 #: BERT's vocabulary has "the" at this place; no window of SQuAD is without it.
@@ -127,6 +129,111 @@ def test_performance_skips_in_a_sentence_without_the_plugin_that_records_it(
     for case in pytest_session.cases.values():
         assert case.outcome == SKIPS
         assert "performance cases are recorded by pytest-benchmark, which is off" in case.message
+
+
+# A test that runs again.
+
+
+def times(pytest_session: PytestSession) -> list[tuple[str, str]]:
+    """Mode and start of every run that the JSON tells of; a run is there once."""
+    document = pytest_session.benchmarks
+    results = [entry["extra_info"] for entry in document["benchmarks"]]
+    results += document["accuracy"] + document["compliance"]
+    found = [(one["mode"], one["provenance"]["started_at"]) for one in results]
+    assert len(set(found)) == len(found)
+    return sorted(found)
+
+
+def rows(pytest_session: PytestSession) -> list[str]:
+    """The modes of the table's rows."""
+    lines = map(str.split, pytest_session.out.partition(" BERT on SQuAD ")[2].splitlines())
+    return sorted(line[1] for line in lines if len(line) > 1 and line[1] in MODES)
+
+
+def test_a_test_that_is_named_twice_runs_twice(folder: Path) -> None:
+    here = folder / "duplicates"
+    chosen = (
+        "-k",
+        "offline",
+        "--keep-duplicates",
+        "--benchmark-json",
+        str(here / "benchmarks.json"),
+    )
+    pytest_session = run(here, str(BENCHMARKS), *chosen)
+    assert pytest_session.code == 0, pytest_session.out
+    assert [mode for mode, _ in times(pytest_session)] == rows(pytest_session)
+    assert rows(pytest_session) == ["accuracy"] * 2 + ["compliance"] * 2 + ["performance"] * 2
+    # Those that compliance compares with are had before it, and not run for it once more.
+    newest = pytest_session.result(name_of("performance", "offline"))["provenance"]["started_at"]
+    assert ("performance", newest) in times(pytest_session)
+
+
+def test_a_test_that_is_repeated_has_figures_of_its_own_each_time(folder: Path) -> None:
+    pytest.importorskip("pytest_repeat")
+    here = folder / "repeat"
+    chosen = ("-k", "offline and not compliance", "--count", "3")
+    pytest_session = run(here, *chosen, "--benchmark-json", str(here / "benchmarks.json"))
+    assert pytest_session.code == 0, pytest_session.out
+    assert rows(pytest_session) == ["accuracy"] * 3 + ["performance"] * 3
+    assert [mode for mode, _ in times(pytest_session)] == rows(pytest_session)
+    rates = {entry["stats"]["ops"] for entry in pytest_session.benchmarks["benchmarks"]}
+    assert len(rates) == 3
+
+
+#: Kills the worker of the first case that a pytest session runs, as a lack of memory may.
+DIES_ONCE = """
+import os, sys
+if "bertsquad.worker" in sys.orig_argv and not os.path.exists({trace!r}):
+    open({trace!r}, "w").close()
+    os.kill(os.getpid(), 9)
+"""
+
+#: A plugin with which a case fails once it has its figures.
+FAILS = """
+import pytest
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item):
+    yield
+    pytest.fail("it must be better")
+"""
+
+
+def rerun(here: Path, name: str, code: str, *arguments: str) -> PytestSession:
+    """A pytest session that runs each failing case twice more, with a module before all others."""
+    pytest.importorskip("pytest_rerunfailures")
+    here.mkdir()
+    (here / f"{name}.py").write_text(code, encoding="utf-8")
+    paths = os.pathsep.join([str(here), *filter(None, [os.environ.get("PYTHONPATH")])])
+    written = ("--reruns", "2", "--benchmark-json", str(here / "benchmarks.json"))
+    return run(here, *arguments, *written, variables={"PYTHONPATH": paths})
+
+
+def test_a_case_that_passes_when_it_is_run_again_is_no_failure(folder: Path) -> None:
+    here = folder / "rerun"
+    code = DIES_ONCE.format(trace=str(here / "died"))
+    pytest_session = rerun(here, "sitecustomize", code, "-k", "offline and accuracy")
+    assert pytest_session.code == 0, pytest_session.out
+    assert "1 passed, " in pytest_session.out
+    assert "1 rerun" in pytest_session.out
+    assert pytest_session.benchmarks["failures"] == []
+    assert rows(pytest_session) == ["accuracy"]
+
+
+def test_a_case_that_fails_however_often_it_is_run_is_told_once(folder: Path) -> None:
+    chosen = ("-p", "fails", "-k", "offline", "--reference-f1", "100")
+    pytest_session = rerun(folder / "reruns", "fails", FAILS, *chosen)
+    assert "3 failed, " in pytest_session.out
+    assert "6 rerun" in pytest_session.out
+    assert [one["mode"] for one in pytest_session.benchmarks["failures"]] == ["accuracy"]
+    assert rows(pytest_session) == ["accuracy", "compliance", "performance"]
+    started = [
+        (test, pytest_session.result(name_of(test, "offline"))["provenance"]["started_at"])
+        for test in ("accuracy", "compliance", "performance")
+    ]
+    assert times(pytest_session) == started  # each of its last attempt, as the folder has it
+    for name, case in pytest_session.cases.items():
+        assert case.properties["verdict"] == pytest_session.result(name)["verdict"]
 
 
 def test_warnings_as_errors_and_pythons_development_mode_change_no_outcome(folder: Path) -> None:
