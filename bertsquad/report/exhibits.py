@@ -196,10 +196,10 @@ def runs(series: Series) -> Table:
     """Every run of a case in a mode, also those that can't be compared with the newest."""
     head = (_STARTED, "revision", "result", "verdict", "rules", "samples", "CPU", "comparable")
     rows: list[tuple[Any, ...]] = []
-    for run in series.runs:
+    for run, comparable in zip(series.runs, series.comparable, strict=True):
         what = (brief(run), chip(run).word, run.rules, run.sample_count)
-        cpu, alike = str(run.provenance.get("cpu", "")), run in series.alike
-        rows.append((_when(run), _revision(run), *what, cpu, "yes" if alike else "no"))
+        cpu = str(run.provenance.get("cpu", ""))
+        rows.append((_when(run), _revision(run), *what, cpu, "yes" if comparable else "no"))
     return Table(head, rows)
 
 

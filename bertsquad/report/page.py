@@ -8,7 +8,7 @@ import json
 import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC
 from pathlib import Path
 from typing import Any
@@ -301,9 +301,11 @@ _SHOWN_ELSEWHERE = ("timeline", "provenance", "warnings", "disturbances", "reaso
 
 def _made(result: Result) -> Table:
     """Everything that a result says of how it was made, a row a key."""
+    # What is long is left out before as_dict copies it.
+    short = replace(result, timeline={}, provenance={})
     shown = {
         key: value
-        for key, value in result.as_dict().items()
+        for key, value in short.as_dict().items()
         if key not in _SHOWN_ELSEWHERE and value is not None
     }
     rest = {key: one for key, one in result.provenance.items() if key not in ENVIRONMENT}

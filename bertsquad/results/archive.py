@@ -7,6 +7,8 @@ storage. All that is read is checked here, so that nothing that shows it has to.
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import cached_property
+from itertools import compress
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +33,7 @@ class Lost(Missing):
 
 @dataclass(frozen=True)
 class Series:
-    """All runs of one case in one mode, oldest first; `alike` are those like the newest."""
+    """All runs of one case in one mode, oldest first."""
 
     mode: str
     case: str
@@ -42,11 +44,17 @@ class Series:
         """The run that is shown; the others are its history."""
         return self.runs[-1]
 
+    @cached_property
+    def comparable(self) -> tuple[bool, ...]:
+        """For each run: whether its figures can be compared with the newest one's."""
+        # vars, since as_dict copies whole timelines, of which nothing is compared.
+        new = vars(self.newest)
+        return tuple(not differences(new, vars(run)) for run in self.runs)
+
     @property
     def alike(self) -> tuple[Result, ...]:
         """The runs whose figures can be compared with the newest one's, it included."""
-        new = self.newest.as_dict()
-        return tuple(run for run in self.runs if not differences(new, run.as_dict()))
+        return tuple(compress(self.runs, self.comparable))
 
 
 @dataclass

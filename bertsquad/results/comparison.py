@@ -22,8 +22,8 @@ Figures = Mapping[str, Any]
 def differences(new: Figures, old: Figures) -> list[str]:
     """What makes two results of one case unlike, each with its new and its earlier value.
 
-    Both are `Result.as_dict()`; what `new` lacks, or has as None, is passed over. Server's rates
-    may differ where both were probed: each is what its run could keep.
+    Both are the fields of a Result by name; what `new` lacks, or has as None, is passed over.
+    Server's rates may differ where both were probed: each is what its run could keep.
     """
     version = old.get("schema_version")
     if version is None:
