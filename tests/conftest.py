@@ -4,6 +4,7 @@ import os
 import signal
 from collections.abc import Iterator
 
+import own_lock  # noqa: F401  (harnesses in this process)
 import pytest
 
 # Some tests load ONNX Runtime in the pytest process, which would report to its maker.

@@ -2,5 +2,6 @@
 
 - `hardware`: cores, memory, processors and GPUs.
 - `noise`: what disturbed a run.
+- `device_lock`: one timed run at a time on a device.
 - `provenance`: what a result says of the software and the machine.
 """

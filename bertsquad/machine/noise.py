@@ -5,13 +5,10 @@ The figures of a disturbed run are kept, with a warning beside them.
 
 import contextlib
 import os
-import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-
-from filelock import FileLock, Timeout
 
 #: Any system uses up to this share of the machine's CPU time by itself.
 TOLERATED_SHARE = 0.05
@@ -108,27 +105,3 @@ def disturbances(
         matter = f"a CPU quota held the run back for {held_back:.1f} s"
         found.append(Disturbance(matter, "use fewer --instances or --threads, or raise the quota"))
     return found
-
-
-@contextlib.contextmanager
-def device_to_itself(processor: str, tell: Callable[[str], None]) -> Iterator[None]:
-    """Wait until no other run on this machine uses the `processor`, "cpu" or "gpu".
-
-    `tell` gets a sentence if there is a wait. If the lock file can't be used, because it is
-    another user's, `tell` gets that and the run goes on.
-    """
-    path = Path(tempfile.gettempdir()) / f"bertsquad-{processor}.lock"
-    lock = FileLock(path, mode=0o666)
-    try:
-        try:
-            lock.acquire(timeout=0)
-        except Timeout:
-            tell(f"another run measures on this machine's {processor.upper()}: waiting for its end")
-            lock.acquire()
-    except OSError as error:
-        reason = error.strerror or error
-        tell(f"{path} can't be locked ({reason}), so another run may disturb this one")
-    try:
-        yield
-    finally:
-        lock.release()

@@ -18,7 +18,7 @@ from bertsquad.errors import SuiteError, Unavailable
 from bertsquad.loadgen import logs
 from bertsquad.loadgen.request import Request
 from bertsquad.loadgen.timeline import TIMELINE
-from bertsquad.machine import hardware, noise, provenance
+from bertsquad.machine import device_lock, hardware, provenance
 from bertsquad.models.zoo import Model, locate
 from bertsquad.progress import Step
 from bertsquad.results import compliance
@@ -99,7 +99,7 @@ class Harness:
         _empty(folder)
         alone: AbstractContextManager[None] = contextlib.nullcontext()
         if mode != "accuracy":  # what is timed has the device to itself
-            alone = noise.device_to_itself(DEVICES[case.device].marker, self._progress.say)
+            alone = device_lock.device_to_itself(DEVICES[case.device].marker, self._progress.say)
         with alone:
             measured = worker.run(request, self._options.timeout_s, on_message)
         run = logs.read_run(folder)

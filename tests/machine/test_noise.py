@@ -1,11 +1,8 @@
-"""What disturbs a run is told, and timed runs wait for each other."""
+"""What disturbs a run is told."""
 
 import os
 import subprocess
 import sys
-import tempfile
-import threading
-import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -86,59 +83,3 @@ def test_another_process_that_works_is_noticed_on_this_machine() -> None:
         worker.wait()
     found = noise.disturbances(before, noise.read(), os.cpu_count() or 1)
     assert any(one.matter.startswith("other processes used") for one in found)
-
-
-@pytest.fixture
-def temporary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-    return tmp_path
-
-
-def test_a_timed_run_waits_for_the_one_before_it_and_says_so(temporary: Path) -> None:
-    told: list[str] = []
-    events: list[str] = []
-
-    def second() -> None:
-        with noise.device_to_itself("cpu", told.append):
-            events.append("second")
-
-    with noise.device_to_itself("cpu", told.append):
-        assert told == []
-        thread = threading.Thread(target=second)
-        thread.start()
-        while not told:
-            time.sleep(0.01)
-        events.append("first")
-    thread.join(timeout=10)
-    assert events == ["first", "second"]
-    assert told == ["another run measures on this machine's CPU: waiting for its end"]
-
-
-def test_the_gpu_is_another_device(temporary: Path) -> None:
-    told: list[str] = []
-    with (
-        noise.device_to_itself("cpu", told.append),
-        noise.device_to_itself("gpu", told.append),
-    ):
-        pass
-    assert told == []
-
-
-def test_a_run_that_fails_gives_the_device_back(temporary: Path) -> None:
-    told: list[str] = []
-    with pytest.raises(RuntimeError), noise.device_to_itself("cpu", told.append):
-        raise RuntimeError
-    with noise.device_to_itself("cpu", told.append):
-        pass
-    assert told == []
-
-
-def test_a_lock_that_cannot_be_had_is_told_and_the_run_goes_on(temporary: Path) -> None:
-    (temporary / "bertsquad-cpu.lock").mkdir()
-    told: list[str] = []
-    ran = False
-    with noise.device_to_itself("cpu", told.append):
-        ran = True
-    assert ran
-    assert len(told) == 1
-    assert "bertsquad-cpu.lock can't be locked" in told[0]

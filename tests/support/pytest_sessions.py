@@ -14,6 +14,10 @@ import tiny
 
 BENCHMARKS = Path(__file__).resolve().parents[2] / "benchmarks"
 
+#: Lets a pytest session wait for those of the project's tests only; see own_lock.py.
+OWN_LOCK = {"PYTEST_PLUGINS": "own_lock"}
+SUPPORT = str(Path(__file__).parent)
+
 
 SCENARIOS = ("offline", "singlestream", "multistream", "server")
 
@@ -69,7 +73,10 @@ def environment(folder: Path) -> dict[str, str]:
     """An environment in which nothing is downloaded yet, nor can be."""
     nowhere = "http://127.0.0.1:9"
     inherited = {name: text for name, text in os.environ.items() if not name.startswith("PYTEST_")}
+    paths = [os.environ["PYTHONPATH"]] if os.environ.get("PYTHONPATH") else []
     return inherited | {
+        **OWN_LOCK,
+        "PYTHONPATH": os.pathsep.join([*paths, SUPPORT]),
         "BERTSQUAD_CACHE": str(folder / "cache"),
         "BERTSQUAD_DATA": str(folder / "data"),
         "BERTSQUAD_MIRROR": nowhere,

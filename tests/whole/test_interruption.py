@@ -19,6 +19,7 @@ import pytest
 import tiny
 from loopback import LoopbackServer
 from onnx import TensorProto, helper, numpy_helper
+from pytest_sessions import OWN_LOCK, SUPPORT
 from workers import Begun, is_gone, start
 
 from bertsquad.assets import registry
@@ -180,7 +181,8 @@ def begin(home: Path, tmp_path: Path, listening_to_ctrl_c: None) -> Iterator[Beg
                 "no_proxy": "127.0.0.1",
                 "HOME": str(home),
                 "TMPDIR": str(temporary),
-                "PYTHONPATH": os.pathsep.join([str(home), str(ROOT)]),
+                **OWN_LOCK,
+                "PYTHONPATH": os.pathsep.join([str(home), str(ROOT), SUPPORT]),
                 "PYTHONUNBUFFERED": "1",
                 "PHASES": str(phases),
             }

@@ -15,6 +15,7 @@ import tiny
 from pytest_sessions import (
     BENCHMARKS,
     SCENARIOS,
+    SUPPORT,
     PytestSession,
     command,
     name_of,
@@ -286,7 +287,7 @@ def hidden(folder: Path) -> dict[str, PytestSession]:
     for name, device in (("not-named", ()), ("named", ("--device", "openvino"))):
         output = ("--junitxml", str(here / name / "junit.xml"))
         commands[name] = [str(BENCHMARKS), *chosen, "--model", "minilm", *output, *device]
-    return run_together(here, commands, {"PYTHONPATH": str(here)})
+    return run_together(here, commands, {"PYTHONPATH": os.pathsep.join([str(here), SUPPORT])})
 
 
 @pytest.mark.parametrize(
