@@ -67,5 +67,11 @@ def git_revision(folder: Path) -> str | None:
     """The commit that the clone `folder` is at, with `-dirty` where files differ from it."""
     if not (folder / ".git").exists():
         return None
-    describe = ("describe", "--always", "--dirty", "--abbrev=12")
-    return hardware.output_of("git", "-C", str(folder), *describe).strip() or None
+    # `describe --dirty` would write into the clone's index, and disturb a `git` that works there.
+    git = ("git", "--no-optional-locks", "-C", str(folder))
+    commit = hardware.output_of(*git, "describe", "--always", "--abbrev=12").strip()
+    status = ("status", "--porcelain=v2", "--branch", "--untracked-files=no")
+    lines = hardware.output_of(*git, *status).splitlines()
+    if not commit or not lines:  # it has at least the line of the branch
+        return None
+    return commit if all(line.startswith("# ") for line in lines) else f"{commit}-dirty"

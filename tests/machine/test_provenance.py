@@ -52,3 +52,11 @@ def test_a_changed_clone_is_called_dirty(clone: Path) -> None:
 def test_a_folder_within_somebody_elses_clone_has_no_revision(clone: Path) -> None:
     (clone / "installed").mkdir()
     assert provenance.git_revision(clone / "installed") is None
+
+
+def test_asking_for_the_commit_writes_nothing_into_the_clone(clone: Path) -> None:
+    index = clone / ".git" / "index"
+    os.utime(clone / "file", ns=(0, 0))  # what git would note in its index
+    before = index.read_bytes()
+    assert provenance.git_revision(clone) is not None
+    assert index.read_bytes() == before
