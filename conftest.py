@@ -11,6 +11,7 @@ import pytest
 
 from bertsquad import console
 from bertsquad.assets import cache
+from bertsquad.credentials import masked
 from bertsquad.errors import BoundUnattainable, SuiteError, Unavailable
 from bertsquad.machine import hardware
 from bertsquad.results import table
@@ -88,7 +89,9 @@ def harness(pytestconfig: pytest.Config) -> Iterator[Harness]:
     made = Harness(
         pytestconfig.stash[OPTIONS],
         parallel=_workers(pytestconfig),
-        command=shlex.join(["pytest", *map(str, pytestconfig.invocation_params.args)]),
+        command=shlex.join(
+            ["pytest", *(masked(str(word)) for word in pytestconfig.invocation_params.args)]
+        ),
         progress=console.of_pytest_session(visible, pytestconfig.get_verbosity() < 0, worker),
     )
     yield made

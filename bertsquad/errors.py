@@ -1,11 +1,17 @@
 """The errors that users see; each message is one sentence that says what to do."""
 
+from bertsquad.credentials import masked
+
 
 class SuiteError(Exception):
     """An error that a user can do something about.
 
-    Its message says in one sentence what was expected, what was found and what to do.
+    Its message says in one sentence what was expected, what was found and what to do. Credentials
+    in a URL of it are masked.
     """
+
+    def __init__(self, message: str = "") -> None:
+        super().__init__(masked(message))
 
 
 class Unavailable(SuiteError):
@@ -18,7 +24,7 @@ class Unavailable(SuiteError):
     def __init__(self, reason: str, subject: str = "device", of: str = "") -> None:
         super().__init__(f"{of}: {reason}" if of else reason)
         self.subject = subject
-        self.reason = reason
+        self.reason = masked(reason)
 
 
 class BoundUnattainable(SuiteError):

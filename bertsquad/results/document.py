@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from bertsquad import typed
+from bertsquad.credentials import masked
 from bertsquad.errors import SuiteError
 from bertsquad.files import unreadable
 from bertsquad.results.result import LATENCIES, RESULT, SCHEMA_VERSION, Result, of_document
@@ -157,9 +158,12 @@ def _draws(timeline: dict[str, Any]) -> bool:
 
 
 def _clean(value: Any) -> Any:
-    """A JSON document without surrogates and control codes, so that any page can hold it."""
+    """A JSON document as any page can hold it.
+
+    It has no surrogates and control codes, and no credentials in URLs, which older versions wrote.
+    """
     if isinstance(value, str):
-        return _UNSHOWN.sub("", value.encode("utf-8", "replace").decode("utf-8"))
+        return masked(_UNSHOWN.sub("", value.encode("utf-8", "replace").decode("utf-8")))
     if isinstance(value, list):
         return [_clean(one) for one in value]
     if isinstance(value, dict):

@@ -13,6 +13,7 @@ from typing import Any
 from bertsquad import __version__
 from bertsquad.assets.cache import PACKAGE
 from bertsquad.console import SILENT, Progress
+from bertsquad.credentials import masked
 from bertsquad.devices import DEVICES
 from bertsquad.errors import SuiteError, Unavailable
 from bertsquad.loadgen import logs
@@ -205,7 +206,11 @@ class Harness:
             "started_at": started.isoformat(timespec="milliseconds"),
             "command": self._command,
             "working_folder": str(Path.cwd()),
-            "environment": {k: v for k, v in os.environ.items() if k.startswith("BERTSQUAD_")},
+            "environment": {
+                name: masked(value)
+                for name, value in os.environ.items()
+                if name.startswith("BERTSQUAD_")
+            },
             **provenance.facts(),
             "user_conf": conf.as_dict() if conf else None,
         }

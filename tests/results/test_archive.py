@@ -359,3 +359,16 @@ def test_whatever_stands_in_a_file_is_read_or_told_in_a_sentence(
     except SuiteError as error:
         assert str(file) in str(error)
         assert "\n" not in str(error)
+
+
+def test_credentials_that_an_older_version_wrote_are_not_shown_again(tmp_path: Path) -> None:
+    document = performance().as_dict()
+    mirror = "https://someone:hunter2@mirror.invalid/files"
+    document["provenance"] |= {"command": f"pytest {mirror}", "environment": {"A": [mirror]}}
+    lost = {"case": "a", "mode": "accuracy", "reason": f"{mirror}: 404", "verdict": "skipped"}
+    file = tmp_path / "benchmarks.json"
+    whole = {"benchmarks": [], "accuracy": [document], "skipped": [lost]}
+    file.write_text(json.dumps(whole), "utf-8")
+    found = archive.read([file])
+    assert "hunter2" not in repr(found)
+    assert repr(found).count("https://***@mirror.invalid/files") == 3
