@@ -6,21 +6,19 @@ the part that another began, and if the whole is wrong it is downloaded again fr
 """
 
 import errno
-import re
-import threading
+import os
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import closing, contextmanager, suppress
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
+from itertools import chain
 from pathlib import Path
-from queue import Empty, SimpleQueue
-from urllib.parse import urljoin, urlsplit
 
-import pooch
 import requests
 
-from bertsquad import __version__
+from bertsquad.assets import answer
+from bertsquad.credentials import masked
 from bertsquad.errors import SuiteError
 from bertsquad.files import unreadable
 from bertsquad.progress import Show, Step, unseen
@@ -32,16 +30,16 @@ STALL_S = 10.0
 #: Seconds to wait if busy servers ask for it (Retry-After), for all addresses of a file together.
 RETRY_S = 10.0
 
-_CHUNK = 1 << 16  # bytes; what an interruption may lose
+#: Of a download that brings fewer bytes within so many seconds, the rest is not waited for. Even
+#: GSM's first data service, of 9.6 kbit/s, brings more; a small file must be whole by then.
+LEAST_BYTES, LEAST_S = 60_000, 60.0
+
+_TELLING = 256  # bytes, in which a page shows that it is one
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 class Unwritable(Exception):
     """The file can't be kept on this machine, so no other address would help."""
-
-
-class _Silent(SuiteError):
-    """An address that didn't answer in time."""
 
 
 def part_of(path: Path) -> Path:
@@ -50,12 +48,18 @@ def part_of(path: Path) -> Path:
 
 
 def download(
-    urls: Sequence[str], path: Path, algorithm: str, digest: str, show: Show = unseen
+    urls: Sequence[str],
+    path: Path,
+    fault: Callable[[Path], str | None],
+    most: int,
+    show: Show = unseen,
 ) -> list[str]:
     """Put the file at `path` from the first of `urls` that has it.
 
-    Returns why each address failed, an empty list if the file is there now. Raises Unwritable where
-    no address would help. A part with a wrong checksum, or one that filled the disk, is not kept.
+    `fault` says in words why a file isn't it, such as another checksum; None where it is. No more
+    than `most` bytes are written. Returns why each address failed, an empty list if the file is
+    there now. Raises Unwritable where no address would help. A part with a fault, or one that
+    filled the disk, is not kept.
     The caller makes sure that nobody else downloads the same file meanwhile.
     """
     reasons: list[str] = []
@@ -66,11 +70,11 @@ def download(
         for position, url in enumerate(urls):
             answer_s = left_s / (len(urls) - position)  # an equal share for each that is left
             try:
-                _download(url, path, (algorithm, digest), answer_s, patience, show)
+                _download(url, path, fault, most, answer_s, patience, show)
                 return []
             except SuiteError as error:
-                reasons.append(f"{url}: {error}")
-                if isinstance(error, _Silent):
+                reasons.append(masked(f"{url}: {error}"))
+                if isinstance(error, answer.Silent):
                     left_s -= answer_s
     finally:
         for folder in absent:  # removed only if it is empty
@@ -101,7 +105,8 @@ class _Patience:
 def _download(
     url: str,
     path: Path,
-    checksum: tuple[str, str],
+    fault: Callable[[Path], str | None],
+    most: int,
     answer_s: float,
     patience: _Patience,
     show: Show,
@@ -109,8 +114,12 @@ def _download(
     """Put the file at `path` from `url`, continuing the part that is there."""
     part = part_of(path)
     offset = part.stat().st_size if part.is_file() else 0
+    if offset > most:
+        with _writing(part):
+            part.unlink()
+        offset = 0
     while True:
-        with _answer(url, offset, answer_s) as response:
+        with answer.ask(url, offset, answer_s, STALL_S) as response:
             if response.status_code in (429, 503) and patience.wait(response):
                 continue
             if offset and response.status_code == 206 and not _goes_on(response, offset):
@@ -118,86 +127,18 @@ def _download(
                 continue
             resumed = offset > 0 and response.status_code in (206, 416)
             if response.status_code == 200 or (resumed and response.status_code == 206):
-                _receive(response, part, offset if resumed else 0, path.name, show)
+                _receive(response, part, offset if resumed else 0, most, path.name, show)
             elif not resumed:  # at 416 the part may be whole already: its checksum decides
                 raise SuiteError(_status(response))
-        found = _digest(part, checksum[0])
-        if found != checksum[1]:
+        if found := _judged(part, fault):
             part.unlink()
             if not resumed:
-                expected = " ".join(checksum)
-                raise SuiteError(
-                    f"what came does not match the checksum: expected {expected}, found {found}"
-                )
+                raise SuiteError(f"what came does not match the checksum: {found}")
             offset = 0
             continue
         with _writing(part):
             part.replace(path)
         return
-
-
-def _answer(url: str, offset: int, answer_s: float) -> requests.Response:
-    """What `url` answers when asked for the bytes from `offset` on, as soon as its head is there.
-
-    A thread asks, because a time-out of a socket limits neither the look-up of a name with several
-    addresses, nor a chain of redirects, nor a head that comes byte by byte.
-    """
-    headers = {
-        "User-Agent": f"bertsquad/{__version__}",  # Zenodo turns generic clients away with 429
-        "Accept-Encoding": "identity",  # offsets count the file's own bytes
-    }
-    if offset:
-        headers["Range"] = f"bytes={offset}-"
-    hooks = {"response": _check_redirect}
-    answers: SimpleQueue[requests.Response | Exception] = SimpleQueue()
-
-    def ask() -> None:
-        try:
-            _refuse_plain_http(url)
-            answers.put(
-                requests.get(url, stream=True, timeout=STALL_S, headers=headers, hooks=hooks)
-            )
-        except Exception as error:  # raised again in the thread that waits
-            answers.put(error)
-
-    threading.Thread(target=ask, daemon=True).start()
-    try:
-        answer = answers.get(timeout=max(answer_s, 0))
-    except Empty:
-        raise _Silent(f"no answer within {answer_s:.2g} s") from None
-    if isinstance(answer, requests.Timeout):
-        raise _Silent(f"no answer within {min(answer_s, STALL_S):.2g} s") from answer
-    if isinstance(answer, (OSError, ValueError, SuiteError)):
-        raise SuiteError(_short(answer)) from answer
-    if isinstance(answer, Exception):
-        raise answer
-    return answer
-
-
-def _refuse_plain_http(url: str) -> None:
-    parts = urlsplit(url)
-    loopback = parts.hostname in ("localhost", "127.0.0.1", "::1")
-    if parts.scheme != "https" and not (parts.scheme == "http" and loopback):
-        raise SuiteError("refused, since only https is safe (plain http to this machine alone)")
-
-
-def _check_redirect(response: requests.Response, **_: object) -> None:
-    if response.is_redirect:
-        _refuse_plain_http(urljoin(response.url, response.headers["location"]))
-
-
-def _short(error: BaseException) -> str:
-    """The innermost cause of a network error, in one line."""
-    while True:
-        inner = getattr(error, "reason", None) or next(
-            (arg for arg in error.args if isinstance(arg, BaseException)), None
-        )
-        if not isinstance(inner, BaseException):
-            break
-        error = inner
-    text = str(error).strip().split("\n")[0]
-    text = re.sub(r"^\w+\(.*?\): ", "", text)  # urllib3 names the connection object first
-    return text[:300] or type(error).__name__
 
 
 def _status(response: requests.Response) -> str:
@@ -224,60 +165,70 @@ def _retry_after(response: requests.Response) -> float | None:
 
 def _goes_on(response: requests.Response, offset: int) -> bool:
     """Whether the answer holds the file's own bytes from `offset` on, not compressed ones."""
-    encoded = response.headers.get("Content-Encoding", "identity") != "identity"
     sent = response.headers.get("Content-Range", "")
-    return not encoded and sent.startswith(f"bytes {offset}-")
+    return answer.encoding(response) is None and sent.startswith(f"bytes {offset}-")
 
 
-def _receive(response: requests.Response, part: Path, offset: int, name: str, show: Show) -> None:
-    """Write the answer into `part` from `offset` on; the file is made when the first byte came."""
-    length = response.headers.get("Content-Length", "")
-    encoded = "Content-Encoding" in response.headers
-    total = offset + int(length) if length.isdecimal() and not encoded else None
-    chunks = _chunks(response, offset, total)
-    first = next(chunks, b"")
-    if not offset and _is_page(response, first):
-        raise SuiteError("an HTML page came instead of the file (a login or an error page?)")
-    with _writing(part):
-        part.parent.mkdir(parents=True, exist_ok=True)
-        with part.open("r+b" if offset else "wb") as file:
-            file.seek(offset)
-            show(Step(f"downloading {name}", offset, total, "B"))
-            while first:
-                file.write(first)
-                offset += len(first)
-                show(Step(f"downloading {name}", offset, total, "B"))
-                first = next(chunks, b"")
+def _receive(
+    response: requests.Response, part: Path, offset: int, most: int, name: str, show: Show
+) -> None:
+    """Write the answer into `part` from `offset` on; the file is made when the first bytes came."""
+    if encoding := answer.encoding(response):
+        raise SuiteError(f"it came encoded ({encoding}), and the file's own bytes were asked for")
+    length = answer.length(response)
+    total = None if length is None else offset + length
+    if total is not None and total > most:
+        raise SuiteError(f"it announces {total:,} bytes, and the file has {most:,} at most")
+    pace = answer.Pace(STALL_S, LEAST_BYTES, LEAST_S)
+    with closing(_together(answer.pieces(response, offset, total, most, pace))) as coming:
+        beginning = next(coming, b"")
+        if not offset and _is_page(response, beginning):
+            raise SuiteError("an HTML page came instead of the file (a login or an error page?)")
+        try:
+            with _writing(part):
+                part.parent.mkdir(parents=True, exist_ok=True)
+                with part.open("r+b" if offset else "wb") as file:
+                    file.seek(offset)
+                    done = offset
+                    show(Step(f"downloading {name}", done, total, "B"))
+                    for piece in chain([beginning], coming):
+                        file.write(piece)
+                        done += len(piece)
+                        show(Step(f"downloading {name}", done, total, "B"))
+        except answer.TooMuch:  # what this server sent is worth nothing
+            if offset:
+                os.truncate(part, offset)
+            else:
+                part.unlink()
+            raise
 
 
-def _chunks(response: requests.Response, done: int, total: int | None) -> Iterator[bytes]:
-    """The bytes of an answer; SuiteError if they stop before the `total`."""
-    stopped = "broke off"
+def _together(coming: Iterator[bytes]) -> Generator[bytes, None, None]:
+    """The same bytes, with those that tell a page in one piece, however they came."""
+    beginning = b""
     try:
-        for chunk in response.iter_content(_CHUNK):
-            if chunk:
-                done += len(chunk)
-                yield chunk
-    except requests.RequestException as error:
-        if "timed out" in str(error):
-            stopped = f"no byte for {STALL_S:.2g} s"
-    else:
-        if total is None or done >= total:
-            return
-    of_all = "" if total is None else f" of {total:,}"
-    raise SuiteError(f"{stopped} after {done:,}{of_all} bytes")
+        for piece in coming:
+            beginning += piece
+            if len(beginning) >= _TELLING:
+                break
+    except SuiteError:
+        if beginning:
+            yield beginning
+        raise
+    yield beginning
+    yield from coming
 
 
 def _is_page(response: requests.Response, first: bytes) -> bool:
     """Whether an HTML page came: no file of the suite is one."""
-    start = first[:256].removeprefix(b"\xef\xbb\xbf").lstrip().lower()
+    start = first[:_TELLING].removeprefix(b"\xef\xbb\xbf").lstrip().lower()
     declared = "html" in response.headers.get("Content-Type", "")
     return start.startswith((b"<!doctype html", b"<html", *((b"<",) if declared else ())))
 
 
-def _digest(part: Path, algorithm: str) -> str:
+def _judged(part: Path, fault: Callable[[Path], str | None]) -> str | None:
     try:
-        return str(pooch.file_hash(str(part), alg=algorithm))
+        return fault(part)
     except OSError as error:
         raise Unwritable(str(unreadable(part, error))) from error
 

@@ -32,32 +32,77 @@ MIRRORS = {
     ),
 }
 
-#: Sizes, for messages; the checksum is what counts.
+#: No file of the suite has more bytes: the largest are MLPerf's models, of some 1.34 GB.
+MOST_BYTES = 1_400_000_000
+
+
+@dataclass(frozen=True)
+class Size:
+    """How many bytes a file has; where only about so many are known, it isn't `exact`."""
+
+    bytes: int
+    exact: bool = True
+
+    def __str__(self) -> str:
+        for unit, factor, digits in (("GB", 1e9, 2), ("MB", 1e6, 1), ("kB", 1e3, 0)):
+            if self.bytes >= factor:
+                return f"{self.bytes / factor:.{digits}f} {unit}"
+        return f"{self.bytes} bytes"
+
+
+#: How large the files are. A download never brings more.
 SIZES = {
-    "model.onnx": "1.34 GB",
-    "bert_large_v1_1_fake_quant.onnx": "1.34 GB",
-    "dev-v1.1.json": "4.9 MB",
-    "bert_calibration_features.txt": "495 bytes",
+    "model.onnx": Size(1_340_000_000, exact=False),
+    "bert_large_v1_1_fake_quant.onnx": Size(1_340_000_000, exact=False),
+    "dev-v1.1.json": Size(4_854_279),
+    "bert_calibration_features.txt": Size(495),
+    "pocket/minilm-squad.onnx": Size(45_246_334),
+    "pocket/vocab.txt": Size(231_508),
+    "pocket/pocket-v1.1.json": Size(246_537),
+    "pocket/calibration-v1.1.json": Size(55_720),
 }
 
 
 @dataclass(frozen=True)
 class Entry:
-    """A line of the registry: a file's name, `algorithm:checksum`, addresses in order of use."""
+    """A line of the registry: a file's name, its checksum, addresses in order of use.
+
+    The checksum is `algorithm:digest`. It may be several of them with a plus between, of which the
+    first names the file's content in results.
+    """
 
     name: str
     checksum: str
     urls: tuple[str, ...]
 
     @property
-    def algorithm(self) -> str:
-        """The checksum's algorithm, as pooch and hashlib name it."""
-        return self.checksum.rpartition(":")[0] or "sha256"
+    def checksums(self) -> list[tuple[str, str]]:
+        """Each checksum's algorithm, as hashlib names it, with its digest."""
+        split = [one.rpartition(":") for one in self.checksum.split("+")]
+        return [(algorithm or "sha256", digest) for algorithm, _, digest in split]
 
     @property
     def digest(self) -> str:
-        """The checksum without its algorithm."""
-        return self.checksum.rpartition(":")[2]
+        """The checksum without its algorithm, the first where there are several."""
+        return self.checksums[0][1]
+
+    @property
+    def size(self) -> Size | None:
+        """The file's size, where it is known."""
+        return SIZES.get(self.name)
+
+    @property
+    def most_bytes(self) -> int:
+        """How many bytes the file has at most."""
+        return self.size.bytes if self.size and self.size.exact else MOST_BYTES
+
+    def fault(self, path: Path) -> str | None:
+        """How the file at `path` differs from this one, in words; None where it doesn't."""
+        for algorithm, digest in self.checksums:
+            found = pooch.file_hash(str(path), alg=algorithm)
+            if found != digest:
+                return f"expected {algorithm} {digest}, found {found}"
+        return None
 
     @property
     def bundled(self) -> bool:
@@ -112,15 +157,12 @@ _failed: dict[tuple[Path, str], str] = {}
 def _verified(entry: Entry, path: Path) -> Path:
     """`path`, once its checksum is found to be the entry's; SuiteError if it isn't."""
     try:
-        found = pooch.file_hash(str(path), alg=entry.algorithm)
+        fault = entry.fault(path)
     except OSError as error:
         raise unreadable(path, error) from error
-    if found != entry.digest:
+    if fault is not None:
         cure = "reinstall the package" if entry.bundled else "move it away to have it fetched again"
-        raise SuiteError(
-            f"{path} is not the file it should be: expected {entry.algorithm} {entry.digest}, "
-            f"found {found}; {cure}"
-        )
+        raise SuiteError(f"{path} is not the file it should be: {fault}; {cure}")
     return path
 
 
@@ -157,12 +199,12 @@ def _download(entry: Entry, path: Path, show: Show) -> str | None:
     urls = list(entry.urls)
     if mirror := os.environ.get("BERTSQUAD_MIRROR"):
         urls.insert(0, f"{mirror.rstrip('/')}/{entry.name}")
-    size = f" ({SIZES[entry.name]})" if entry.name in SIZES else ""
+    size = f" ({entry.size})" if entry.size else ""
     missing = f"{entry.name}{size} is not in {path.parent}"
     try:
         if path.parent.is_dir() and not os.access(path.parent, os.W_OK):
             raise Unwritable(f"{path.parent} can't be written")
-        reasons = download(urls, path, entry.algorithm, entry.digest, show)
+        reasons = download(urls, path, entry.fault, entry.most_bytes, show)
     except Unwritable as error:
         return (
             f"{missing} and can't be put there, since {error}: put the file there yourself, or "

@@ -5,9 +5,11 @@ import random
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from pathlib import Path
@@ -68,8 +70,12 @@ class Given:
         assert "\n" not in str(caught.value)
         return str(caught.value)
 
-    def patience(self, **seconds: float) -> None:
-        for name, value in seconds.items():
+    def size(self, size: int) -> None:
+        """Let its size be known."""
+        self.monkeypatch.setitem(registry.SIZES, NAME, registry.Size(size))
+
+    def patience(self, **limits: float) -> None:
+        for name, value in limits.items():
             self.monkeypatch.setattr(download, name, value)
 
 
@@ -211,11 +217,224 @@ def test_a_circle_of_redirects_is_left(given: Given, server: LoopbackServer) -> 
     assert "redirects" in given.reason(url)
 
 
-def test_an_answer_that_was_compressed_unasked_is_unpacked(
+@pytest.mark.parametrize("encoding", ["gzip", "br", "deflate", "identity, gzip", "GZIP", "x"])
+def test_an_answer_that_was_encoded_unasked_is_refused_whatever_it_unpacks_to(
+    given: Given, data: Path, server: LoopbackServer, encoding: str
+) -> None:
+    bomb = gzip.compress(bytes(10 * len(BODY)), 9)
+    url = server.answer("/thing.bin", Reply(200, bomb, (("Content-Encoding", encoding),)))
+    assert f"{url}: it came encoded ({encoding.lower()})" in given.reason(url)
+    assert not data.exists()
+    assert given.fetch(url, server.serve("/whole", BODY)).read_bytes() == BODY
+
+
+def test_identity_is_no_encoding(given: Given, server: LoopbackServer) -> None:
+    plain = Reply(200, BODY, (("Content-Encoding", "Identity"),))
+    assert given.fetch(server.answer("/thing.bin", plain)).read_bytes() == BODY
+
+
+# More than the file has.
+
+MORE = {
+    "announced": Reply(200, BODY + b"x"),
+    "unannounced": Reply(200, BODY + b"x", unannounced=True),
+    "chunked": Reply(200, BODY + b"x", chunked=True),
+    "endless": Reply(200, BODY, unannounced=True, endless=True),
+    "endless chunks": Reply(200, BODY, chunked=True, endless=True),
+    "announced as 10 TB": Reply(
+        200, BODY, (("Content-Length", str(10**13)),), unannounced=True, endless=True
+    ),
+    "announced as no number": Reply(
+        200, BODY, (("Content-Length", "9" * 5000),), unannounced=True, endless=True
+    ),
+    "announced as less": Reply(
+        200, BODY, (("Content-Length", "1000"),), chunked=True, endless=True
+    ),
+}
+
+
+@pytest.mark.parametrize("how", MORE)
+def test_a_server_that_sends_more_than_the_file_has_is_left_and_nothing_of_it_kept(
+    given: Given, data: Path, server: LoopbackServer, how: str
+) -> None:
+    given.size(len(BODY))
+    url = server.answer("/thing.bin", MORE[how])
+    reason = given.reason(url)
+    said = "it announces " if how.startswith("announced") else "it sends more than the "
+    if how in ("announced as no number", "announced as less"):
+        said = "it sends more than the "
+    assert f"{url}: {said}" in reason
+    assert f"{len(BODY):,} " in reason
+    assert not data.exists()
+    assert given.fetch(url, server.serve("/whole", BODY)).read_bytes() == BODY
+    assert server.sent_bytes < 100 * len(BODY)
+
+
+@pytest.mark.parametrize("how", ["announced", "chunked", "endless"])
+def test_what_another_server_sent_outlives_one_that_sends_more(
+    given: Given, data: Path, server: LoopbackServer, how: str
+) -> None:
+    given.size(len(BODY))
+    part = place_part(data, BODY[:1000])
+    headers = (("Content-Range", f"bytes 1000-{len(BODY) - 1}/{len(BODY)}"),)
+    more = replace(MORE[how], status=206, headers=headers)
+    given.reason(server.answer("/thing.bin", more))
+    assert part.read_bytes() == BODY[:1000]
+    assert given.fetch(server.serve("/thing.bin", BODY)).read_bytes() == BODY
+    assert ranges(server) == ["bytes=1000-"] * 2
+
+
+def test_a_part_that_is_longer_than_the_file_is_begun_anew(
+    given: Given, data: Path, server: LoopbackServer
+) -> None:
+    given.size(len(BODY))
+    place_part(data, BODY + b"x")
+    assert given.fetch(server.serve("/thing.bin", BODY)).read_bytes() == BODY
+    assert ranges(server) == [None]
+
+
+def test_a_file_of_unknown_size_has_a_bound_too(given: Given, server: LoopbackServer) -> None:
+    headers = (("Content-Length", "1400000001"),)
+    url = server.answer("/thing.bin", Reply(200, BODY, headers, unannounced=True))
+    assert "1,400,000,001 bytes, and the file has 1,400,000,000 at most" in given.reason(url)
+
+
+def test_what_a_redirect_sends_is_not_read(given: Given, server: LoopbackServer) -> None:
+    to = (("Location", server.serve("/whole", BODY)),)
+    moved = server.answer("/thing.bin", Reply(302, BODY, to, chunked=True, endless=True))
+    assert given.fetch(moved).read_bytes() == BODY
+
+
+# Too slow.
+
+SLOW = {
+    "announced": Reply(200, BODY, slow=0.02),
+    "unannounced": Reply(200, BODY, slow=0.02, unannounced=True),
+    "chunked": Reply(200, BODY, slow=0.02, chunked=True),
+    "a line between chunks": Reply(
+        200,
+        b"4\r\n" + BODY[:4] + b"\r\n1;" + b"x" * 50_000,
+        (("Transfer-Encoding", "chunked"),),
+        slow=0.02,
+        unannounced=True,
+    ),
+}
+
+
+@pytest.mark.parametrize("how", SLOW)
+def test_a_server_that_trickles_is_given_up_and_the_next_goes_on_from_there(
+    given: Given, data: Path, server: LoopbackServer, how: str
+) -> None:
+    given.patience(LEAST_BYTES=1000, LEAST_S=0.4)
+    url = server.answer("/thing.bin", SLOW[how])
+    before = set(threading.enumerate())
+    assert f"{url}: given up for fewer than 1,000 bytes within 0.4 s, after " in given.reason(url)
+    assert left_in(data) == [PART]
+    kept = (data / PART).read_bytes()
+    assert kept
+    assert BODY.startswith(kept)
+    ours = [one for one in set(threading.enumerate()) - before if "request_thread" not in one.name]
+    assert ours == []
+    assert given.fetch(server.serve("/whole", BODY)).read_bytes() == BODY
+    assert ranges(server)[-1] == f"bytes={len(kept)}-"
+
+
+def test_a_small_file_must_be_whole_in_time(given: Given, server: LoopbackServer) -> None:
+    given.patience(LEAST_S=0.4)
+    url = server.answer("/thing.bin", Reply(200, BODY[:495], slow=0.01))
+    assert "given up for fewer than 60,000 bytes within 0.4 s, after " in given.reason(url)
+
+
+def test_a_slow_line_is_borne(given: Given, data: Path, server: LoopbackServer) -> None:
+    given.patience(LEAST_BYTES=2, LEAST_S=0.3)
+    place_part(data, BODY[:-100])
+    slow = Reply(200, BODY, slow=0.01, ranged=True)
+    assert given.fetch(server.answer("/thing.bin", slow)).read_bytes() == BODY
+
+
+def test_the_floor_is_below_the_slowest_line_there_is() -> None:
+    gsm = 9600 / 8
+    assert gsm > download.LEAST_BYTES / download.LEAST_S
+    assert download.LEAST_S == 60
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="needs Linux's /proc")
+def test_who_answers_too_late_is_hung_up_on(given: Given, server: LoopbackServer) -> None:
+    given.patience(ANSWER_S=0.2)
+    server.hold()
+    before = set(threading.enumerate())
+    url = server.answer("/thing.bin", Reply(200, BODY, endless=True, unannounced=True))
+    assert "no answer within 0.2 s" in given.reason(url)
+    server.release()
+    deadline = time.monotonic() + 20
+    while set(threading.enumerate()) - before:  # the server's, too: nobody reads what it sends
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+# Credentials in addresses.
+
+
+def test_a_failed_download_shows_no_credentials(
+    given: Given, monkeypatch: pytest.MonkeyPatch, server: LoopbackServer
+) -> None:
+    mine = server.url("/mirror").replace("://", "://someone:hunter2@")
+    signed = server.url("/bucket?X-Amz-Signature=hunter2&token=hunter2")
+    server.answer("/bucket?X-Amz-Signature=hunter2&token=hunter2", Reply(403))
+    monkeypatch.setenv("BERTSQUAD_MIRROR", mine)
+    monkeypatch.setenv("PYTEST_XDIST_TESTRUNUID", "one")
+    moved = server.redirect("/moved", signed)
+    reason = given.reason(moved, signed, f"{mine}?token=hunter2")
+    assert "hunter2" not in reason
+    assert f"{server.url('/mirror/thing.bin').replace('://', '://***@')}: 404" in reason
+    assert f"{moved}: 403" in reason
+    assert f"{server.url('/bucket')}?***: 403" in reason
+    (note,) = (cache.cache_folder() / "locks").glob("*.failed-one")
+    assert "hunter2" not in note.read_text("utf-8")
+
+
+@pytest.mark.parametrize(
+    "mirror",
+    [
+        "https://someone:hunt/er2@mirror.invalid",
+        "https://someone:hunt?er2@mirror.invalid",
+        "https://someone:hunter2@[mirror.invalid",
+        "https://someone:hunter2℀@mirror.invalid",
+        "https://someone:hunter2@.invalid",
+        "https://someone:hunter2@mirror.invalid:port",
+        f"https://someone:hunter2@{'m' * 70}.invalid",
+        "someone:hunter2@mirror.invalid/files",
+        "ftp://someone:hunter2@mirror.invalid/files",
+        "https://someone:hunter2@mirror.invalid/files",
+    ],
+)
+@pytest.mark.parametrize("of", ["BERTSQUAD_MIRROR", "https_proxy"])
+def test_not_even_an_address_that_is_none_shows_them(
+    given: Given, monkeypatch: pytest.MonkeyPatch, mirror: str, of: str
+) -> None:
+    given.patience(ANSWER_S=3)
+    with refusing_address() as refusing:
+        monkeypatch.setenv("https_proxy", refusing.replace("://", "://someone:hunter2@"))
+        monkeypatch.setenv(of, mirror)
+        reason = given.reason("https://elsewhere.invalid/thing.bin")
+    for secret in ("hunt", "er2"):
+        assert secret not in reason
+
+
+def test_a_server_that_moves_the_file_within_itself_is_given_its_password_again(
     given: Given, server: LoopbackServer
 ) -> None:
-    packed = Reply(200, gzip.compress(BODY, 1), (("Content-Encoding", "gzip"),))
-    assert given.fetch(server.answer("/thing.bin", packed)).read_bytes() == BODY
+    whole = server.serve("/whole", BODY)
+    own = server.url("").replace("://", "://someone:hunter2@")
+    for location in ("/whole", whole):
+        server.redirect("/thing.bin", location)
+        given.fetch(f"{own}/thing.bin").unlink()
+    with LoopbackServer() as other:
+        server.redirect("/thing.bin", other.serve("/whole", BODY))
+        given.fetch(f"{own}/thing.bin")
+        assert [one.authorization for one in other.requests] == [None]
+    known = "Basic c29tZW9uZTpodW50ZXIy"
+    assert [one.authorization for one in server.requests] == [known] * 5
 
 
 # Servers that ask for patience.

@@ -14,6 +14,7 @@ from loopback import LoopbackServer, entry, forbid, isolate, refusing_address, r
 from bertsquad import __version__
 from bertsquad.assets import cache, registry
 from bertsquad.assets.registry import Entry
+from bertsquad.credentials import masked
 from bertsquad.errors import SuiteError, Unavailable
 from bertsquad.progress import Step
 
@@ -177,6 +178,26 @@ def test_a_download_tells_its_progress_and_prints_nothing_itself(
     assert told[-1] == Step(name, size, size, "B")
 
 
+@pytest.mark.parametrize("wrong", [0, 1, None])
+def test_a_file_with_several_checksums_must_match_all_of_them(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, server: LoopbackServer, wrong: int | None
+) -> None:
+    sums = [f"{name}:{hashlib.new(name, BODY).hexdigest()}" for name in ("md5", "sha256")]
+    right = Entry(NAME, "+".join(sums), (server.serve("/thing.bin", BODY),))
+    assert right.digest == hashlib.md5(BODY).hexdigest()
+    if wrong is None:
+        register(monkeypatch, right)
+        assert registry.fetch(NAME).read_bytes() == BODY
+        return
+    sums[wrong] = f"{sums[wrong].partition(':')[0]}:{'0' * 32}"
+    register(monkeypatch, Entry(NAME, "+".join(sums), right.urls))
+    with pytest.raises(Unavailable, match="does not match the checksum"):
+        registry.fetch(NAME)
+    place(tmp_path, BODY)
+    with pytest.raises(SuiteError, match="is not the file it should be"):
+        registry.fetch(NAME)
+
+
 # Where it is not allowed to ask.
 
 
@@ -227,7 +248,9 @@ def test_an_address_that_is_neither_https_nor_loopback_is_refused_before_it_is_a
 ) -> None:
     server.serve_elsewhere(url, BODY)
     register(monkeypatch, entry(NAME, BODY, url))
-    with pytest.raises(Unavailable, match=re.escape(f"{url}: refused, since only https is safe")):
+    with pytest.raises(
+        Unavailable, match=re.escape(f"{masked(url)}: refused, since only https is")
+    ):
         registry.fetch(NAME)
     assert server.count() == 0
 
@@ -362,7 +385,25 @@ def test_every_file_that_is_downloaded_has_a_size_and_an_https_address() -> None
         if not known.bundled:
             assert known.urls
             assert name in registry.SIZES
+        if known.size and known.size.exact and registry.is_here(registry.path_of(name)):
+            assert registry.path_of(name).stat().st_size == known.size.bytes
     assert registry.MIRRORS.keys() <= registry.entries().keys()
+
+
+@pytest.mark.parametrize(
+    ("name", "words", "most"),
+    [
+        ("model.onnx", "1.34 GB", 1_400_000_000),
+        ("bert_large_v1_1_fake_quant.onnx", "1.34 GB", 1_400_000_000),
+        ("dev-v1.1.json", "4.9 MB", 4_854_279),
+        ("bert_calibration_features.txt", "495 bytes", 495),
+        ("pocket/vocab.txt", "232 kB", 231_508),
+    ],
+)
+def test_how_large_a_file_is_and_may_be(name: str, words: str, most: int) -> None:
+    known = registry.entries()[name]
+    assert str(known.size) == words
+    assert known.most_bytes == most
 
 
 # What can't be had.

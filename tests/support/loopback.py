@@ -1,9 +1,10 @@
 """An HTTP server on the loopback interface that can be told to misbehave.
 
 `with LoopbackServer() as server` starts it; `serve`, `fail`, `redirect`, `truncate`, `stall` and
-`drip` say what it answers under a path and return the URL. It counts every request. Made the proxy
-for everything that isn't loopback (see `isolate`), it also shows, without a network, what would
-have left this machine: such requests carry a whole URL, or host and port, as their path.
+`drip` say what it answers under a path and return the URL, `answer` anything else. It counts every
+request. Made the proxy for everything that isn't loopback (see `isolate`), it also shows, without a
+network, what would have left this machine: such requests carry a whole URL, or host and port, as
+their path.
 """
 
 import contextlib
@@ -29,7 +30,9 @@ class Reply:
     """What a path answers, and what it answers from then on.
 
     `body` is announced and only its first `sent` bytes come; then the server hangs up or `stalls`.
-    A `ranged` one is sent from where it is asked for. One that `drips` never ends its head.
+    A `ranged` one is sent from where it is asked for. One that `drips` never ends its head. An
+    `unannounced` one ends where the server hangs up, a `chunked` one with its last chunk; an
+    `endless` one is sent again and again. A `slow` one comes with so many seconds between bytes.
     """
 
     status: int
@@ -39,6 +42,10 @@ class Reply:
     stalls: bool = False
     ranged: bool = False
     drips: bool = False
+    unannounced: bool = False
+    chunked: bool = False
+    endless: bool = False
+    slow: float | None = None
     then: "Reply | None" = None
 
     def asked_from(self, asked: str | None) -> "Reply":
@@ -62,6 +69,7 @@ class Request:
     path: str
     user_agent: str
     range: str | None = None
+    authorization: str | None = None
 
 
 class LoopbackServer:
@@ -69,6 +77,7 @@ class LoopbackServer:
 
     def __init__(self) -> None:
         self.requests: list[Request] = []
+        self.sent_bytes = 0
         self._replies: dict[str, Reply] = {}
         self._arrived = threading.Condition()
         self._open = threading.Event()
@@ -164,9 +173,16 @@ class LoopbackServer:
         server = self
 
         class Handler(BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
             def do_GET(self) -> None:
                 asked = self.headers.get("Range")
-                request = Request(self.path, self.headers.get("User-Agent", ""), asked)
+                request = Request(
+                    self.path,
+                    self.headers.get("User-Agent", ""),
+                    asked,
+                    self.headers.get("Authorization"),
+                )
                 with server._arrived:
                     server.requests.append(request)
                     server._arrived.notify_all()
@@ -183,13 +199,33 @@ class LoopbackServer:
                         self.flush_headers()
                     while reply.drips and not server._closing.wait(0.05):
                         self.wfile.write(b"X-Drop: 1\r\n")
-                    self.send_header("Content-Length", str(len(reply.body)))
+                    if reply.chunked:
+                        self.send_header("Transfer-Encoding", "chunked")
+                    elif not reply.unannounced:
+                        self.send_header("Content-Length", str(len(reply.body)))
                     self.send_header("Connection", "close")
                     self.end_headers()
-                    self.wfile.write(reply.body[: reply.sent])
+                    self.send_body(reply)
                     if reply.stalls:
                         server._closing.wait()
                 self.close_connection = True
+
+            def send_body(self, reply: Reply) -> None:
+                body = reply.body[: reply.sent]
+                step = len(body) if reply.slow is None else 1
+                while True:
+                    for start in range(0, len(body), step or 1):
+                        piece = body[start : start + step]
+                        if reply.chunked:
+                            piece = b"%x\r\n%b\r\n" % (len(piece), piece)
+                        self.wfile.write(piece)
+                        server.sent_bytes += len(piece)
+                        if server._closing.wait(reply.slow or 0):
+                            return
+                    if not reply.endless:
+                        break
+                if reply.chunked and reply.sent is None:
+                    self.wfile.write(b"0\r\n\r\n")
 
             do_CONNECT = do_GET  # noqa: N815 (what a client asks its proxy before it speaks TLS)
 
