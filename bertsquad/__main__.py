@@ -138,6 +138,9 @@ def _doctor() -> int:
         print(f"  {name}: {state}")
     print("devices:")
     tried = try_devices()
+    for name, version in provenance.claimed(tried.versions).items():
+        real = provenance.versions(tried.versions)[name]
+        print(f"  {name} {real} is what is loaded, though {version} is installed by that name")
     for name, reason in tried.reasons.items():
         state = f"no: {reason}" if reason else f"ok ({', '.join(tried.precisions[name])})"
         print(f"  {name}: {state}")

@@ -39,3 +39,16 @@ def out_of_memory(error: BaseException) -> bool:
     if isinstance(error, MemoryError) or any(words in str(error) for words in _OUT_OF_MEMORY):
         return True
     return error.__cause__ is not None and out_of_memory(error.__cause__)
+
+
+def describe(error: BaseException) -> str:
+    """An error of a model, a runtime or a callback as one line for the user."""
+    text = " ".join(str(error).split())
+    if isinstance(error, SuiteError):
+        return text
+    if out_of_memory(error):
+        return (
+            f"memory ran out ({text or type(error).__name__}): a smaller --batch-tokens or "
+            "--instances takes less"
+        )
+    return f"{type(error).__name__}: {text}"

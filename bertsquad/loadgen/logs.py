@@ -52,6 +52,11 @@ class Run:
         return self.values.get("result_validity") == "VALID" and not self.errors
 
     @property
+    def loadgen_version(self) -> str:
+        """The version of LoadGen, as it says itself before its commit."""
+        return str(self.values.get("loadgen_version", "")).partition(" @ ")[0]
+
+    @property
     def invalid_reasons(self) -> list[str]:
         """Why the run is not valid, from every place where LoadGen says so."""
         return [cause.reason for cause in self.invalid_causes]

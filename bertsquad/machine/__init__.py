@@ -3,5 +3,6 @@
 - `hardware`: cores, memory, processors and GPUs.
 - `noise`: what disturbed a run.
 - `device_lock`: one timed run at a time on a device.
+- `distributions`: what is installed, and which distribution a module is of.
 - `provenance`: what a result says of the software and the machine.
 """

@@ -1,32 +1,24 @@
 """The software and the machine that a result was made with."""
 
 import platform
+import re
+from collections.abc import Mapping
 from functools import cache
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from bertsquad.machine import hardware
+from bertsquad.machine.distributions import RUNTIME, installed, owner, owners
 
-#: The distributions whose versions decide what a result means.
-DISTRIBUTIONS = (
-    "onnxruntime-gpu",
-    "onnxruntime",
-    "onnxruntime-ep-openvino",
-    "mlcommons-loadgen",
-    "numpy",
-    "tokenizers",
-    "pytest",
-    "pytest-benchmark",
+#: The modules whose versions decide what a result means.
+_MODULES = (
+    *(RUNTIME, "onnxruntime_ep_openvino", "mlperf_loadgen", "numpy"),
+    *("tokenizers", "pytest", "pytest_benchmark"),
 )
 
-
-def installed(distribution: str) -> str | None:
-    """The version of an installed distribution."""
-    try:
-        return version(distribution)
-    except PackageNotFoundError:
-        return None
+#: The versions that modules say of themselves, by their names, where none has been loaded.
+_UNKNOWN: Mapping[str, str] = MappingProxyType({})
 
 
 @cache
@@ -39,18 +31,51 @@ def operating_system() -> str:
     return f"{name}, kernel {platform.release()}"
 
 
-def versions() -> dict[str, str]:
-    """The installed versions of what decides a result, by distribution; Python's too."""
-    found = {name: installed(name) for name in DISTRIBUTIONS}
-    return {"python": platform.python_version()} | {
-        name: version for name, version in found.items() if version is not None
+def versions(ran: Mapping[str, str] = _UNKNOWN) -> dict[str, str]:
+    """The versions of what decides a result, by distribution; Python's too.
+
+    `ran` are those that modules say of themselves; they count more than what is installed.
+    """
+    found = {"python": platform.python_version()}
+    for module in _MODULES:
+        for name in owners(module) or (owner(module),):
+            version = ran.get(module) or installed(name)
+            if version is not None:
+                found[name] = version
+    return found
+
+
+def claimed(ran: Mapping[str, str]) -> dict[str, str]:
+    """The versions that are installed by name, where modules of another release ran.
+
+    Files of two wheels are mixed then, or another folder comes first on the import path. What
+    stands behind a release, as `.dev20260101` or `+cu12`, is often missing in a module.
+    """
+    told = {
+        owner(module): version
+        for module, version in ran.items()
+        if version and len(owners(module)) == 1
+    }
+    return {
+        name: known
+        for name, version in told.items()
+        if (known := installed(name)) is not None and _release(known) != _release(version)
     }
 
 
-def facts() -> dict[str, Any]:
-    """What decides how fast a run is on this machine; docs/results.md explains the keys."""
+def _release(version: str) -> str:
+    return re.split(r"\+|\.dev", version)[0]
+
+
+def facts(ran: Mapping[str, str]) -> dict[str, Any]:
+    """What decides how fast a run is on this machine; docs/results.md explains the keys.
+
+    `ran` are the versions that the modules which ran say of themselves.
+    """
     return {
-        "versions": versions(),
+        "runtime": owner(RUNTIME),
+        "versions": versions(ran),
+        "versions_claimed": claimed(ran),
         "cpu": hardware.cpu_name(),
         "cores": hardware.cores(),
         "cpu_quota": hardware.quota(),

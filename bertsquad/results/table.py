@@ -102,7 +102,24 @@ def advice(outcomes: Sequence[Outcome]) -> list[Remark]:
             by_cure.setdefault(found.cure, []).append(line)
     made = [Remark(tuple(dict.fromkeys(lines)), cure) for cure, lines in by_cure.items()]
     made.sort(key=lambda remark: remark.cure == "")  # those without a cure come last
-    return [*made, *_of_models(results), *_of_pytest_session(results), *_not_run(outcomes)]
+    return [
+        *made,
+        *_of_versions(results),
+        *_of_models(results),
+        *_of_pytest_session(results),
+        *_not_run(outcomes),
+    ]
+
+
+def _of_versions(results: Sequence[Result]) -> Iterator[Remark]:
+    found = set()
+    for result in results:
+        claimed, versions = map(result.provenance.get, ("versions_claimed", "versions"))
+        if isinstance(claimed, dict) and isinstance(versions, dict):
+            found |= {(name, str(one), str(versions.get(name))) for name, one in claimed.items()}
+    for name, known, version in sorted(found):
+        line = f"{name} {version} ran, though {known} is installed by that name"
+        yield Remark((line,), f"pip install --force-reinstall {name} brings one version of it")
 
 
 def _of_models(results: Sequence[Result]) -> Iterator[Remark]:

@@ -121,7 +121,9 @@ def system_description(answers: Answers, result: Result) -> dict[str, str]:
     cores = provenance["physical_cores"] // provenance["sockets"] or 1
     gpus = provenance["gpus"] if result.device in GPUS else []
     versions = provenance["versions"]
-    runtime = next(name for name in ("onnxruntime-gpu", "onnxruntime") if name in versions)
+    # Results of before there was a key for it have one of two.
+    known = (provenance.get("runtime"), "onnxruntime-gpu", "onnxruntime")
+    runtime = next(name for name in known if name in versions)
     found = {
         "division": answers.division,
         "submitter": answers.submitter,

@@ -2,7 +2,7 @@
 
 import contextlib
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -106,7 +106,9 @@ class Harness:
         run = logs.read_run(folder)
         if mode == "accuracy" and run.errors:
             raise SuiteError(f"the accuracy run ended with errors: {'; '.join(run.errors)}")
-        facts = self._facts(started) | _of_files(case.model, model_file, model_key, data, ready)
+        versions = ready.versions | {"mlperf_loadgen": run.loadgen_version}
+        facts = self._facts(started, versions)
+        facts |= _of_files(case.model, model_file, model_key, data, ready)
         facts["log_checksums"] = logs.checksums(folder)
         ran = Ran(
             case,
@@ -197,7 +199,7 @@ class Harness:
             conf=conf.of(case.scenario) if conf else {},
         )
 
-    def _facts(self, started: datetime) -> dict[str, Any]:
+    def _facts(self, started: datetime, versions: Mapping[str, str]) -> dict[str, Any]:
         """What a result's provenance says of the suite, the machine and the command line."""
         conf = self._options.user_conf
         return {
@@ -211,7 +213,7 @@ class Harness:
                 for name, value in os.environ.items()
                 if name.startswith("BERTSQUAD_")
             },
-            **provenance.facts(),
+            **provenance.facts(versions),
             "user_conf": conf.as_dict() if conf else None,
         }
 

@@ -11,14 +11,18 @@ import queue
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from typing import TextIO
+from dataclasses import replace
+from typing import TYPE_CHECKING, TextIO
 
 from bertsquad.devices import DEVICES
-from bertsquad.errors import SuiteError
+from bertsquad.errors import SuiteError, describe
 from bertsquad.loadgen.request import Request
-from bertsquad.runtime.proofs import precisions_here, why_not_really
-from bertsquad.worker import protocol
-from bertsquad.worker.runner import Reporter, Runner, describe
+from bertsquad.runtime.availability import conflict
+from bertsquad.worker import libraries, protocol
+
+# What needs the runtime or LoadGen is imported when those are loaded, since they may be broken.
+if TYPE_CHECKING:
+    from bertsquad.worker.runner import Reporter, Runner
 
 
 class Service:
@@ -27,7 +31,7 @@ class Service:
     def __init__(self, channel: TextIO) -> None:
         self._channel = channel
         self._lock = threading.Lock()
-        self._reporter = Reporter(self.send)
+        self._reporter: Reporter | None = None
         self._runner: Runner | None = None
 
     def send(self, message: protocol.FromWorker) -> None:
@@ -49,17 +53,33 @@ class Service:
     def _answer(self, message: protocol.ToWorker) -> protocol.Answer:
         match message:
             case protocol.DevicesAsked():
-                reasons = {name: why_not_really(name) for name in DEVICES}
-                able = {name: precisions_here(name) for name in DEVICES if not reasons[name]}
-                return protocol.DevicesFound(reasons, able)
+                return self._devices()
             case protocol.Setup():
-                with self._reporter:
-                    self._runner = Runner(message, self.send, self._reporter)
-                    return self._runner.ready
-            case Request() if self._runner is not None:
+                return self._set_up(message)
+            case Request() if self._runner is not None and self._reporter is not None:
                 with self._reporter:
                     return self._runner.run(message)
         raise SuiteError(f"expected a Setup first, found {message!r:.60}: reinstall the suite")
+
+    def _devices(self) -> protocol.DevicesFound:
+        try:
+            versions = libraries.load(self.send)
+        except SuiteError as error:
+            return protocol.DevicesFound(dict.fromkeys(DEVICES, conflict() or str(error)))
+        from bertsquad.runtime.proofs import precisions_here, why_not_really
+
+        found = {name: why_not_really(name) for name in DEVICES}
+        able = {name: precisions_here(name) for name in DEVICES if not found[name]}
+        return protocol.DevicesFound(found, able, versions)
+
+    def _set_up(self, setup: protocol.Setup) -> protocol.Ready:
+        versions = libraries.load(self.send)
+        from bertsquad.worker.runner import Reporter, Runner
+
+        self._reporter = Reporter(self.send)
+        with self._reporter:
+            self._runner = Runner(setup, self.send, self._reporter)
+            return replace(self._runner.ready, versions=versions)
 
     def abandon(self) -> None:
         """End at once, but leave what a run under way has measured."""

@@ -18,9 +18,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
+from bertsquad.devices import DEVICES
 from bertsquad.errors import SuiteError
 from bertsquad.loadgen.request import Request
+from bertsquad.machine.distributions import reinstall
 from bertsquad.progress import Step
+from bertsquad.runtime.availability import conflict
 from bertsquad.worker import protocol
 
 #: How long a worker may go on after it said that a callback failed, in seconds.
@@ -37,9 +40,11 @@ OnMessage = Callable[[Step | protocol.Failing], object]
 def try_devices() -> protocol.DevicesFound:
     """What devices this machine has, tried in a worker of its own."""
     with tempfile.TemporaryDirectory() as folder:
-        worker = Worker(Path(folder) / "worker.log")
+        worker = Worker(Path(folder) / "worker.log", keeps_log=False)
         try:
             return worker.try_devices()
+        except WorkerDied as died:
+            return protocol.DevicesFound(dict.fromkeys(DEVICES, conflict() or str(died)))
         finally:
             worker.close()
 
@@ -55,9 +60,14 @@ class Worker:
     SuiteError, or WorkerDied if it ended or took longer than `timeout_s` (it is killed then).
     """
 
-    def __init__(self, log: Path) -> None:
-        """Start the process. What its libraries print is in the file `log`, if it is anything."""
+    def __init__(self, log: Path, keeps_log: bool = True) -> None:
+        """Start the process. What its libraries print is in the file `log`, if it is anything.
+
+        No message names a log that isn't kept.
+        """
         self._log = log
+        self._keeps_log = keeps_log
+        self._loading: str | None = None
         log.parent.mkdir(parents=True, exist_ok=True)
         with log.open("wb") as file:
             self._process = subprocess.Popen(
@@ -174,6 +184,8 @@ class Worker:
                     failing = message.message
                     deadline = min(deadline, time.monotonic() + GRACE_S)
                     on_message(message)
+                case protocol.Loading():
+                    self._loading = message.library
                 case Step():
                     on_message(message)
                 case _ if isinstance(message, wanted):
@@ -188,7 +200,14 @@ class Worker:
         with contextlib.suppress(OSError):
             text = self._log.read_text(encoding="utf-8", errors="replace")
             tail = text.strip().splitlines()[-3:]
-        last = f"; its last words, from {self._log}: {' / '.join(tail)}" if tail else ""
+        place = f", from {self._log}" if self._keeps_log else ""
+        last = f"; its last words{place}: {' / '.join(tail)}" if tail else ""
+        if self._loading is not None and -code != getattr(signal, "SIGKILL", None):
+            # Nobody else ended it.
+            return WorkerDied(
+                f"{self._loading} can't be loaded: the process that loads it {how}{last}: "
+                f"{reinstall(self._loading)}"
+            )
         return WorkerDied(f"the process that ran the model {how}{last}")
 
 

@@ -1,11 +1,12 @@
 """What the pytest process and the worker say to each other: each message a line of JSON.
 
-To the worker: a Setup (or DevicesAsked), then a Request for each run. From it: Steps while it is
-at something, then one answer: Ready, DevicesFound, Measured or Raised. Failing may come before it.
+To the worker: a Setup (or DevicesAsked), then a Request for each run. From it: Loading and Steps
+while it is at something, then one answer: Ready, DevicesFound, Measured or Raised. Failing may come
+before it.
 """
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from bertsquad import typed
@@ -43,11 +44,19 @@ class DevicesFound:
     """The answer to DevicesAsked.
 
     `reasons` says for each device why it can't run a small model (None if it can), `precisions`
-    what those that can calculate in.
+    what those that can calculate in, `versions` what loaded modules say of themselves.
     """
 
     reasons: dict[str, str | None]
-    precisions: dict[str, list[str]]
+    precisions: dict[str, list[str]] = field(default_factory=dict)
+    versions: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Loading:
+    """A library is being loaded, which may end the process; None when all are loaded."""
+
+    library: str | None
 
 
 @dataclass(frozen=True)
@@ -55,13 +64,15 @@ class Ready:
     """The model is prepared: what was done to it, and the type of its inputs.
 
     `padded_to` is the length that every sample must be padded to, None if none. `rebuilt` says what
-    was wrong with the copy in the cache (`damaged` or `older`), None if nothing.
+    was wrong with the copy in the cache (`damaged` or `older`), None if nothing. `versions` are
+    those that the loaded modules say of themselves.
     """
 
     preparation: str
     input_type: str
     padded_to: int | None
     rebuilt: str | None
+    versions: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -121,13 +132,13 @@ class Raised:
 
 ToWorker = Setup | DevicesAsked | Request
 Answer = Ready | DevicesFound | Measured
-FromWorker = Answer | Step | Failing | Raised
+FromWorker = Answer | Loading | Step | Failing | Raised
 
 _KINDS: dict[str, type[Any]] = {
     kind.__name__: kind
     for kind in (
         *(Setup, DevicesAsked, Request),
-        *(Ready, DevicesFound, Measured, Step, Failing, Raised),
+        *(Ready, DevicesFound, Measured, Loading, Step, Failing, Raised),
     )
 }
 

@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 
 from bertsquad.devices import DEVICES
-from bertsquad.errors import SuiteError, Unavailable, out_of_memory
+from bertsquad.errors import Unavailable, describe
 from bertsquad.loadgen import run as loadgen
 from bertsquad.loadgen.probe import Probe
 from bertsquad.loadgen.request import Request, Targets, given_targets, server_bound_ms
@@ -199,16 +199,3 @@ class Runner:
     def _failing(self, error: BaseException) -> None:
         """Say so at once, since LoadGen goes on until its time is up."""
         self._send(Failing(describe(error)))
-
-
-def describe(error: BaseException) -> str:
-    """An error of a model, a runtime or a callback as one line for the user."""
-    text = " ".join(str(error).split())
-    if isinstance(error, SuiteError):
-        return text
-    if out_of_memory(error):
-        return (
-            f"memory ran out ({text or type(error).__name__}): a smaller --batch-tokens or "
-            "--instances takes less"
-        )
-    return f"{type(error).__name__}: {text}"

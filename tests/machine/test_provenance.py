@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from bertsquad.machine import provenance
+from bertsquad.machine.distributions import owner
 
 
 def test_versions_are_of_what_is_installed() -> None:
@@ -17,6 +18,25 @@ def test_versions_are_of_what_is_installed() -> None:
     assert versions["pytest"] == pytest.__version__
     assert versions["mlcommons-loadgen"] == version("mlcommons-loadgen")
     assert None not in versions.values()
+
+
+def test_a_version_is_that_of_the_module_that_ran() -> None:
+    name = owner("onnxruntime")
+    ran = {"onnxruntime": "1.0.7", "mlperf_loadgen": "9.8"}
+    assert provenance.versions(ran)[name] == "1.0.7"
+    assert provenance.versions(ran)["mlcommons-loadgen"] == "9.8"
+    assert provenance.facts(ran)["runtime"] == name
+    assert list(provenance.versions(ran)) == list(provenance.versions())
+
+
+def test_a_module_of_another_release_than_its_name_says_is_told() -> None:
+    name = owner("onnxruntime")
+    known = version(name)
+    assert provenance.claimed({"onnxruntime": "1.0.7"}) == {name: known}
+    assert provenance.claimed({"onnxruntime": known}) == {}
+    assert provenance.claimed({"onnxruntime": f"{known}.dev20260101"}) == {}
+    assert provenance.claimed({"onnxruntime": f"{known}+cu12"}) == {}
+    assert provenance.claimed({"mlperf_loadgen": "", "not_installed": "1"}) == {}
 
 
 @pytest.fixture

@@ -20,22 +20,31 @@ def test_half_precision_is_a_gpus_and_int8_a_cpus() -> None:
         assert ("int8" in device.precisions) == (device.marker == "cpu")
 
 
-def test_two_runtimes_that_overwrite_each_other_are_named_for_every_device(
-    monkeypatch: pytest.MonkeyPatch,
+PAIR = ("onnxruntime-gpu", "onnxruntime-openvino")
+THREE = ("onnxruntime", "onnxruntime-gpu", "onnxruntime-qnn")
+
+
+@pytest.mark.parametrize(
+    ("owners", "sentence"),
+    [
+        (PAIR, "onnxruntime-gpu and onnxruntime-openvino are both installed and overwrite"),
+        (THREE, "onnxruntime, onnxruntime-gpu and onnxruntime-qnn are all installed and overwrite"),
+    ],
+)
+def test_runtimes_that_overwrite_each_other_are_named_for_every_device(
+    monkeypatch: pytest.MonkeyPatch, owners: tuple[str, ...], sentence: str
 ) -> None:
-    monkeypatch.setattr(availability, "installed", lambda name: "1.0")
+    monkeypatch.setattr(availability, "owners", lambda module: owners)
     for device in DEVICES.values():
         reason = why_not(device)
         assert reason is not None
-        assert "onnxruntime and onnxruntime-gpu are both installed" in reason
+        assert sentence in reason
 
 
 def test_a_gpu_device_needs_the_gpu_runtime_and_a_driver(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(availability, "installed", lambda name: None)
+    monkeypatch.setattr(availability, "owner", lambda module: "onnxruntime-openvino")
     assert why_not(DEVICES["cuda"]) == "onnxruntime-gpu is not installed"
-    monkeypatch.setattr(
-        availability, "installed", lambda name: {"onnxruntime-gpu": "1.31"}.get(name)
-    )
+    monkeypatch.setattr(availability, "owner", lambda module: "onnxruntime-gpu")
     monkeypatch.setattr(availability, "_nvidia_driver", lambda: False)
     assert "no NVIDIA GPU" in str(why_not(DEVICES["tensorrt"]))
     monkeypatch.setattr(availability, "_nvidia_driver", lambda: True)

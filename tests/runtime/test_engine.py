@@ -183,7 +183,8 @@ def test_a_device_that_is_not_here_is_refused_before_the_model_is_loaded(
 def test_two_runtimes_in_one_environment_are_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("bertsquad.runtime.availability.installed", lambda name: "1.0")
+    both = ("onnxruntime", "onnxruntime-gpu")
+    monkeypatch.setattr("bertsquad.runtime.availability.owners", lambda module: both)
     with pytest.raises(Unavailable, match="onnxruntime and onnxruntime-gpu are both installed"):
         make_engine(tiny.model(tmp_path / "a.onnx"))
 

@@ -17,10 +17,11 @@ from bertsquad.errors import SuiteError
 from bertsquad.loadgen import logs
 from bertsquad.models import zoo
 from bertsquad.results import validity
+from bertsquad.results.result import of_document
 from bertsquad.rules import CATEGORIES, SEEDS, TEST01, Category
 from bertsquad.submission import tree
 from bertsquad.submission.evidence import GROUP_FORM, Refused, find_evidence, refusals
-from bertsquad.submission.system import read_answers
+from bertsquad.submission.system import read_answers, system_description
 from bertsquad.submission.tree import SHORTENED, submit
 from bertsquad.suite.cases import Case
 from bertsquad.suite.harness import Harness
@@ -160,6 +161,21 @@ def test_accuracy_is_the_official_line_the_hash_of_the_whole_log_and_a_cut_log(
     assert len(cut) <= 10 * 1024 < log.stat().st_size
     assert cut[:4096] == log.read_bytes()[:4096]
     assert cut[-4096:] == log.read_bytes()[-4096:]
+
+
+@pytest.mark.parametrize("told", [{"runtime": "onnxruntime-openvino"}, {}])
+def test_the_system_description_names_the_runtime_whatever_it_is_called(
+    runs: Path, answers: Path, told: dict[str, str]
+) -> None:
+    (file, *_) = runs.rglob("result.json")
+    document = json.loads(file.read_bytes())
+    name = told.get("runtime", "onnxruntime-gpu")  # the key isn't in older results
+    facts = document["provenance"] | {"versions": {"python": "3.11.7", name: "1.24.1"}}
+    del facts["runtime"]
+    result = replace(of_document(document), provenance=facts | told)
+    described = system_description(read_answers(answers), result)
+    assert described["framework"] == "ONNX Runtime 1.24.1, CPUExecutionProvider"
+    assert described["other_software_stack"] == f"python 3.11.7, {name} 1.24.1"
 
 
 def test_the_system_description_has_every_key_and_measurements_no_empty_one(

@@ -8,6 +8,7 @@ import os
 import shutil
 import subprocess
 from collections.abc import Iterator
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -306,6 +307,34 @@ def test_a_device_whose_extra_is_not_installed_says_what_to_install(
     assert (
         "openvino: the plugin onnxruntime_ep_openvino is not installed: pip install -e"
         in case.message
+    )
+
+
+# A runtime of another version than is installed by its name.
+
+#: Stands before the real one, and says of itself that it is another.
+ANOTHER = """
+import sys
+sys.path.remove({folder!r})
+del sys.modules["onnxruntime"]
+import onnxruntime
+onnxruntime.__version__ = "1.0.7"
+"""
+
+
+def test_a_result_names_the_version_of_the_runtime_that_ran(folder: Path) -> None:
+    here = folder / "another"
+    here.mkdir()
+    (here / "onnxruntime.py").write_text(ANOTHER.format(folder=str(here)), encoding="utf-8")
+    chosen = ("-k", "offline and accuracy")
+    pytest_session = run(here, *chosen, variables={"PYTHONPATH": str(here)})
+    facts = pytest_session.result(name_of("accuracy", "offline"))["provenance"]
+    name = facts["runtime"]
+    assert facts["versions"][name] == "1.0.7"
+    assert facts["versions_claimed"] == {name: version(name)}
+    assert f"versions: python {facts['versions']['python']}, {name} " in pytest_session.out
+    assert (
+        f"{name} 1.0.7 ran, though {version(name)} is installed by that name" in pytest_session.out
     )
 
 
