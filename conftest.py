@@ -99,7 +99,7 @@ def harness(pytestconfig: pytest.Config) -> Iterator[Harness]:
 
 
 @pytest.fixture
-def run(request: pytest.FixtureRequest, harness: Harness) -> RunCase:
+def run(request: pytest.FixtureRequest, harness: Harness) -> Iterator[RunCase]:
     """Run a case in a mode: its result, a skip for what is merely missing, or a failure."""
     outcomes.forget(request.node)
 
@@ -127,7 +127,8 @@ def run(request: pytest.FixtureRequest, harness: Harness) -> RunCase:
         outcomes.keep(request.node, result)
         return result
 
-    return run_case
+    yield run_case
+    harness.release()  # the test has read what it needs of the run folders
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:

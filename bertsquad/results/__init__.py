@@ -1,6 +1,7 @@
 """What a run gave: judged, kept in `result.json`, read back, compared and shown as a table.
 
 - `result`: a case's figures and its verdict, as `result.json` has them.
+- `run_folder`: a run's folder: owned by one pytest session, and replaced whole.
 - `accuracy`: from an accuracy log to F1, and whether F1 reaches its target.
 - `statistics`: confidence bounds of a mean.
 - `validity`: whether a run is valid, and what speaks against it as an MLPerf result.

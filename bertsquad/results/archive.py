@@ -17,6 +17,7 @@ from bertsquad.loadgen.timeline import TIMELINE
 from bertsquad.results import document
 from bertsquad.results.comparison import differences
 from bertsquad.results.result import FAILED, RESULT, SKIPPED, Missing, Result
+from bertsquad.results.run_folder import case_of
 from bertsquad.scenarios import MODES, SCENARIOS
 
 #: The top-level lists of a JSON file that hold results, or cases without one.
@@ -151,9 +152,10 @@ def _read_file(path: Path, archive: Archive) -> None:
 
 def _broken_off(folder: Path) -> Lost:
     """What is left of a run folder whose run didn't end; its name says mode and case."""
-    mode, _, case = folder.name.partition("-")
+    name = case_of(folder)
+    mode, _, case = name.partition("-")
     if mode not in MODES or not case:
-        mode, case = "run", folder.name
+        mode, case = "run", name
     reason = f"the run was broken off: there is no {RESULT}"
     return Lost(case, mode, FAILED, reason, str(folder), _changed(folder / TIMELINE))
 

@@ -128,10 +128,11 @@ class Result:
         """All fields, as JSON can hold them."""
         return dataclasses.asdict(self)
 
-    def save(self) -> None:
-        """Write `result.json` into the run folder, whole or not at all."""
+    def save(self, folder: Path | None = None) -> None:
+        """Write `result.json`, whole or not at all, into `folder`, which will be the run folder."""
         text = json.dumps(self.as_dict(), indent=2, ensure_ascii=False) + "\n"
-        write_whole(Path(self.run_dir) / RESULT, lambda file: file.write_text(text, "utf-8"))
+        place = folder or Path(self.run_dir)
+        write_whole(place / RESULT, lambda file: file.write_text(text, "utf-8"))
 
 
 @dataclass(frozen=True)

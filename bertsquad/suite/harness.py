@@ -18,13 +18,13 @@ from bertsquad.devices import DEVICES
 from bertsquad.errors import SuiteError, Unavailable
 from bertsquad.loadgen import logs
 from bertsquad.loadgen.request import Request
-from bertsquad.loadgen.timeline import TIMELINE
 from bertsquad.machine import device_lock, hardware, provenance
 from bertsquad.models.zoo import Model, locate
 from bertsquad.progress import Step
 from bertsquad.results import compliance
 from bertsquad.results.accuracy import score_log
 from bertsquad.results.result import FAILED, RESULT, Result
+from bertsquad.results.run_folder import RunFolder, owned, refuse_another
 from bertsquad.squad import datasets
 from bertsquad.squad.datasets import CalibrationSet, Data
 from bertsquad.suite.cases import Case, division, missing_device, sample_count
@@ -59,9 +59,17 @@ class Harness:
         self._worker: tuple[tuple[str, ...], Worker, Ready] | None = None
         # The newest result of each case and mode, whose logs are still in the run folder.
         self._newest: dict[tuple[str, str], Result] = {}
+        self._owned: dict[Path, RunFolder] = {}
+        self._owning = contextlib.ExitStack()
+
+    def release(self) -> None:
+        """Let other pytest sessions write to the folders of the runs so far."""
+        self._owned.clear()
+        self._owning.close()
 
     def close(self) -> None:
-        """End the worker."""
+        """End the worker, and let others write to the run folders."""
+        self.release()
         if self._worker is not None:
             self._worker[1].close()
             self._worker = None
@@ -69,10 +77,11 @@ class Harness:
     def run(self, case: Case, mode: str) -> Result:
         """Run one case in one mode; its folder holds the logs and `result.json` then.
 
-        Every call is a run of its own. But mode `compliance` compares with the newest accuracy and
-        performance runs of the case, and makes only those that are missing. Raises Unavailable
-        where something can't be had, BoundUnattainable where no Server rate is honest, SuiteError
-        where the run itself failed.
+        Every call is a run of its own. Until `release` is called no other pytest session writes to
+        its folder; what ends without a result leaves the result of an earlier run there. Mode
+        `compliance` compares with the newest accuracy and performance runs of the case, and makes
+        only those that are missing. Raises Unavailable where something can't be had,
+        BoundUnattainable where no Server rate is honest, SuiteError where the run itself failed.
         """
         key = case.id, mode
         self._newest.pop(key, None)
@@ -94,10 +103,11 @@ class Harness:
         model_file, model_key = self._model(case.model)
         data = self._dataset(case.dataset)
         request = self._request(case, mode, data, unaudited[1] if unaudited else None)
-        folder = Path(request.folder)
         on_message = self._showing(case, mode)
         worker, ready = self._worker_for(case, model_file, model_key, data, on_message)
-        _empty(folder)
+        run_folder = self._own(Path(request.folder))
+        folder = run_folder.begin()
+        request = replace(request, folder=str(folder))
         alone: AbstractContextManager[None] = contextlib.nullcontext()
         if mode != "accuracy":  # what is timed has the device to itself
             alone = device_lock.device_to_itself(DEVICES[case.device].marker, self._progress.say)
@@ -129,10 +139,19 @@ class Harness:
             audited = compliance.audit(
                 run, plain, Path(accuracy.run_dir), case.scenario, case.precision
             )
+            for earlier in unaudited:
+                refuse_another(earlier)
             result = judge(ran, audit=Audit(audited, performance.target_source))
         else:
             result = judge(ran)
-        return _saved(result, measured.unwritten)
+        return _saved(result, measured.unwritten, run_folder)
+
+    def _own(self, path: Path) -> RunFolder:
+        """The run folder at `path`, owned until `release`."""
+        if path not in self._owned:
+            folder = owned(path, self._progress.say)
+            self._owned[path] = self._owning.enter_context(folder)
+        return self._owned[path]
 
     def _worker_for(
         self, case: Case, model: Path, key: str, data: Data, on_message: OnMessage
@@ -235,15 +254,17 @@ def _of_files(
     }
 
 
-def _saved(result: Result, unwritten: str | None) -> Result:
-    """The result, once `result.json` is written.
+def _saved(result: Result, unwritten: str | None, folder: RunFolder) -> Result:
+    """The result, once `result.json` is written and its run has taken the earlier one's place.
 
-    Where that can't be written, or another file of the run (`unwritten` says why), the result fails
-    and says so; its figures still reach the table and the JSON.
+    Where that can't be done, or another file of the run not be written (`unwritten` says why), the
+    result fails and says so; its figures still reach the table and the JSON.
     """
+    result = replace(result, run_dir=str(folder.path))
     try:
         if unwritten is None:
-            result.save()
+            result.save(folder.unfinished)
+            folder.settle()
             return result
     except OSError as error:
         place = Path(result.run_dir) / RESULT
@@ -254,13 +275,7 @@ def _saved(result: Result, unwritten: str | None) -> Result:
     )
     failed = replace(result, verdict=FAILED, mlperf_valid=False, reason=reason)
     with contextlib.suppress(OSError):
-        failed.save()
-    return failed
-
-
-def _empty(folder: Path) -> None:
-    """Make `folder`, free of what an earlier run of the case left; other files stay."""
-    folder.mkdir(parents=True, exist_ok=True)
-    for pattern in ("mlperf_log_*", "audit.config", TIMELINE, RESULT):
-        for file in folder.glob(pattern):
-            file.unlink()
+        failed.save(folder.unfinished)
+        folder.settle()
+        return failed
+    return replace(failed, run_dir=str(folder.unfinished))

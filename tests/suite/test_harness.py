@@ -1,11 +1,218 @@
-"""What a case leaves behind and what it finds again, in real pytest sessions on a tiny model."""
+"""What a case leaves behind and what it finds again, and whose its folder is meanwhile."""
 
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
-from pytest_sessions import name_of, run
+import tiny
+from pytest_sessions import PytestSession, command, environment, name_of, outcomes, run
 
 from bertsquad.__main__ import main
+from bertsquad.console import Progress
+from bertsquad.errors import BoundUnattainable, SuiteError
+from bertsquad.loadgen import logs
+from bertsquad.loadgen.timeline import TIMELINE
+from bertsquad.models import zoo
+from bertsquad.progress import Step
+from bertsquad.results.document import result_in
+from bertsquad.results.result import RESULT
+from bertsquad.results.run_folder import UNFINISHED, owned
+from bertsquad.suite.cases import Case
+from bertsquad.suite.harness import Harness
+from bertsquad.suite.options import Options
+from bertsquad.worker.handle import WorkerDied
+
+CASE = "minilm-pocket-server-cpu-fp32"
+
+
+def options(output: Path, **others: Any) -> Options:
+    return Options(output=output, dataset_size=20, **{"min_duration_s": 0.1, **others})
+
+
+def case(model: Path) -> Case:
+    known = replace(zoo.MODELS["minilm"], file=None, path=model, reference_f1={})
+    return Case(known, "pocket", "server", "cpu", "fp32")
+
+
+class AtRunning(Progress):
+    """Does something when LoadGen's run has begun."""
+
+    def __init__(self, act: Callable[[], object]) -> None:
+        super().__init__()
+        self.act = act
+
+    def show(self, step: Step) -> None:
+        if step.name == "running":
+            self.act()
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+@pytest.fixture(scope="module")
+def cached(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("harness")
+
+
+@pytest.fixture
+def earlier(cached: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The output folder in which a performance run of a tiny model lies already."""
+    monkeypatch.setenv("BERTSQUAD_CACHE", str(cached / "cache"))
+    file = tiny.model(tmp_path / "tiny.onnx")
+    harness = Harness(options(tmp_path / "results"))
+    try:
+        harness.run(case(file), "performance")
+    finally:
+        harness.close()
+    return tmp_path / "results"
+
+
+def interrupt() -> None:
+    raise KeyboardInterrupt
+
+
+Failure = tuple[type[BaseException], dict[str, Any], Mapping[str, Any]]
+
+#: What ends a run without a result: the error, what is asked for, and what is wrong with the model.
+FAILURES: dict[str, Failure] = {
+    "a target beyond what LoadGen can hold": (SuiteError, {"target_qps": 1e12}, {}),
+    "a bound that no rate keeps": (BoundUnattainable, {"target_latency_ms": 1e-6}, {}),
+    "a model that can't be read": (SuiteError, {}, {"outputs": ("one", "two")}),
+    "a model that fails in its first batch": (SuiteError, {}, {"raises_on": 1996}),
+}
+
+
+@pytest.mark.parametrize("why", FAILURES)
+def test_what_never_comes_to_a_run_leaves_the_earlier_result(earlier: Path, why: str) -> None:
+    folder = earlier / f"performance-{CASE}"
+    before = contents(folder)
+    error, asked, wrong = FAILURES[why]
+    file = tiny.model(earlier.parent / "tiny.onnx", **wrong)
+    harness = Harness(options(earlier, **asked))
+    with pytest.raises(error):
+        harness.run(case(file), "performance")
+    harness.close()
+    assert contents(folder) == before
+    assert result_in(folder).run_dir == str(folder)
+    assert [path.name for path in earlier.iterdir()] == [folder.name]
+
+
+@pytest.mark.parametrize(
+    ("how", "error"), [("Ctrl-C", KeyboardInterrupt), ("a killed worker", WorkerDied)]
+)
+def test_a_run_that_is_broken_off_keeps_its_pieces_beside_the_earlier_result(
+    earlier: Path, how: str, error: type[BaseException]
+) -> None:
+    folder, pieces = (earlier / f"performance-{CASE}{end}" for end in ("", UNFINISHED))
+    before = contents(folder)
+
+    def kill() -> None:
+        while not (pieces / logs.DETAIL).exists():
+            time.sleep(0.01)
+        assert harness._worker is not None
+        harness._worker[1]._process.kill()
+
+    act = interrupt if how == "Ctrl-C" else kill
+    harness = Harness(options(earlier, min_duration_s=20.0), progress=AtRunning(act))
+    with pytest.raises(error):
+        harness.run(case(earlier.parent / "tiny.onnx"), "performance")
+    harness.close()
+    assert contents(folder) == before
+    assert logs.DETAIL in contents(pieces)
+    assert RESULT not in contents(pieces)
+    if how == "Ctrl-C":
+        assert (pieces / TIMELINE).is_file()
+    again = Harness(options(earlier))
+    again.run(case(earlier.parent / "tiny.onnx"), "performance")
+    again.close()
+    assert [path for path in earlier.iterdir() if path.is_dir()] == [folder]
+    assert contents(folder)[RESULT] != before[RESULT]
+
+
+def test_a_run_in_anothers_place_is_not_audited_against(earlier: Path) -> None:
+    """Another pytest session has run the case between this one's runs."""
+    of_tiny, first, other = (
+        case(earlier.parent / "tiny.onnx"),
+        *map(Harness, [options(earlier)] * 2),
+    )
+    try:
+        first.run(of_tiny, "accuracy")
+        first.run(of_tiny, "performance")
+        first.release()
+        other.run(of_tiny, "performance")
+        other.release()
+        with pytest.raises(SuiteError, match="holds another run than the one of this"):
+            first.run(of_tiny, "compliance")
+    finally:
+        first.close()
+        other.close()
+
+
+# Whole pytest sessions.
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("owners")
+
+
+def test_a_second_pytest_session_waits_for_the_run_folder_and_says_whose_it_is(
+    folder: Path,
+) -> None:
+    here = folder / "second"
+    words = [*command(here, "-k", "accuracy and offline"), "--output", str(folder / "shared")]
+    place = folder / "shared" / name_of("accuracy", "offline")[5:].replace("[", "-").rstrip("]")
+    with owned(place, print):
+        process = subprocess.Popen(
+            [sys.executable, "-m", "pytest", *words],
+            cwd=here,
+            env=environment(folder),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        assert process.stderr is not None
+        told = next(line for line in process.stderr if "waiting for its end" in line)
+        assert told.startswith(f"process {os.getpid()} (")
+        assert f" writes to {place}: " in told
+        assert list(place.parent.glob(f"{place.name}*/*")) == []
+    out, _ = process.communicate(timeout=60)
+    assert process.returncode == 0, out
+    assert result_in(place).mode == "accuracy"
+    assert [path.name for path in place.parent.iterdir()] == [place.name]
+
+
+@pytest.mark.slow
+def test_two_pytest_sessions_with_one_output_both_end_well(folder: Path) -> None:
+    def one(name: str) -> PytestSession:
+        return run(folder / name, "-k", "offline", "--output", str(folder / "both"))
+
+    for _ in range(3):
+        with ThreadPoolExecutor() as pool:
+            ended = list(pool.map(one, ("one", "two")))
+        for pytest_session in ended:
+            found = outcomes(pytest_session)
+            assert [found[name_of(m, "offline")] for m in ("accuracy", "performance")] == [
+                "passed",
+                "passed",
+            ]
+            compliance = pytest_session.cases[name_of("compliance", "offline")]
+            assert compliance.outcome == "passed" or "another run" in compliance.message
+
+
+@pytest.mark.slow
+def test_xdist_workers_that_run_the_same_cases_have_them_one_after_the_other(folder: Path) -> None:
+    pytest_session = run(folder / "each", "-k", "accuracy", "-n", "2", "--dist", "each")
+    assert pytest_session.code == 0, pytest_session.out
+    assert "8 passed" in pytest_session.out
 
 
 def files_with(text: str, folder: Path) -> list[str]:

@@ -16,6 +16,7 @@ from pytest_sessions import BENCHMARKS, PytestSession, command, name_of, outcome
 
 from bertsquad.loadgen.timeline import TIMELINE
 from bertsquad.results.result import FAILED, NO_TARGET, PASSED, RESULT, SKIPPED, lists
+from bertsquad.results.run_folder import RunFolder
 from bertsquad.suite import harness
 
 #: BERT's vocabulary has "the" at this place; no window of SQuAD is without it.
@@ -251,14 +252,17 @@ def test_an_earlier_json_stays_whole_where_the_disk_is_full(folder: Path) -> Non
 def test_a_result_that_cannot_be_written_fails_and_keeps_its_figures(tmp_path: Path) -> None:
     import resource
 
-    result = replace(OFFICIAL, run_dir=str(tmp_path), reason="all is well", qps=12.0)
+    result = replace(OFFICIAL, reason="all is well", qps=12.0)
+    folder = RunFolder(tmp_path)
+    run = folder.begin()
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (100, before[1]))
     try:
-        kept = harness._saved(result, None)
+        kept = harness._saved(result, None, folder)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
-    assert list(tmp_path.iterdir()) == []
+    assert list(tmp_path.iterdir()) == list(run.iterdir()) == []
+    assert kept.run_dir == str(run)
     assert lists([kept])["failures"] == [kept.as_dict()]
     assert (kept.verdict, kept.mlperf_valid, kept.qps) == (FAILED, False, 12.0)
     for part in (f"{tmp_path / RESULT} could not be written (", "--output", "all is well"):

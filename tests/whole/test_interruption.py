@@ -29,6 +29,7 @@ from bertsquad.loadgen.request import Request
 from bertsquad.progress import Step
 from bertsquad.results.document import result_in
 from bertsquad.results.result import RESULT
+from bertsquad.results.run_folder import UNFINISHED
 from bertsquad.scenarios import SCENARIOS
 from bertsquad.squad import features
 from bertsquad.squad.features import Features
@@ -335,7 +336,7 @@ def test_what_was_measured_until_then_is_all_there(
     saved = {
         m: result_in(tmp_path / "results" / f"{m}-{done}") for m in ("accuracy", "performance")
     }
-    folder = tmp_path / "results" / f"performance-{broken}"
+    folder = tmp_path / "results" / f"performance-{broken}{UNFINISHED}"
     assert len(timeline.load(folder).latencies_ns) > 0
     assert not (folder / RESULT).exists()
     (stored,) = (tmp_path / "storage").rglob("0001_*.json")
