@@ -75,10 +75,6 @@ def earlier(cached: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Pa
     return tmp_path / "results"
 
 
-def interrupt() -> None:
-    raise KeyboardInterrupt
-
-
 Failure = tuple[type[BaseException], dict[str, Any], Mapping[str, Any]]
 
 #: What ends a run without a result: the error, what is asked for, and what is wrong with the model.
@@ -114,14 +110,15 @@ def test_a_run_that_is_broken_off_keeps_its_pieces_beside_the_earlier_result(
     folder, pieces = (earlier / f"performance-{CASE}{end}" for end in ("", UNFINISHED))
     before = contents(folder)
 
-    def kill() -> None:
+    def end() -> None:
         while not (pieces / logs.DETAIL).exists():
             time.sleep(0.01)
+        if how == "Ctrl-C":
+            raise KeyboardInterrupt
         assert harness._worker is not None
         harness._worker[1]._process.kill()
 
-    act = interrupt if how == "Ctrl-C" else kill
-    harness = Harness(options(earlier, min_duration_s=20.0), progress=AtRunning(act))
+    harness = Harness(options(earlier, min_duration_s=20.0), progress=AtRunning(end))
     with pytest.raises(error):
         harness.run(case(earlier.parent / "tiny.onnx"), "performance")
     harness.close()
