@@ -32,6 +32,7 @@ import numpy as np
 from matrix_products import Ceiling, count_work
 from numpy.typing import NDArray
 
+from bertsquad.assets.fingerprint import ModelFiles
 from bertsquad.devices import DEVICES, PRECISIONS
 from bertsquad.errors import SuiteError
 from bertsquad.files import write_whole
@@ -170,9 +171,7 @@ def tell(precision: str, step: Step) -> None:
         print(f"\r{precision}: {step.name}{count}", end="\x1b[K\r", file=sys.stderr)
 
 
-def make_engine(
-    given: argparse.Namespace, data: Data, path: Path, key: str, precision: str
-) -> Engine:
+def make_engine(given: argparse.Namespace, data: Data, model: ModelFiles, precision: str) -> Engine:
     """The suite's Offline engine of a precision, the model prepared as the suite does."""
 
     def calibration() -> Calibration:
@@ -181,8 +180,7 @@ def make_engine(
     device = DEVICES[given.device]
     cores = hardware.cores()
     prepared = prepare(
-        path,
-        key,
+        model,
         given.device,
         precision,
         partial(open_on_cpu, threads=cores),
@@ -199,17 +197,17 @@ def measure(given: argparse.Namespace) -> dict[str, Any]:
     """Everything that was asked for, as JSON can hold it."""
     model = zoo.find(given.model)
     data = datasets.load(given.dataset)
-    path, key = zoo.locate(model)
+    located = zoo.locate(model)
     samples = stratified(data.features.lengths, given.samples)
     few = stratified(data.features.lengths, given.naive_samples)
     chosen, naive_chosen = select(data.features, samples), select(data.features, few)
-    work = count_work(path)
+    work = count_work(located.path)
     cores = hardware.cores()
     rows = []
     for precision in given.precision or DEVICES[given.device].precisions:
-        engine = make_engine(given, data, path, key, precision)
+        engine = make_engine(given, data, located, precision)
         rows.append(Row(precision, engine, Ceiling(engine, work.matrices)))
-    plain = Prepared(path, rows[0].engine.prepared.signature)
+    plain = Prepared(located.path, rows[0].engine.prepared.signature)
     whole = Parallelism(1, cores)
     naive_engine = Engine(plain, DEVICES["cpu"], "fp32", whole)
     naive_engine.fixed_length = MAX_TOKENS  # whatever the model needs

@@ -17,6 +17,7 @@ from typing import Any, Generic, TypeVar
 import pooch
 from filelock import FileLock
 
+from bertsquad.assets.fingerprint import Fingerprint, fingerprint, joint_digest
 from bertsquad.errors import SuiteError
 from bertsquad.files import user_path, write_whole
 
@@ -33,11 +34,13 @@ class Derived(Generic[Content]):
     """A derived file, and what was read from it or is known of it.
 
     `rebuilt` says what the cached copy was, "damaged" or "older", where it had to be made again.
+    `files` are those of a derived model, none where it isn't kept.
     """
 
     path: Path
     content: Content
     rebuilt: str | None = None
+    files: tuple[Fingerprint, ...] = ()
 
 
 def data_folder() -> Path:
@@ -112,26 +115,39 @@ def derived_model(
     path = cache_folder() / "prepared" / name
     facts_file = path.with_suffix(".json")
 
-    def read(path: Path) -> Facts:
+    def files() -> tuple[Fingerprint, ...]:
+        return tuple(fingerprint(one) for one in (path,) if one.exists())
+
+    def read(path: Path) -> tuple[Facts, tuple[Fingerprint, ...]]:
         facts: Facts = json.loads(facts_file.read_bytes())
         if not isinstance(facts, dict):
             raise ValueError(f"{facts_file} holds no JSON object")
         if not {*fields, SUM} <= facts.keys():
             raise LookupError(f"{facts_file} lacks facts")
-        if facts[SUM] is not None and pooch.file_hash(str(path)) != facts[SUM]:
+        if facts[SUM] is None:
+            return facts, ()
+        found = files()
+        if not path.exists() or joint_digest(found) != facts[SUM]:
             raise ValueError(f"{path} has another checksum")
-        return facts
+        return facts, found
 
-    def make_and_describe(path: Path) -> Facts:
-        facts = make(path)
+    def make_and_describe(path: Path) -> tuple[Facts, tuple[Fingerprint, ...]]:
+        try:
+            facts = make(path)
+        except BaseException:
+            _remove(path)
+            raise
         if not facts.get("equal", True):
-            path.unlink(missing_ok=True)
-        facts[SUM] = pooch.file_hash(str(path)) if path.exists() else None
+            _remove(path)
+        found = files()
+        facts[SUM] = joint_digest(found) if found else None
         text = json.dumps(facts, indent=1)
         write_whole(facts_file, lambda file: file.write_text(text, encoding="utf-8"))
-        return facts
+        return facts, found
 
-    return derived(path, read, make_and_describe)
+    had = derived(path, read, make_and_describe)
+    facts, found = had.content
+    return Derived(path, facts, had.rebuilt, found)
 
 
 def warn_if_rebuilt(found: Derived[Any]) -> None:
@@ -145,9 +161,13 @@ def warn_if_rebuilt(found: Derived[Any]) -> None:
 
 def _sweep(path: Path) -> None:
     """Remove a file that can't be used, and what a killed process left beside it."""
-    path.unlink(missing_ok=True)
+    _remove(path)
     for stale in path.parent.glob(f".{path.stem}.*"):
         if stale.is_dir():
             shutil.rmtree(stale, ignore_errors=True)
         else:
             stale.unlink(missing_ok=True)
+
+
+def _remove(path: Path) -> None:
+    path.unlink(missing_ok=True)

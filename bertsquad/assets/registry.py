@@ -16,6 +16,7 @@ from pathlib import Path
 import pooch
 
 from bertsquad.assets.cache import PACKAGE, cache_folder, data_folder, lock
+from bertsquad.assets.fingerprint import Fingerprint, fingerprint
 from bertsquad.errors import SuiteError, Unavailable
 from bertsquad.files import unreadable
 from bertsquad.progress import Show, unseen
@@ -96,13 +97,16 @@ class Entry:
         """How many bytes the file has at most."""
         return self.size.bytes if self.size and self.size.exact else MOST_BYTES
 
-    def fault(self, path: Path) -> str | None:
-        """How the file at `path` differs from this one, in words; None where it doesn't."""
+    def look_at(self, path: Path) -> tuple[Fingerprint, str | None]:
+        """The file at `path`, and in words how it differs from this one; None where it doesn't."""
+        first: Fingerprint | None = None
         for algorithm, digest in self.checksums:
-            found = pooch.file_hash(str(path), alg=algorithm)
-            if found != digest:
-                return f"expected {algorithm} {digest}, found {found}"
-        return None
+            found = fingerprint(path, algorithm)
+            first = first or found
+            if found.digest != digest:
+                return first, f"expected {algorithm} {digest}, found {found.digest}"
+        assert first is not None  # a line of the registry has a checksum
+        return first, None
 
     @property
     def bundled(self) -> bool:
@@ -154,19 +158,24 @@ _failed: dict[tuple[Path, str], str] = {}
 
 
 @cache
-def _verified(entry: Entry, path: Path) -> Path:
-    """`path`, once its checksum is found to be the entry's; SuiteError if it isn't."""
+def _verified(entry: Entry, path: Path) -> Fingerprint:
+    """The file at `path`, whose checksum is the entry's; SuiteError if it isn't."""
     try:
-        fault = entry.fault(path)
+        found, fault = entry.look_at(path)
     except OSError as error:
         raise unreadable(path, error) from error
     if fault is not None:
         cure = "reinstall the package" if entry.bundled else "move it away to have it fetched again"
         raise SuiteError(f"{path} is not the file it should be: {fault}; {cure}")
-    return path
+    return found
 
 
 def fetch(name: str, subject: str = "model", show: Show = unseen) -> Path:
+    """Where the verified file `name` is; see `verified`."""
+    return Path(verified(name, subject, show).path)
+
+
+def verified(name: str, subject: str = "model", show: Show = unseen) -> Fingerprint:
     """The verified file `name`, downloaded if need be, by one process at a time.
 
     Raises Unavailable (of `subject`) if it isn't here and can't be downloaded, SuiteError if the
@@ -204,7 +213,7 @@ def _download(entry: Entry, path: Path, show: Show) -> str | None:
     try:
         if path.parent.is_dir() and not os.access(path.parent, os.W_OK):
             raise Unwritable(f"{path.parent} can't be written")
-        reasons = download(urls, path, entry.fault, entry.most_bytes, show)
+        reasons = download(urls, path, lambda part: entry.look_at(part)[1], entry.most_bytes, show)
     except Unwritable as error:
         return (
             f"{missing} and can't be put there, since {error}: put the file there yourself, or "

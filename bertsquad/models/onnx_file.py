@@ -13,29 +13,63 @@ def load_model(path: Path, weights: bool = True) -> onnx.ModelProto:
     """An ONNX file, with or without the weights stored beside it; SuiteError if it is none."""
     try:
         size = path.stat().st_size
-        model = onnx.load(str(path), load_external_data=weights)
+        model = onnx.load(str(path), load_external_data=False)
     except OSError as error:
         raise unreadable(path, error) from error
     except Exception as error:  # protobuf's DecodeError has no public home
         if out_of_memory(error):
             raise  # which says nothing of the file
-        raise SuiteError(
-            f"{path} is not an ONNX model, is truncated, or lacks the weights stored beside it"
-            if weights
-            else f"{path} is not an ONNX model, or is truncated"
-        ) from error
+        raise SuiteError(f"{path} is not an ONNX model, or is truncated") from error
     if size == 0:
         raise SuiteError(f"{path} is empty")
+    if weights:
+        _bring_inside(path, model)
     return model
+
+
+def _bring_inside(path: Path, model: onnx.ModelProto) -> None:
+    """Read the weights that lie beside the model at `path` into it."""
+    weight_files(path, model)  # they are there, and whole
+    for tensor in _tensors_beside(model):
+        entries = _place(tensor)
+        file = path.parent / entries["location"]
+        try:
+            # ONNX's own reader takes no links, as a cache has them.
+            with file.open("rb") as content:
+                content.seek(int(entries.get("offset", 0)))
+                length = entries.get("length")
+                tensor.raw_data = content.read(-1 if length is None else int(length))
+        except OSError as error:
+            raise unreadable(file, error) from error
+        tensor.ClearField("external_data")
+        tensor.ClearField("data_location")
+
+
+def find_files(path: Path) -> list[Path]:
+    """The path by which a runtime finds the weights of the model at `path`, then their files.
+
+    They lie beside it or, where it is a link, beside what that leads to: SuiteError unless they do.
+    """
+    model = load_model(path, weights=False)
+    try:
+        return [path, *weight_files(path, model)]
+    except SuiteError:
+        at = path
+        while at.is_symlink():
+            at = at.parent / at.readlink()
+            at = at.parent.resolve() / at.name
+            try:
+                return [at, *weight_files(at, model)]
+            except SuiteError:
+                continue
+        raise
 
 
 def weight_files(path: Path, model: onnx.ModelProto) -> list[Path]:
     """The other files that hold weights; SuiteError unless they lie beside the model, whole."""
     needed: dict[str, int] = {}
-    for tensor in _tensors(model):
-        if tensor.data_location != onnx.TensorProto.EXTERNAL:
-            continue
-        entries = {entry.key: entry.value for entry in tensor.external_data}
+    for tensor in _tensors_beside(model):
+        entries = _place(tensor)
         location = entries.get("location", "")
         if not _is_beside(path, location):
             raise SuiteError(
@@ -43,10 +77,14 @@ def weight_files(path: Path, model: onnx.ModelProto) -> list[Path]:
                 f"{location!r:.200}: give a model that keeps them there"
             )
         try:
-            end = int(entries.get("offset", 0)) + int(entries.get("length", 0))
+            offset, length = (int(entries.get(key, 0)) for key in ("offset", "length"))
         except ValueError as error:
             raise SuiteError(f"{path} is not an ONNX model, or is damaged: {error}") from error
-        needed[location] = max(end, needed.get(location, 0))
+        if offset < 0 or length < 0:
+            raise SuiteError(
+                f"{path} is not an ONNX model, or is damaged: {length} bytes at {offset}"
+            )
+        needed[location] = max(offset + length, needed.get(location, 0))
     files = []
     for location, size in needed.items():
         file = path.parent / location
@@ -56,7 +94,8 @@ def weight_files(path: Path, model: onnx.ModelProto) -> list[Path]:
             found = None
         if found is None:
             raise SuiteError(
-                f"{path} needs {str(file)[:300]}, which holds weights of it and is missing"
+                f"{path} needs {str(file)[:300]} beside it, which holds weights of it and is "
+                "missing"
             )
         if found < size:
             raise SuiteError(
@@ -79,8 +118,20 @@ def _is_beside(path: Path, location: str) -> bool:
     return any(real.is_relative_to(at) for at in (path.parent.resolve(), path.resolve().parent))
 
 
+def _place(tensor: onnx.TensorProto) -> dict[str, str]:
+    """Where a tensor lies in another file: `location`, perhaps `offset` and `length`."""
+    return {entry.key: entry.value for entry in tensor.external_data}
+
+
+def _tensors_beside(model: onnx.ModelProto) -> Iterator[onnx.TensorProto]:
+    """The tensors of a model that are stored in other files."""
+    for tensor in _tensors(model):
+        if tensor.data_location == onnx.TensorProto.EXTERNAL:
+            yield tensor
+
+
 def _tensors(model: onnx.ModelProto) -> Iterator[onnx.TensorProto]:
-    """All tensors that are stored in a model."""
+    """All tensors of a model."""
     nodes = [node for function in model.functions for node in function.node]
     for graph in (model.graph, *graphs_inside([*model.graph.node, *nodes])):
         yield from graph.initializer
@@ -90,6 +141,8 @@ def _tensors(model: onnx.ModelProto) -> Iterator[onnx.TensorProto]:
     for node in nodes:
         for attribute in node.attribute:
             yield from (attribute.t, *attribute.tensors)
+            for sparse in (attribute.sparse_tensor, *attribute.sparse_tensors):
+                yield from (sparse.values, sparse.indices)
 
 
 def graphs_inside(nodes: Iterable[onnx.NodeProto]) -> Iterator[onnx.GraphProto]:

@@ -10,17 +10,16 @@ Three things are done once and kept in the cache, named by the checksum of what 
   compared with the original's.
 """
 
-import hashlib
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 import onnx
-import pooch
 from numpy.typing import NDArray
 
-from bertsquad.assets.cache import Facts, derived_model
+from bertsquad.assets.cache import Derived, Facts, derived_model
+from bertsquad.assets.fingerprint import Fingerprint, ModelFiles, verify
 from bertsquad.devices import DEVICES
 from bertsquad.errors import SuiteError, out_of_memory
 from bertsquad.files import write_whole
@@ -45,12 +44,14 @@ class Prepared:
     """The file to run, how to feed it, and the steps that were done to it, in words for people.
 
     `rebuilt` is "damaged" or "older" where the cache held such a copy, which was made again.
+    `files` are what was checked of it: whoever opens it verifies them.
     """
 
     path: Path
     signature: Signature
     steps: tuple[str, ...] = ()
     rebuilt: str | None = None
+    files: tuple[Fingerprint, ...] = field(default=(), compare=False)
 
     @property
     def note(self) -> str:
@@ -59,39 +60,53 @@ class Prepared:
 
 
 def prepare(
-    path: Path,
-    key: str,
+    model: ModelFiles,
     device: str,
     precision: str,
     open_model: Opener,
     calibration: Callable[[], Calibration],
     show: Show = unseen,
 ) -> Prepared:
-    """Make the model at `path` ready for a device and a precision, from the cache if done before.
+    """Make a model ready for a device and a precision, from the cache if that was done before.
 
-    `key` names the content of the file (its checksum). `open_model` runs models to compare and
-    calibrate them; `calibration` is called only where a model must be quantised. Raises SuiteError
-    where the file is no extractive-QA model, or can't run in the precision.
+    `open_model` runs models to compare and calibrate them; `calibration` is called only where a
+    model must be quantised. Raises SuiteError where the file is no extractive-QA model, can't run
+    in the precision, or isn't any more what it was when its checksum was taken.
     """
+    path, key = model.path, model.key
+    verify(model.files)
     signature, weights = examine(path)
+    if [str(file) for file in weights] != [one.path for one in model.files[1:]]:
+        raise SuiteError(
+            f"{path} names other files of weights than when its checksum was taken: run again"
+        )
     _check_precision(signature, path, precision)
-    prepared = _open_length(path, key, signature, open_model, show)
+    original = Prepared(path, signature, files=model.files)
+    prepared = _open_length(original, key, open_model, show)
     if precision == "int8" and not signature.quantised:
-        key = _whole_key(key, weights)
-        return _quantise(prepared, key, device, open_model, calibration(), show)
-    if precision == "fp16" and not signature.half:
-        return _halve(prepared, _whole_key(key, weights), open_model, show)
+        prepared = _quantise(prepared, key, device, open_model, calibration(), show)
+    elif precision == "fp16" and not signature.half:
+        prepared = _halve(prepared, key, open_model, show)
+    verify(model.files)  # which the signature was read from
     return prepared
 
 
-def _whole_key(key: str, weights: list[Path]) -> str:
-    """A key for the graph, which `key` names, and for the weights that lie in other files."""
-    if not weights:
-        return key
-    digest = hashlib.sha256(key.encode())
-    for file in weights:
-        digest.update(pooch.file_hash(str(file)).encode())
-    return digest.hexdigest()[:32]
+def _derived(
+    name: str, fields: tuple[str, ...], made_of: Prepared, make: Callable[[Path], Facts]
+) -> Derived[Facts]:
+    """The derived model `name`, kept only if what it was made of was the same all the time."""
+
+    def make_and_verify(file: Path) -> Facts:
+        verify(made_of.files)
+        try:
+            facts = make(file)
+        except Exception:
+            verify(made_of.files)  # a change would be the reason
+            raise
+        verify(made_of.files)
+        return facts
+
+    return derived_model(name, fields, make_and_verify)
 
 
 def _check_precision(signature: Signature, path: Path, precision: str) -> None:
@@ -109,32 +124,32 @@ def _check_precision(signature: Signature, path: Path, precision: str) -> None:
         )
 
 
-def _open_length(
-    path: Path, key: str, signature: Signature, open_model: Opener, show: Show
-) -> Prepared:
+def _open_length(prepared: Prepared, key: str, open_model: Opener, show: Show) -> Prepared:
     """Open the sequence axis where the signature fixes it and the graph doesn't need that."""
+    path, signature = prepared.path, prepared.signature
     if signature.length is None:
-        return Prepared(path, signature)
+        return prepared
     opened = replace(signature, length=None)
 
     def make(file: Path) -> Facts:
         show(Step("opening the sequence axis"))
-        if not _write_opened(path, file, signature):
+        if not _write_opened(prepared, file):
             return {"equal": False}
         return _compare((path, signature), (file, opened), open_model, TOLERANCE)
 
-    found = derived_model(f"{key}-{FORMAT}.onnx", ("equal",), make)
+    found = _derived(f"{key}-{FORMAT}.onnx", ("equal",), prepared, make)
+    rebuilt = prepared.rebuilt or found.rebuilt
     if not found.content["equal"]:
         step = f"needs {signature.length} tokens always, so every sample is padded"
-        return Prepared(path, signature, (step,), found.rebuilt)
+        return replace(prepared, steps=(*prepared.steps, step), rebuilt=rebuilt)
     step = f"sequence axis opened (was {signature.length}), logits proven equal"
-    return Prepared(found.path, opened, (step,), found.rebuilt)
+    return Prepared(found.path, opened, (*prepared.steps, step), rebuilt, found.files)
 
 
-def _write_opened(path: Path, file: Path, signature: Signature) -> bool:
-    """Write the model at `path` with its sequence axis open; False where that can't be."""
-    model = load_model(path, weights=False)
-    if any(tensor.external_data for tensor in model.graph.initializer):
+def _write_opened(prepared: Prepared, file: Path) -> bool:
+    """Write a model with its sequence axis open; False where that can't be."""
+    model, signature = load_model(prepared.path, weights=False), prepared.signature
+    if len(prepared.files) > 1:
         return False  # the copy would lose sight of the data beside the original
     wanted = (signature.ids, signature.mask, signature.segments, signature.start, signature.end)
     for value in (*model.graph.input, *model.graph.output):
@@ -165,14 +180,14 @@ def _quantise(
 
     kind = "s8" if symmetric else "u8"
     name = f"{key}-{kind}-{calibration.key}-{FORMAT}-{quantisation.FORMAT}.onnx"
-    found = derived_model(name, ("products", "quantised"), make)
+    found = _derived(name, ("products", "quantised"), prepared, make)
     products, quantised = found.content["products"], found.content["quantised"]
     signature = replace(prepared.signature, products=products, quantised=quantised)
     step = (
         f"{quantised} of {products} matrix products quantised, calibrated with {calibration.note}"
     )
     rebuilt = prepared.rebuilt or found.rebuilt
-    return Prepared(found.path, signature, (*prepared.steps, step), rebuilt)
+    return Prepared(found.path, signature, (*prepared.steps, step), rebuilt, found.files)
 
 
 def _feed(signature: Signature, window: tuple[NDArray[np.int64], ...]) -> Feed:
@@ -199,7 +214,8 @@ def _halve(prepared: Prepared, key: str, open_model: Opener, show: Show) -> Prep
         before, after = (prepared.path, signature), (file, signature)
         return _compare(before, after, open_model, HALF_TOLERANCE, relative=True)
 
-    found = derived_model(f"{key}-fp16-{FORMAT}.onnx", ("equal", "largest_difference"), make)
+    name = f"{key}-fp16-{FORMAT}.onnx"
+    found = _derived(name, ("equal", "largest_difference"), prepared, make)
     if not found.content["equal"]:
         difference = found.content["largest_difference"]
         why = (
@@ -211,7 +227,8 @@ def _halve(prepared: Prepared, key: str, open_model: Opener, show: Show) -> Prep
         )
         raise SuiteError(f"{prepared.path.name} can't run in fp16: {why}")
     steps = (*prepared.steps, "converted to half precision, logits compared on the CPU")
-    return Prepared(found.path, signature, steps, prepared.rebuilt or found.rebuilt)
+    rebuilt = prepared.rebuilt or found.rebuilt
+    return Prepared(found.path, signature, steps, rebuilt, found.files)
 
 
 def _compare(

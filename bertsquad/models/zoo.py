@@ -8,11 +8,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import pooch
-
 from bertsquad.assets import cache, registry
+from bertsquad.assets.fingerprint import ModelFiles, fingerprint, joint_digest
 from bertsquad.errors import SuiteError
-from bertsquad.files import user_path
+from bertsquad.files import unreadable, user_path
 from bertsquad.progress import Show, Step, unseen
 from bertsquad.rules import REFERENCE_F1
 
@@ -21,7 +20,8 @@ from bertsquad.rules import REFERENCE_F1
 class Model:
     """An extractive-QA model: where its file is, what it is run with and what it should reach.
 
-    `file` is a name in the registry; where it is None, `path` says where the user's own file is.
+    `file` is a name in the registry; where it is None, `path` says where the user's own file is,
+    its folder without links, but the file itself perhaps a link.
     `precision` is the one it is stored in. `gflop` is the work of one sample of SQuAD's average
     length, for estimates only. A `random` model is built here, and its answers mean nothing.
     """
@@ -93,20 +93,20 @@ def find(name: str) -> Model:
             raise SuiteError(f"{name} has the name of another model, {stem}: rename the file")
         # Two operations a weight and token, 178 tokens as in SQuAD's average window.
         gflop = path.stat().st_size / 4 * 2 * 178 / 1e9
-        return Model(
-            stem, None, "squad", path=path.resolve(), gflop=gflop, description="your own model"
-        )
+        # The file may be a link with its weights beside it, as in Hugging Face's cache.
+        path = path.parent.resolve() / path.name
+        return Model(stem, None, "squad", path=path, gflop=gflop, description="your own model")
     raise SuiteError(f"expected {', '.join(MODELS)} or the path of an .onnx file, got {name!r}")
 
 
-def locate(model: Model, show: Show = unseen) -> tuple[Path, str]:
-    """A model's file, downloaded or built if need be, and a key that names its content."""
+def locate(model: Model, show: Show = unseen) -> ModelFiles:
+    """A model's files, downloaded or built if need be, each with its checksum."""
     if model.path is not None:
-        return model.path, str(pooch.file_hash(str(model.path)))
+        return files_of(model.path)
     if model.file is not None:
-        path = registry.fetch(model.file, "model", show)
-        return path, registry.entries()[model.file].digest
-    from bertsquad.models import random_bert  # it imports onnx, which nothing else here needs
+        found = registry.verified(model.file, "model", show)
+        return ModelFiles(found.digest, (found,))
+    from bertsquad.models import random_bert  # it imports onnx, which most runs don't need here
 
     def build(file: Path) -> cache.Facts:
         show(Step(f"building {model.name}"))
@@ -114,6 +114,34 @@ def locate(model: Model, show: Show = unseen) -> tuple[Path, str]:
         return {}
 
     key = f"{model.name}-{random_bert.FORMAT}"
-    found = cache.derived_model(f"{key}.onnx", (), build)
-    cache.warn_if_rebuilt(found)
-    return found.path, key
+    built = cache.derived_model(f"{key}.onnx", (), build)
+    cache.warn_if_rebuilt(built)
+    return ModelFiles(key, built.files)
+
+
+def files_of(path: Path) -> ModelFiles:
+    """The files of the user's model at `path`; SuiteError if one is missing or can't be read."""
+    try:
+        paths = [path]
+        if _may_have_weights_beside(path):
+            from bertsquad.models import onnx_file
+
+            paths = onnx_file.find_files(path)
+        files = tuple(fingerprint(one) for one in paths)
+    except OSError as error:
+        raise unreadable(error.filename or path, error) from error
+    return ModelFiles(joint_digest(files), files)
+
+
+def _may_have_weights_beside(path: Path) -> bool:
+    """Whether a model may name another file: False for most, without their gigabytes in memory."""
+    # A place in another file is stored as pairs of texts, of which one begins so: field 1 of
+    # StringStringEntryProto, 8 bytes.
+    sought = b"\x0a\x08location"
+    before = b""
+    with path.open("rb") as file:
+        while chunk := file.read(1 << 24):
+            if sought in before + chunk:
+                return True
+            before = chunk[1 - len(sought) :]
+    return False

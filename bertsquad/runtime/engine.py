@@ -13,6 +13,7 @@ import numpy as np
 import onnxruntime as ort
 from numpy.typing import NDArray
 
+from bertsquad.assets.fingerprint import verify
 from bertsquad.devices import Device
 from bertsquad.errors import Unavailable
 from bertsquad.machine import hardware
@@ -40,7 +41,7 @@ class Engine:
 
         `batch_tokens` is the most tokens that a batch will have, padding included. Raises
         Unavailable if the device or precision can't be had, SuiteError if the model can't be
-        loaded.
+        loaded, or isn't what was prepared any more.
         """
         reason = why_not(device)
         if reason is not None:
@@ -60,6 +61,7 @@ class Engine:
         self.float_precision = "fp32" if precision == "int8" else precision
         if precision == "int8" and "bf16" in device.precisions and can_calculate(device, "bf16"):
             self.float_precision = "bf16"
+        verify(prepared.files)
         with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as profiles:
             self._sessions = self._make_sessions(Path(profiles))
             self.proof = prove_provider(self._sessions[0], device)
@@ -68,6 +70,7 @@ class Engine:
             else:
                 prove_precision(device, precision)
                 self.proof += f", calculated in {precision}"
+        verify(prepared.files)
 
     def _make_sessions(self, profiles: Path) -> list[ort.InferenceSession]:
         """One session for all instances where they can share it, else one for each.

@@ -12,6 +12,7 @@ from typing import Any
 
 from bertsquad import __version__
 from bertsquad.assets.cache import PACKAGE
+from bertsquad.assets.fingerprint import ModelFiles
 from bertsquad.console import SILENT, Progress
 from bertsquad.credentials import masked
 from bertsquad.devices import DEVICES
@@ -53,7 +54,7 @@ class Harness:
         self._cores = max(1, hardware.cores() // parallel)
         self._command = command
         self._progress = progress
-        # Each is had once: a data set; a model's verified file with its content's checksum.
+        # Each is had once: a data set; a model's files, which stay what they are until the end.
         self._dataset = cache(partial(datasets.load, show=progress.show))
         self._model = cache(partial(locate, show=progress.show))
         self._worker: tuple[tuple[str, ...], Worker, Ready] | None = None
@@ -100,11 +101,11 @@ class Harness:
         started = datetime.now(UTC)
         if (reason := missing_device(case)) is not None:  # before anything is downloaded for it
             raise Unavailable(reason, "device")
-        model_file, model_key = self._model(case.model)
+        model = self._model(case.model)
         data = self._dataset(case.dataset)
         request = self._request(case, mode, data, unaudited[1] if unaudited else None)
         on_message = self._showing(case, mode)
-        worker, ready = self._worker_for(case, model_file, model_key, data, on_message)
+        worker, ready = self._worker_for(case, model, data, on_message)
         run_folder = self._own(Path(request.folder))
         folder = run_folder.begin()
         request = replace(request, folder=str(folder))
@@ -118,7 +119,7 @@ class Harness:
             raise SuiteError(f"the accuracy run ended with errors: {'; '.join(run.errors)}")
         versions = ready.versions | {"mlperf_loadgen": run.loadgen_version}
         facts = self._facts(started, versions)
-        facts |= _of_files(case.model, model_file, model_key, data, ready)
+        facts |= _of_files(case.model, model, data, ready)
         facts["log_checksums"] = logs.checksums(folder)
         ran = Ran(
             case,
@@ -154,7 +155,7 @@ class Harness:
         return self._owned[path]
 
     def _worker_for(
-        self, case: Case, model: Path, key: str, data: Data, on_message: OnMessage
+        self, case: Case, model: ModelFiles, data: Data, on_message: OnMessage
     ) -> tuple[Worker, Ready]:
         """The worker of the case's group, ready; that of another group is ended first."""
         if self._worker is not None:
@@ -163,8 +164,7 @@ class Harness:
                 return worker, ready
             self.close()
         setup = Setup(
-            model=str(model),
-            model_key=key,
+            model=model,
             features=str(data.features_file),
             device=case.device,
             precision=case.precision,
@@ -237,17 +237,15 @@ class Harness:
         }
 
 
-def _of_files(
-    model: Model, model_file: Path, model_key: str, data: Data, ready: Ready
-) -> dict[str, Any]:
+def _of_files(model: Model, files: ModelFiles, data: Data, ready: Ready) -> dict[str, Any]:
     """What a result's provenance says of the model and the data set."""
     return {
         "model_preparation": ready.preparation,
         "model_padded_to": ready.padded_to,
         "model_rebuilt": ready.rebuilt,
-        "model_file": model_file.name,
+        "model_file": (model.path or files.path).name,
         "model_path": str(model.path) if model.path else None,
-        "model_checksum": model_key,
+        "model_checksum": files.key,
         "model_input_type": ready.input_type,
         "dataset_file": data.file.name,
         "dataset_checksum": data.checksum,

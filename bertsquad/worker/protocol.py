@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from bertsquad import typed
+from bertsquad.assets.fingerprint import ModelFiles
 from bertsquad.errors import BoundUnattainable, SuiteError, Unavailable
 from bertsquad.loadgen.request import Request, Targets
 from bertsquad.machine.noise import Disturbance
@@ -25,8 +26,7 @@ class Setup:
     why there is nothing for that. Paths are text, so that it is JSON.
     """
 
-    model: str
-    model_key: str
+    model: ModelFiles
     features: str
     device: str
     precision: str

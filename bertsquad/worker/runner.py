@@ -7,6 +7,7 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
+from bertsquad.assets.fingerprint import verify_mapped
 from bertsquad.devices import DEVICES
 from bertsquad.errors import Unavailable, describe
 from bertsquad.loadgen import run as loadgen
@@ -89,8 +90,7 @@ class Runner:
             prove_precision(self._device, setup.precision)
         self._features = features.load(Path(setup.features))
         self._prepared = prepare(
-            Path(setup.model),
-            setup.model_key,
+            setup.model,
             setup.device,
             setup.precision,
             partial(open_on_cpu, threads=setup.threads),
@@ -106,7 +106,7 @@ class Runner:
     def _calibration(self) -> Calibration:
         given = self._setup.calibration
         if isinstance(given, str):
-            name = Path(self._setup.model).name
+            name = self._setup.model.path.name
             raise Unavailable(f"{name} can't be quantised: {given}", "dataset")
         return calibrate_with(given)
 
@@ -134,6 +134,9 @@ class Runner:
         Raises BoundUnattainable, without having started LoadGen, where no Server rate is honest.
         """
         engine = self._engine_for(request)
+        # ONNX Runtime maps them, so that what is written to them shows in its sessions.
+        weights = self._prepared.files[1:]
+        verify_mapped(weights)
         probe = self._probe(engine, request.samples)
         targets: Targets | None = None
         if request.mode != "accuracy":
@@ -152,6 +155,7 @@ class Runner:
         finally:
             disturbances = noise.disturbances(before, noise.read(), os.cpu_count() or 1)
             unwritten = self.keep()
+        verify_mapped(weights)
         timeline = sut.timeline
         return Measured(
             seconds=seconds,

@@ -1,9 +1,13 @@
 """An ONNX file is read, with the files of its weights, or refused in a sentence."""
 
 import os
+from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import onnx
+import onnx.external_data_helper
+import onnx.numpy_helper
 import pytest
 import tiny
 from hypothesis import given, settings
@@ -13,6 +17,10 @@ from onnx import helper
 from bertsquad.errors import SuiteError
 from bertsquad.models.onnx_file import load_model
 from bertsquad.models.signature import examine
+from bertsquad.models.zoo import find, locate
+from bertsquad.runtime.sessions import open_on_cpu
+
+links = pytest.mark.skipif(os.name == "nt", reason="links need rights on Windows")
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
@@ -118,12 +126,176 @@ def test_weights_behind_a_link_count_as_being_where_it_points(tmp_path: Path) ->
         tiny.inspect(path)
 
 
+@dataclass(frozen=True)
+class Layout:
+    """How a model's two files lie, with links, and by which path it is opened."""
+
+    named: str
+    files: dict[str, str]
+    links: dict[str, str]
+    opened: str
+    location: str = "a.data"
+
+
+LAYOUTS = {
+    "Hugging Face's cache": Layout(
+        "snapshots/0a1b/onnx/model.onnx",
+        {"graph": "blobs/4e11", "weights": "blobs/77ff"},
+        {
+            "snapshots/0a1b/onnx/model.onnx": "../../../blobs/4e11",
+            "snapshots/0a1b/onnx/a.data": "../../../blobs/77ff",
+        },
+        "snapshots/0a1b/onnx/model.onnx",
+    ),
+    "weights in a folder below": Layout(
+        "snapshot/model.onnx",
+        {"graph": "blobs/4e11", "weights": "blobs/77ff"},
+        {"snapshot/model.onnx": "../blobs/4e11", "snapshot/sub/w": "../../blobs/77ff"},
+        "snapshot/model.onnx",
+        "./sub/w",
+    ),
+    "weights below the folder that the link leads to": Layout(
+        "here/model.onnx",
+        {"graph": "store/4e11", "weights": "store/77/ff"},
+        {"here/model.onnx": "../store/4e11", "here/a.data": "../store/77/ff"},
+        "here/model.onnx",
+    ),
+    "weights only where the link leads to": Layout(
+        "here/model.onnx",
+        {"graph": "real/one.onnx", "weights": "real/a.data"},
+        {"here/model.onnx": "../real/one.onnx"},
+        "real/one.onnx",
+    ),
+    "weights where a link between leads to": Layout(
+        "here/model.onnx",
+        {"graph": "blobs/4e11", "weights": "blobs/77ff"},
+        {
+            "here/model.onnx": "../there/other.onnx",
+            "there/other.onnx": "../blobs/4e11",
+            "there/a.data": "../blobs/77ff",
+        },
+        "there/other.onnx",
+    ),
+    "a folder that is a link": Layout(
+        "latest/model.onnx",
+        {"graph": "v2/model.onnx", "weights": "v2/a.data"},
+        {"latest": "v2"},
+        "v2/model.onnx",
+    ),
+    "a link beside what it leads to": Layout(
+        "model.onnx",
+        {"graph": "model.onnx", "weights": "v2.data"},
+        {"a.data": "v2.data"},
+        "model.onnx",
+    ),
+}
+
+
+def laid_out(folder: Path, layout: Layout) -> Path:
+    """A model in these files and links; the path that names it."""
+    made = tiny.model(folder / "made" / "a.onnx", wide=True, external=True)
+    proto = load_model(made, weights=False)
+    for tensor in proto.graph.initializer:
+        for entry in tensor.external_data:
+            if entry.key == "location":
+                entry.value = layout.location
+    made.write_bytes(proto.SerializeToString())
+    for kind, source in {"graph": made, "weights": made.with_name("a.onnx.data")}.items():
+        place = folder / layout.files[kind]
+        place.parent.mkdir(parents=True, exist_ok=True)
+        source.rename(place)
+    for link, target in layout.links.items():
+        (folder / link).parent.mkdir(parents=True, exist_ok=True)
+        (folder / link).symlink_to(target)
+    return folder / layout.named
+
+
+def answers(path: Path) -> bool:
+    """Whether ONNX Runtime takes the model at `path`, and it calculates what it should."""
+    ones = np.ones((2, 40), np.int64)
+    start, _ = open_on_cpu(path, 1)(dict.fromkeys(tiny.INPUTS, ones))
+    return np.allclose(start, tiny.logits(ones, ones, ones)[..., 0], rtol=0, atol=1e-4)
+
+
+@links
+@pytest.mark.parametrize("layout", LAYOUTS.values(), ids=LAYOUTS)
+def test_weights_are_found_beside_the_model_or_beside_what_it_links_to(
+    tmp_path: Path, layout: Layout
+) -> None:
+    model = find(str(laid_out(tmp_path, layout)))
+    located = locate(model)
+    assert model.name == "model"
+    assert located.path == tmp_path / layout.opened
+    assert len(located.files) == 2
+    assert answers(located.path)
+    whole = load_model(located.path)
+    matrices = [onnx.numpy_helper.to_array(tensor) for tensor in whole.graph.initializer]
+    assert any(np.array_equal(matrix, tiny.WIDE) for matrix in matrices)
+
+
+@links
+@pytest.mark.parametrize(
+    ("target", "complaint"),
+    [
+        ("../../../../elsewhere/secret", "in its own folder, but it names"),
+        ("a.data", "in its own folder, but it names|is missing"),
+        ("../../../blobs/nothing", "is missing"),
+    ],
+    ids=["elsewhere", "in a circle", "nowhere"],
+)
+def test_a_link_to_no_weights_or_out_of_both_folders_is_refused(
+    tmp_path: Path, target: str, complaint: str
+) -> None:
+    layout = LAYOUTS["Hugging Face's cache"]
+    at = tmp_path / "cache"
+    path = laid_out(at, layout)
+    secret = tmp_path / "elsewhere" / "secret"
+    secret.parent.mkdir()
+    secret.write_bytes(bytes(10_000))
+    link = path.with_name("a.data")
+    link.unlink()
+    link.symlink_to(target)
+    with pytest.raises(SuiteError, match=complaint) as caught:
+        locate(find(str(path)))
+    assert str(path) in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="links need rights on Windows")
+def test_weights_that_have_two_names_are_read(tmp_path: Path) -> None:
+    path = tiny.model(tmp_path / "a.onnx", wide=True, external=True)
+    (tmp_path / "again").hardlink_to(tmp_path / "a.onnx.data")  # as a cache that copies nothing
+    stored = load_model(path).graph.initializer
+    assert any(np.array_equal(onnx.numpy_helper.to_array(one), tiny.WIDE) for one in stored)
+
+
+@pytest.mark.parametrize("with_length", [True, False])
+def test_weights_whose_length_is_not_said_reach_to_the_end(
+    tmp_path: Path, with_length: bool
+) -> None:
+    value = np.arange(8, dtype=np.float32)
+    tensor = onnx.numpy_helper.from_array(value, "w")
+    onnx.external_data_helper.set_external_data(tensor, "w", 4, 32 if with_length else None)
+    tensor.ClearField("raw_data")
+    path = tiny.model(tmp_path / "a.onnx")
+    proto = onnx.load(str(path))
+    proto.graph.initializer.append(tensor)
+    path.write_bytes(proto.SerializeToString())
+    (tmp_path / "w").write_bytes(bytes(4) + value.tobytes())
+    found = load_model(path).graph.initializer[-1]
+    assert onnx.numpy_helper.to_array(found).tolist() == value.tolist()
+    assert not found.external_data
+
+
+@pytest.mark.parametrize("value", ["far", "-4", "9" * 5000])
 @pytest.mark.parametrize("entry", ["offset", "length"])
-def test_weights_at_a_place_that_is_no_number_are_refused(tmp_path: Path, entry: str) -> None:
+def test_weights_at_a_place_that_is_no_number_are_refused(
+    tmp_path: Path, entry: str, value: str
+) -> None:
     path = tiny.model(tmp_path / "a.onnx", external=True)
     proto = load_model(path, weights=False)
     stored = next(t for t in proto.graph.initializer if t.external_data)
-    next(e for e in stored.external_data if e.key == entry).value = "far"
+    next(e for e in stored.external_data if e.key == entry).value = value
     path.write_bytes(proto.SerializeToString())
     with pytest.raises(SuiteError, match=r"a\.onnx is not an ONNX model, or is damaged"):
         tiny.inspect(path)

@@ -22,7 +22,8 @@ from shared_data import POCKET, STANDINS, needs_standins, pocket_features
 from bertsquad.errors import SuiteError, Unavailable
 from bertsquad.models import preparation
 from bertsquad.models.calibration import Calibration
-from bertsquad.models.preparation import Prepared
+from bertsquad.models.preparation import Prepared, prepare
+from bertsquad.models.zoo import files_of
 from bertsquad.progress import Step
 from bertsquad.runtime.sessions import open_on_cpu
 
@@ -139,6 +140,89 @@ def test_a_model_with_weights_beside_it_is_run_padded_and_still_answers(tmp_path
     assert (prepared.path, prepared.signature.length) == (path, 384)
     arrays = three(50, padded_to=384)
     assert answer(prepared, arrays) == pytest.approx(tiny.logits(*arrays), abs=1e-4)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="links need rights on Windows")
+@pytest.mark.parametrize("precision", ["fp16", "int8"])
+def test_a_model_in_a_cache_of_links_is_prepared_like_any_other(
+    tmp_path: Path, precision: str
+) -> None:
+    plain = tiny.model(tmp_path / "blobs" / "a.onnx", wide=True, external=True)
+    expected = answer(ready(plain, precision), three(50))
+    path = tmp_path / "snapshots" / "a.onnx"
+    path.parent.mkdir()
+    for name, blob in {"a.onnx": "4e11", "a.onnx.data": "77ff"}.items():
+        plain.with_name(name).rename(plain.with_name(blob))
+        path.with_name(name).symlink_to(f"../blobs/{blob}")
+    prepared = ready(path, precision)
+    assert answer(prepared, three(50)) == pytest.approx(expected, abs=1e-6)
+
+
+@pytest.mark.parametrize("precision", ["fp32", "fp16", "int8"])
+@pytest.mark.parametrize("suffix", ["", ".data"], ids=["the graph", "its weights"])
+def test_a_model_that_changed_after_its_checksum_was_taken_is_not_prepared(
+    tmp_path: Path, cache: Path, precision: str, suffix: str
+) -> None:
+    path = tiny.model(tmp_path / "a.onnx", length=384, wide=True, external=True)
+    model = files_of(path)
+    flip(path.with_name(f"a.onnx{suffix}"))
+    complaint = rf"a\.onnx{suffix} was changed after its checksum was taken"
+    with pytest.raises(SuiteError, match=complaint) as caught:
+        prepare(model, "cpu", precision, never, tiny.calibration)
+    assert is_a_sentence(caught.value)
+    assert not cache.exists()
+
+
+@pytest.mark.parametrize("step", ["calibrating", "quantising"])
+def test_a_model_that_is_another_half_way_is_said_to_have_changed(
+    tmp_path: Path, cache: Path, step: str
+) -> None:
+    path = tiny.model(tmp_path / "a.onnx", wide=True)
+    model = files_of(path)
+
+    def interfere(now: Step) -> None:
+        if now.name == step:
+            path.write_text("no model at all")
+
+    with pytest.raises(SuiteError, match=r"a\.onnx was changed after its checksum was taken"):
+        prepare(model, "cpu", "int8", Opens(), tiny.calibration, interfere)
+    assert files(cache) == []
+
+
+@pytest.mark.parametrize("external", [False, True])
+@pytest.mark.parametrize(
+    ("precision", "step"),
+    [
+        ("fp32", "opening the sequence axis"),
+        ("fp16", "converting to half precision"),
+        ("int8", "calibrating"),
+        ("int8", "quantising"),
+    ],
+)
+def test_nothing_is_kept_of_a_model_that_changes_while_it_is_prepared(
+    tmp_path: Path, cache: Path, precision: str, step: str, external: bool
+) -> None:
+    length = 384 if precision == "fp32" else None
+    path = tiny.model(tmp_path / "a.onnx", length=length, wide=True, external=external)
+    other = multiplied(tiny.model(tmp_path / "b.onnx", length=length, wide=True), (tiny.WIDE, 0.5))
+    model = files_of(path)
+
+    def interfere(now: Step) -> None:
+        if now.name == step:
+            path.write_bytes(other.read_bytes())
+
+    with pytest.raises(SuiteError, match=r"a\.onnx was changed after its checksum was taken"):
+        prepare(model, "cpu", precision, Opens(), tiny.calibration, interfere)
+    assert files(cache) == []
+
+
+def test_a_graph_that_names_other_files_than_were_checked_is_refused(
+    tmp_path: Path, cache: Path
+) -> None:
+    path = tiny.model(tmp_path / "a.onnx", external=True)
+    model = files_of(path)
+    with pytest.raises(SuiteError, match="names other files of weights than when its checksum"):
+        prepare(replace(model, files=model.files[:1]), "cpu", "fp32", never, uncalibrated)
 
 
 @pytest.mark.parametrize("hardwired", [False, True])

@@ -20,7 +20,7 @@ from bertsquad.models import random_bert
 from bertsquad.models.preparation import Prepared, prepare
 from bertsquad.models.random_bert import BERT_LARGE, Architecture
 from bertsquad.models.signature import Feed
-from bertsquad.models.zoo import MODELS, locate
+from bertsquad.models.zoo import MODELS, files_of, locate
 from bertsquad.runtime.sessions import open_on_cpu
 
 # Its vocabulary holds the ids that bertsquad.models.preparation compares models with.
@@ -73,7 +73,7 @@ def logits(path: Path, feed: Feed) -> NDArray[np.float32]:
 
 def ready(path: Path, device: str, precision: str) -> Prepared:
     open_model = partial(open_on_cpu, threads=1)
-    return prepare(path, "key", device, precision, open_model, tiny.calibration)
+    return prepare(files_of(path), device, precision, open_model, tiny.calibration)
 
 
 def bert(weights: dict[str, NDArray[np.float32]], feed: Feed) -> NDArray[np.float64]:
@@ -241,14 +241,15 @@ def test_a_damaged_copy_in_the_cache_is_built_anew_and_said_so(
     model = MODELS["bert_large_random"]
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        path, key = locate(model)
+        built = locate(model)
+        path = built.path
         whole, written = path.read_bytes(), path.stat().st_mtime_ns
-        assert locate(model) == (path, key)
+        assert locate(model) == built
         assert path.stat().st_mtime_ns == written
     for damaged in (whole[:-1000], b"", whole[:1000] + b"?" + whole[1001:]):
         path.write_bytes(damaged)
         with pytest.warns(UserWarning, match=f"{path.name} was rebuilt, since .* was damaged"):
-            assert locate(model) == (path, key)
+            assert locate(model).key == built.key
         assert path.read_bytes() == whole
 
 

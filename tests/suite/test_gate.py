@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable
 from copy import deepcopy
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from compared import FIGURES, SERVER, changed
 from pytest_sessions import CHEAP, PytestSession, name_of, run_pytest_sessions, run_tiny
 
 from bertsquad.loadgen.user_conf import UserConf
-from bertsquad.models.zoo import MODELS
+from bertsquad.models.zoo import MODELS, find
 from bertsquad.results import comparison
 from bertsquad.results.comparison import differences
 from bertsquad.results.result import SCHEMA_VERSION
@@ -60,6 +61,27 @@ def test_servers_targets_are_known_before_too(
 ) -> None:
     old = changed(SERVER, target_source=source)
     assert differences(expected(case("server"), options, old), old) == found
+
+
+def test_other_weights_beside_the_same_graph_are_known_before_as_another_model(
+    tmp_path: Path,
+) -> None:
+    paths = [tiny.model(tmp_path / name / "a.onnx", external=True) for name in ("1", "2")]
+    weights = paths[1].with_name("a.onnx.data")
+    weights.write_bytes(weights.read_bytes()[::-1])
+    assert paths[0].read_bytes() == paths[1].read_bytes()
+    first, second = (
+        expected(replace(case(), model=find(str(path))), Options(), FIGURES) for path in paths
+    )
+    (found,) = differences(second, {**FIGURES, **first})
+    assert found.startswith("model_checksum is ")
+
+
+def test_a_model_whose_weights_are_missing_is_left_to_its_case(tmp_path: Path) -> None:
+    path = tiny.model(tmp_path / "a.onnx", external=True)
+    path.with_name("a.onnx.data").unlink()
+    known = expected(replace(case(), model=find(str(path))), Options(), FIGURES)
+    assert "model_checksum" not in known["provenance"]
 
 
 SAVED = ("-k", "performance", "--benchmark-storage", "../storage")

@@ -1,15 +1,17 @@
 """What a case leaves behind and what it finds again, and whose its folder is meanwhile."""
 
+import hashlib
 import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import tiny
 from pytest_sessions import PytestSession, command, environment, name_of, outcomes, run
@@ -20,9 +22,10 @@ from bertsquad.errors import BoundUnattainable, SuiteError
 from bertsquad.loadgen import logs
 from bertsquad.loadgen.timeline import TIMELINE
 from bertsquad.models import zoo
+from bertsquad.models.zoo import find
 from bertsquad.progress import Step
 from bertsquad.results.document import result_in
-from bertsquad.results.result import RESULT
+from bertsquad.results.result import RESULT, Result
 from bertsquad.results.run_folder import UNFINISHED, owned
 from bertsquad.suite.cases import Case
 from bertsquad.suite.harness import Harness
@@ -238,3 +241,135 @@ def test_credentials_in_addresses_are_in_nothing_that_is_written_or_shown(
     assert "hunter2" not in done.out + done.err + "".join(capsys.readouterr())
     assert files_with("mirror.invalid", here)
     assert files_with("hunter2", tmp_path) == []
+
+
+Make = Callable[..., Harness]
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("BERTSQUAD_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache"
+
+
+@pytest.fixture
+def make(tmp_path: Path) -> Iterator[Make]:
+    """A harness that ends with the test."""
+    made: list[Harness] = []
+
+    def make_one(**others: Any) -> Harness:
+        options = Options(dataset_size=8, min_duration_s=0.1, output=tmp_path / "out", **others)
+        made.append(Harness(options))
+        return made[-1]
+
+    yield make_one
+    for one in made:
+        one.close()
+
+
+def model(folder: Path, external: bool) -> Path:
+    return tiny.model(folder / "model.onnx", wide=True, external=external)
+
+
+def offline(path: Path, precision: str = "fp32") -> Case:
+    return Case(find(str(path)), "pocket", "offline", "cpu", precision)
+
+
+def checksum(result: Result) -> str:
+    found: str = result.provenance["model_checksum"]
+    return found
+
+
+def weights(path: Path) -> Path:
+    """The file that holds the weights of a model."""
+    beside = path.with_name(f"{path.name}.data")
+    return beside if beside.exists() else path
+
+
+def halved(path: Path) -> bytes:
+    """The weights of another fine-tuning: those of a file, but of the wide matrix the half."""
+    content, wide = weights(path).read_bytes(), tiny.WIDE.tobytes()
+    assert content.count(wide) == 1
+    return content.replace(wide, (tiny.WIDE * np.float32(0.5)).tobytes())
+
+
+def put_in_place(path: Path) -> None:
+    other = path.with_name("other")
+    other.write_bytes(halved(path))
+    other.replace(weights(path))
+
+
+def write_over(path: Path) -> None:
+    content = halved(path)
+    with weights(path).open("r+b") as file:
+        file.write(content)
+
+
+CHANGES = pytest.mark.parametrize("change", [put_in_place, write_over])
+EXTERNAL = pytest.mark.parametrize("external", [False, True], ids=["inside", "beside"])
+
+
+@EXTERNAL
+@CHANGES
+def test_a_model_that_changes_between_two_groups_is_not_measured_under_the_old_checksum(
+    tmp_path: Path, cache: Path, make: Make, change: Callable[[Path], None], external: bool
+) -> None:
+    path = model(tmp_path, external)
+    harness = make()
+    harness.run(offline(path), "accuracy")
+    change(path)
+    name = weights(path).name
+    with pytest.raises(SuiteError, match=f"{name} was changed after its checksum was taken"):
+        harness.run(offline(path, "int8"), "accuracy")
+    assert not list((cache / "derived").glob("prepared/*.onnx*"))
+
+
+@CHANGES
+def test_a_session_that_is_open_is_of_what_was_checked_or_the_case_fails(
+    tmp_path: Path, make: Make, change: Callable[[Path], None]
+) -> None:
+    path = model(tmp_path, external=True)
+    harness = make(instances=1, threads=1)  # so that all scenarios share a session
+    accuracy = harness.run(offline(path), "accuracy")
+    before = logs.read_accuracy_log(Path(accuracy.run_dir))
+    change(path)
+    again = replace(offline(path), scenario="server")
+    if change is write_over:  # ONNX Runtime maps the file, so that this shows in the session
+        with pytest.raises(SuiteError, match=r"model\.onnx\.data was changed"):
+            harness.run(again, "accuracy")
+        return
+    result = harness.run(again, "accuracy")
+    assert checksum(result) == checksum(accuracy)
+    after = logs.read_accuracy_log(Path(result.run_dir))
+    assert all(np.allclose(after[sample], before[sample], atol=1e-5) for sample in before)
+
+
+@EXTERNAL
+def test_a_later_pytest_session_measures_what_is_there_then(
+    tmp_path: Path, make: Make, external: bool
+) -> None:
+    path = model(tmp_path, external)
+    first = make().run(offline(path), "accuracy")
+    graph = path.read_bytes()
+    put_in_place(path)
+    second = make().run(offline(path), "accuracy")
+    assert checksum(second) != checksum(first)
+    if external:
+        assert path.read_bytes() == graph
+    else:
+        assert checksum(first) == hashlib.sha256(graph).hexdigest()
+
+
+def test_a_link_that_leads_elsewhere_later_is_another_file(tmp_path: Path, make: Make) -> None:
+    first, second = (model(tmp_path / name, external=False) for name in ("v1", "v2"))
+    put_in_place(second)
+    link = tmp_path / "latest.onnx"
+    link.symlink_to(first)
+    harness = make()
+    result = harness.run(offline(link), "accuracy")
+    assert result.provenance["model_file"] == "latest.onnx"
+    assert result.provenance["model_path"] == str(link)
+    link.unlink()
+    link.symlink_to(second)
+    with pytest.raises(SuiteError, match=r"latest\.onnx was changed after its checksum was taken"):
+        harness.run(offline(link, "int8"), "accuracy")

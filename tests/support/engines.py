@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from bertsquad.devices import DEVICES, Device
 from bertsquad.models.preparation import prepare
+from bertsquad.models.zoo import files_of
 from bertsquad.runtime import sessions
 from bertsquad.runtime.engine import Engine
 from bertsquad.runtime.parallelism import Parallelism
@@ -26,7 +27,7 @@ def make_engine(
     path: Path, device: Device = CPU, precision: str = "fp32", parallelism: Parallelism = ONE
 ) -> Engine:
     open_model = partial(sessions.open_on_cpu, threads=1)
-    prepared = prepare(path, path.stem, device.name, precision, open_model, tiny.calibration)
+    prepared = prepare(files_of(path), device.name, precision, open_model, tiny.calibration)
     return Engine(prepared, device, precision, parallelism)
 
 

@@ -7,9 +7,11 @@ import numpy as np
 import tiny
 from numpy.typing import NDArray
 
+from bertsquad.assets.fingerprint import ModelFiles
 from bertsquad.models.calibration import Calibration
 from bertsquad.models.preparation import Prepared, prepare
 from bertsquad.models.signature import Feed, Opener
+from bertsquad.models.zoo import files_of
 from bertsquad.progress import Show, unseen
 from bertsquad.runtime.sessions import open_on_cpu
 
@@ -44,10 +46,12 @@ def ready(
     open_model: Opener | None = None,
     calibration: Callable[[], Calibration] | None = None,
     *,
-    key: str = "key",
+    key: str | None = None,
     device: str = "cpu",
     show: Show = unseen,
 ) -> Prepared:
     if calibration is None:
         calibration = tiny.calibration if precision == "int8" else uncalibrated
-    return prepare(path, key, device, precision, open_model or Opens(), calibration, show)
+    files = files_of(path)
+    model = ModelFiles(key or files.key, files.files)
+    return prepare(model, device, precision, open_model or Opens(), calibration, show)

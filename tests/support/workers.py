@@ -1,6 +1,5 @@
 """Workers on tiny models, each with what it works on."""
 
-import hashlib
 import os
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -12,6 +11,7 @@ from numpy.typing import NDArray
 
 from bertsquad.loadgen import logs
 from bertsquad.loadgen.request import Request
+from bertsquad.models.zoo import files_of
 from bertsquad.runtime.parallelism import ONE
 from bertsquad.squad.features import Features, save
 from bertsquad.worker.handle import Worker
@@ -54,8 +54,7 @@ def start(folder: Path, file: Path | None = None, questions: int = 29, **others:
     save(built, path)
     file = file or tiny.model(folder / "tiny.onnx")
     setup: dict[str, Any] = {
-        "model": str(file),
-        "model_key": hashlib.sha256(file.read_bytes()).hexdigest(),
+        "model": files_of(file),
         "features": str(path),
         "device": "cpu",
         "precision": "fp32",

@@ -26,6 +26,7 @@ from bertsquad.assets import registry
 from bertsquad.errors import SuiteError
 from bertsquad.loadgen import timeline
 from bertsquad.loadgen.request import Request
+from bertsquad.models.zoo import files_of
 from bertsquad.progress import Step
 from bertsquad.results.document import result_in
 from bertsquad.results.result import RESULT
@@ -752,7 +753,7 @@ def test_a_worker_that_may_have_no_more_memory_ends_in_a_sentence(
     built = tiny.build_features(tmp_path)
     features.save(built, tmp_path / "tiny.npz")
     minilm = registry.path_of("pocket/minilm-squad.onnx")
-    setup = Setup(str(minilm), "minilm", str(tmp_path / "tiny.npz"), "cpu", "fp32", 1, "none")
+    setup = Setup(files_of(minilm), str(tmp_path / "tiny.npz"), "cpu", "fp32", 1, "none")
     with pytest.raises(SuiteError) as caught:
         worker = Worker(tmp_path / "worker.log")
         try:

@@ -19,10 +19,12 @@ import pytest
 import tiny
 from workers import Begun, is_gone, pid_of, start
 
+from bertsquad.assets.fingerprint import Fingerprint, ModelFiles
 from bertsquad.errors import BoundUnattainable, SuiteError, Unavailable
 from bertsquad.loadgen import logs, timeline
 from bertsquad.loadgen.request import Request
 from bertsquad.machine import hardware
+from bertsquad.models.zoo import files_of
 from bertsquad.progress import Step
 from bertsquad.runtime.parallelism import BATCH_TOKENS
 from bertsquad.scenarios import MODES, SCENARIOS
@@ -165,6 +167,18 @@ def test_sessions_are_made_for_the_first_case_and_for_another_division(begun: Be
     for other in divisions:
         assert phases(begun, **other) == ["making the session", "warming up", "running"]
         assert phases(begun, **other) == ["running"]
+
+
+def test_another_session_is_of_the_file_that_was_prepared_or_the_case_fails(
+    folder: Path, begin: Begin
+) -> None:
+    path = tiny.model(folder / "tiny.onnx")
+    made = begin(file=path)
+    made.worker.run(made.request("offline", "accuracy"), 60)
+    tiny.model(folder / "other.onnx", wide=True).replace(path)
+    made.worker.run(made.request("offline", "accuracy"), 60)  # in the session that it has
+    with pytest.raises(SuiteError, match=r"tiny\.onnx was changed after its checksum was taken"):
+        made.worker.run(made.request("offline", "accuracy", batch_tokens=384), 60)
 
 
 def test_warming_up_says_how_far_it_is(begun: Begun) -> None:
@@ -550,10 +564,13 @@ def test_what_python_itself_prints_at_its_start_is_no_message(
     assert found.reasons["cpu"] is None
 
 
+GONE = ModelFiles("key", (Fingerprint("nowhere.onnx", "sha256", "0", (1, 2, 3, 4, 5)),))
+
+
 @pytest.mark.parametrize(
     ("setup", "error", "complaint"),
     [
-        ({"model": "nowhere.onnx"}, SuiteError(), r"nowhere\.onnx can't be read"),
+        ({"model": GONE}, SuiteError(), r"nowhere\.onnx was removed after its checksum"),
         ({"features": "nowhere.npz"}, SuiteError(), r"nowhere\.npz is not a cache of features"),
         (
             {"precision": "int8", "calibration": "its list is not here"},
@@ -733,7 +750,7 @@ def test_a_worker_ends_when_its_pytest_process_is_killed(folder: Path, busy: boo
     built = tiny.build_features(folder)
     save(built, folder / "tiny.npz")
     model = tiny.model(folder / "tiny.onnx")
-    setup = Setup(str(model), "key", str(folder / "tiny.npz"), "cpu", "fp32", 1, "none")
+    setup = Setup(files_of(model), str(folder / "tiny.npz"), "cpu", "fp32", 1, "none")
     arguments = [encode(setup), str(folder / "worker.log")]
     if busy:
         request = Request(

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from bertsquad.assets.fingerprint import Fingerprint, ModelFiles
 from bertsquad.errors import BoundUnattainable, SuiteError, Unavailable
 from bertsquad.loadgen.request import Request, Targets
 from bertsquad.machine.noise import Disturbance
@@ -36,9 +37,10 @@ MEASURED = Measured(
     timeline={"latency": {"percentile": [50.0], "ms": [1.5]}},
     unwritten=None,
 )
+MODEL = ModelFiles("key", (Fingerprint("a.onnx", "sha256", "0123", (66305, 2**63 + 1, 3, 4, 5)),))
 MESSAGES = (
-    Setup("a.onnx", "key", "a.npz", "cpu", "fp32", 2, "none"),
-    Setup("a.onnx", "key", "a.npz", "cpu", "int8", 2, CalibrationSet("b.npz", (1, 2), "two")),
+    Setup(MODEL, "a.npz", "cpu", "fp32", 2, "none"),
+    Setup(MODEL, "a.npz", "cpu", "int8", 2, CalibrationSet("b.npz", (1, 2), "two")),
     DevicesAsked(),
     Request("offline", "accuracy", "quick", "folder", 20),
     Request(
