@@ -104,19 +104,25 @@ def derived(
             ) from error
 
 
+def weights_beside(path: Path) -> Path:
+    """Where a derived model has the weights that are too large for its own file."""
+    return path.with_name(f"{path.name}.data")
+
+
 def derived_model(
     name: str, fields: tuple[str, ...], make: Callable[[Path], Facts]
 ) -> Derived[Facts]:
     """The derived model `name` and what is known of it: its facts, kept in a JSON file beside it.
 
-    `make` writes the model and returns the facts. Where these say `"equal": false` the model isn't
-    kept. Facts that lack one of `fields` are of an older version.
+    `make` writes the model, perhaps with `weights_beside` it, and returns the facts. Where these
+    say `"equal": false` the model isn't kept. Facts that lack one of `fields` are of an older
+    version.
     """
     path = cache_folder() / "prepared" / name
     facts_file = path.with_suffix(".json")
 
     def files() -> tuple[Fingerprint, ...]:
-        return tuple(fingerprint(one) for one in (path,) if one.exists())
+        return tuple(fingerprint(one) for one in (path, weights_beside(path)) if one.exists())
 
     def read(path: Path) -> tuple[Facts, tuple[Fingerprint, ...]]:
         facts: Facts = json.loads(facts_file.read_bytes())
@@ -170,4 +176,5 @@ def _sweep(path: Path) -> None:
 
 
 def _remove(path: Path) -> None:
-    path.unlink(missing_ok=True)
+    for file in (path, weights_beside(path)):
+        file.unlink(missing_ok=True)

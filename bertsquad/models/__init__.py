@@ -1,7 +1,7 @@
 """The ONNX files: found, examined, and prepared for a device and a precision.
 
 - `zoo`: the models that the suite knows, and any other given by its path.
-- `onnx_file`: an ONNX file loaded, and the other files that hold weights of it.
+- `onnx_file`: an ONNX file loaded or written, and the other files that hold weights of it.
 - `signature`: a model's inputs and outputs by role, its fixed sizes, its products.
 - `products`: the matrix products of a graph.
 - `preparation`: a file made ready to run: sizes opened, the precision written in.

@@ -1,12 +1,24 @@
-"""ONNX files: loaded, and the other files that hold weights of them."""
+"""ONNX files: loaded and written, and the other files that hold weights of them."""
 
 from collections.abc import Iterable, Iterator
 from pathlib import Path, PureWindowsPath
 
 import onnx
+from onnx.external_data_helper import set_external_data
 
+from bertsquad.assets.cache import weights_beside
 from bertsquad.errors import SuiteError, out_of_memory
-from bertsquad.files import unreadable
+from bertsquad.files import unreadable, write_whole
+
+#: The most bytes of weights that are written into a model's own file. Protobuf takes no message of
+#: 2 GiB, and the graph needs room too.
+MOST_INSIDE = 2_000_000_000
+#: The fewest bytes of a tensor that goes into a file beside it; shapes, which a runtime reads while
+#: it loads the graph, must stay inside.
+FEWEST_BESIDE = 1024
+#: Where a tensor may begin in a file of weights, so that it can be mapped
+#: (https://onnx.ai/onnx/repo-docs/ExternalData.html).
+ALIGNMENT = 4096
 
 
 def load_model(path: Path, weights: bool = True) -> onnx.ModelProto:
@@ -43,6 +55,28 @@ def _bring_inside(path: Path, model: onnx.ModelProto) -> None:
             raise unreadable(file, error) from error
         tensor.ClearField("external_data")
         tensor.ClearField("data_location")
+
+
+def save_model(model: onnx.ModelProto, path: Path) -> None:
+    """Write a model to `path`, whole or not at all; `model` loses weights that go beside it.
+
+    Weights that are too large for one file go into another (`cache.weights_beside`).
+    """
+    tensors = [one for one in model.graph.initializer if len(one.raw_data) >= FEWEST_BESIDE]
+    if sum(len(tensor.raw_data) for tensor in tensors) > MOST_INSIDE:
+        beside = weights_beside(path)
+
+        def move(part: Path) -> None:
+            with part.open("wb") as file:
+                for tensor in tensors:
+                    offset = -(-file.tell() // ALIGNMENT) * ALIGNMENT
+                    file.seek(offset)
+                    length = file.write(tensor.raw_data)
+                    set_external_data(tensor, beside.name, offset, length)
+                    tensor.ClearField("raw_data")
+
+        write_whole(beside, move)
+    write_whole(path, lambda part: onnx.save(model, str(part)))
 
 
 def find_files(path: Path) -> list[Path]:

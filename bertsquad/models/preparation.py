@@ -15,17 +15,15 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
-import onnx
 from numpy.typing import NDArray
 
 from bertsquad.assets.cache import Derived, Facts, derived_model
 from bertsquad.assets.fingerprint import Fingerprint, ModelFiles, verify
 from bertsquad.devices import DEVICES
 from bertsquad.errors import SuiteError, out_of_memory
-from bertsquad.files import write_whole
 from bertsquad.models import quantisation
 from bertsquad.models.calibration import Calibration
-from bertsquad.models.onnx_file import load_model
+from bertsquad.models.onnx_file import load_model, save_model
 from bertsquad.models.signature import Feed, Opener, Signature, examine
 from bertsquad.progress import Show, Step, unseen
 
@@ -133,8 +131,7 @@ def _open_length(prepared: Prepared, key: str, open_model: Opener, show: Show) -
 
     def make(file: Path) -> Facts:
         show(Step("opening the sequence axis"))
-        if not _write_opened(prepared, file):
-            return {"equal": False}
+        _write_opened(prepared, file)
         return _compare((path, signature), (file, opened), open_model, TOLERANCE)
 
     found = _derived(f"{key}-{FORMAT}.onnx", ("equal",), prepared, make)
@@ -146,19 +143,16 @@ def _open_length(prepared: Prepared, key: str, open_model: Opener, show: Show) -
     return Prepared(found.path, opened, (*prepared.steps, step), rebuilt, found.files)
 
 
-def _write_opened(prepared: Prepared, file: Path) -> bool:
-    """Write a model with its sequence axis open; False where that can't be."""
-    model, signature = load_model(prepared.path, weights=False), prepared.signature
-    if len(prepared.files) > 1:
-        return False  # the copy would lose sight of the data beside the original
+def _write_opened(prepared: Prepared, file: Path) -> None:
+    """Write a model with its sequence axis open, and with the weights that lie beside it."""
+    model, signature = load_model(prepared.path), prepared.signature
     wanted = (signature.ids, signature.mask, signature.segments, signature.start, signature.end)
     for value in (*model.graph.input, *model.graph.output):
         dims = value.type.tensor_type.shape.dim
         if value.name in wanted and len(dims) >= 2:
             dims[1].dim_param = "seq_len"
     del model.graph.value_info[:]
-    write_whole(file, lambda part: onnx.save(model, part))
-    return True
+    save_model(model, file)
 
 
 def _quantise(
@@ -210,7 +204,7 @@ def _halve(prepared: Prepared, key: str, open_model: Opener, show: Show) -> Prep
         show(Step("converting to half precision"))
         model = load_model(prepared.path)
         half = convert_float_to_float16(model, keep_io_types=True, disable_shape_infer=True)
-        write_whole(file, lambda part: onnx.save(half, part))
+        save_model(half, file)
         before, after = (prepared.path, signature), (file, signature)
         return _compare(before, after, open_model, HALF_TOLERANCE, relative=True)
 

@@ -15,9 +15,8 @@ import numpy as np
 import onnx.numpy_helper
 from numpy.typing import NDArray
 
-from bertsquad.files import write_whole
 from bertsquad.models.calibration import calibrate
-from bertsquad.models.onnx_file import graphs_inside, load_model
+from bertsquad.models.onnx_file import graphs_inside, load_model, save_model
 from bertsquad.models.products import Constants, Product, count_products, products
 from bertsquad.models.scales import Activation, Choice, Floats, Quantised, choose
 from bertsquad.models.signature import Feed, Opener
@@ -60,7 +59,7 @@ def quantise(
     model = load_model(path)
     choices = _rewrite(model, activations, symmetric, show)
     total, _, _ = count_products(model.graph)
-    write_whole(out, lambda file: onnx.save(model, str(file)))
+    save_model(model, out)
     return Report(total, sum(one.products for one in choices), symmetric, tuple(choices))
 
 

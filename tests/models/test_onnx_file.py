@@ -15,9 +15,10 @@ from hypothesis import strategies as st
 from onnx import helper
 
 from bertsquad.errors import SuiteError
-from bertsquad.models.onnx_file import load_model
+from bertsquad.models import onnx_file
+from bertsquad.models.onnx_file import load_model, save_model
 from bertsquad.models.signature import examine
-from bertsquad.models.zoo import find, locate
+from bertsquad.models.zoo import files_of, find, locate
 from bertsquad.runtime.sessions import open_on_cpu
 
 links = pytest.mark.skipif(os.name == "nt", reason="links need rights on Windows")
@@ -285,6 +286,28 @@ def test_weights_whose_length_is_not_said_reach_to_the_end(
     found = load_model(path).graph.initializer[-1]
     assert onnx.numpy_helper.to_array(found).tolist() == value.tolist()
     assert not found.external_data
+
+
+def test_a_model_too_large_for_one_file_is_written_as_two(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = load_model(tiny.model(tmp_path / "a.onnx", wide=True))
+    save_model(model, tmp_path / "one.onnx")
+    monkeypatch.setattr(onnx_file, "MOST_INSIDE", 1000)
+    two = tmp_path / "two" / "b.onnx"
+    save_model(model, two)
+    assert sorted(file.name for file in two.parent.iterdir()) == ["b.onnx", "b.onnx.data"]
+    assert not (tmp_path / "one.onnx.data").exists()
+    assert [Path(one.path).name for one in files_of(two).files] == ["b.onnx", "b.onnx.data"]
+    assert answers(two)
+    places = [
+        int(entry.value)
+        for tensor in load_model(two, weights=False).graph.initializer
+        for entry in tensor.external_data
+        if entry.key == "offset"
+    ]
+    assert len(places) > 1
+    assert not any(place % 4096 for place in places)
 
 
 @pytest.mark.parametrize("value", ["far", "-4", "9" * 5000])

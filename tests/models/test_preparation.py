@@ -20,7 +20,7 @@ from preparing import Opens, Run, ready, uncalibrated
 from shared_data import POCKET, STANDINS, needs_standins, pocket_features
 
 from bertsquad.errors import SuiteError, Unavailable
-from bertsquad.models import preparation
+from bertsquad.models import onnx_file, preparation
 from bertsquad.models.calibration import Calibration
 from bertsquad.models.preparation import Prepared, prepare
 from bertsquad.models.zoo import files_of
@@ -133,21 +133,36 @@ def test_a_model_whose_end_logits_become_nan_is_run_padded(tmp_path: Path) -> No
     assert ready(path).signature.length == 384
 
 
-def test_a_model_with_weights_beside_it_is_run_padded_and_still_answers(tmp_path: Path) -> None:
+def test_a_model_with_weights_beside_it_is_opened_like_any_other(
+    tmp_path: Path, cache: Path
+) -> None:
     path = tiny.model(tmp_path / "a.onnx", length=384, external=True)
-    assert (tmp_path / "a.onnx.data").is_file()
-    prepared = ready(path, "fp32", never)
+    before = {file: file.read_bytes() for file in (path, tmp_path / "a.onnx.data")}
+    prepared = ready(path)
+    assert prepared.path.is_relative_to(cache)
+    assert prepared.signature.length is None
+    assert prepared.note == "sequence axis opened (was 384), logits proven equal"
+    assert answer(prepared, three(50)) == pytest.approx(tiny.logits(*three(50)), abs=1e-4)
+    assert {file: file.read_bytes() for file in before} == before
+    assert ready(path, "fp32", never) == prepared
+
+
+def test_a_model_that_needs_its_length_is_padded_wherever_its_weights_lie(tmp_path: Path) -> None:
+    path = tiny.model(tmp_path / "a.onnx", length=384, hardwired=True, external=True)
+    prepared = ready(path)
     assert (prepared.path, prepared.signature.length) == (path, 384)
+    assert prepared.note == "needs 384 tokens always, so every sample is padded"
     arrays = three(50, padded_to=384)
-    assert answer(prepared, arrays) == pytest.approx(tiny.logits(*arrays), abs=1e-4)
+    expected = tiny.logits(*arrays, hardwired=True)
+    assert answer(prepared, arrays) == pytest.approx(expected, abs=1e-4)
 
 
 @pytest.mark.skipif(os.name == "nt", reason="links need rights on Windows")
-@pytest.mark.parametrize("precision", ["fp16", "int8"])
+@pytest.mark.parametrize("precision", ["fp32", "fp16", "int8"])
 def test_a_model_in_a_cache_of_links_is_prepared_like_any_other(
     tmp_path: Path, precision: str
 ) -> None:
-    plain = tiny.model(tmp_path / "blobs" / "a.onnx", wide=True, external=True)
+    plain = tiny.model(tmp_path / "blobs" / "a.onnx", length=384, wide=True, external=True)
     expected = answer(ready(plain, precision), three(50))
     path = tmp_path / "snapshots" / "a.onnx"
     path.parent.mkdir()
@@ -155,7 +170,28 @@ def test_a_model_in_a_cache_of_links_is_prepared_like_any_other(
         plain.with_name(name).rename(plain.with_name(blob))
         path.with_name(name).symlink_to(f"../blobs/{blob}")
     prepared = ready(path, precision)
+    assert prepared.signature.length is None
     assert answer(prepared, three(50)) == pytest.approx(expected, abs=1e-6)
+
+
+@pytest.mark.parametrize("precision", ["fp32", "fp16", "int8"])
+def test_a_copy_too_large_for_one_file_is_kept_as_two_and_both_are_checked(
+    tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch, precision: str
+) -> None:
+    path = tiny.model(tmp_path / "a.onnx", length=384, wide=True)
+    expected = answer(ready(path, precision, key="inside"), three(50))
+    monkeypatch.setattr(onnx_file, "MOST_INSIDE", 1000)
+    first = ready(path, precision)
+    beside = first.path.with_name(f"{first.path.name}.data")
+    assert beside.is_file()
+    assert answer(first, three(50)) == pytest.approx(expected, abs=1e-6)
+    assert ready(path, precision, never) == first
+    content = beside.read_bytes()
+    for damage in (halve, flip, Path.unlink):
+        damage(beside)
+        assert ready(path, precision) == replace(first, rebuilt="damaged")
+        assert beside.read_bytes() == content
+        assert answer(first, three(50)) == pytest.approx(expected, abs=1e-6)
 
 
 @pytest.mark.parametrize("precision", ["fp32", "fp16", "int8"])
