@@ -79,8 +79,8 @@ def prepare(
             f"{path} names other files of weights than when its checksum was taken: run again"
         )
     _check_precision(signature, path, precision)
-    original = Prepared(path, signature, files=model.files)
-    prepared = _open_length(original, key, open_model, show)
+    prepared = _open_zero_sizes(Prepared(path, signature, files=model.files), key, show)
+    prepared = _open_length(prepared, key, open_model, show)
     if precision == "int8" and not signature.quantised:
         prepared = _quantise(prepared, key, device, open_model, calibration(), show)
     elif precision == "fp16" and not signature.half:
@@ -122,6 +122,24 @@ def _check_precision(signature: Signature, path: Path, precision: str) -> None:
         )
 
 
+def _open_zero_sizes(prepared: Prepared, key: str, show: Show) -> Prepared:
+    """Leave open what is said to have a size of 0.
+
+    Some exports mean an open axis by it; ONNX Runtime takes it at its word and can't be fed then.
+    """
+    if not prepared.signature.zero_sized:
+        return prepared
+
+    def make(file: Path) -> Facts:
+        show(Step("opening axes"))
+        _write_opened(prepared, file, lambda axis, size: size <= 0)
+        return {}
+
+    found = _derived(f"{key}-opened-{FORMAT}.onnx", (), prepared, make)
+    signature = replace(prepared.signature, zero_sized=False)
+    return Prepared(found.path, signature, ("sizes of 0 opened",), found.rebuilt, found.files)
+
+
 def _open_length(prepared: Prepared, key: str, open_model: Opener, show: Show) -> Prepared:
     """Open the sequence axis where the signature fixes it and the graph doesn't need that."""
     path, signature = prepared.path, prepared.signature
@@ -131,7 +149,7 @@ def _open_length(prepared: Prepared, key: str, open_model: Opener, show: Show) -
 
     def make(file: Path) -> Facts:
         show(Step("opening the sequence axis"))
-        _write_opened(prepared, file)
+        _write_opened(prepared, file, lambda axis, size: axis == 1)
         return _compare((path, signature), (file, opened), open_model, TOLERANCE)
 
     found = _derived(f"{key}-{FORMAT}.onnx", ("equal",), prepared, make)
@@ -143,14 +161,19 @@ def _open_length(prepared: Prepared, key: str, open_model: Opener, show: Show) -
     return Prepared(found.path, opened, (*prepared.steps, step), rebuilt, found.files)
 
 
-def _write_opened(prepared: Prepared, file: Path) -> None:
-    """Write a model with its sequence axis open, and with the weights that lie beside it."""
+def _write_opened(prepared: Prepared, file: Path, opens: Callable[[int, int], bool]) -> None:
+    """Write a model with axes of its inputs and outputs open, those that `opens` says.
+
+    It is given an axis and its size, 0 where that is open already. The copy holds the weights that
+    lie beside the original.
+    """
     model, signature = load_model(prepared.path), prepared.signature
     wanted = (signature.ids, signature.mask, signature.segments, signature.start, signature.end)
     for value in (*model.graph.input, *model.graph.output):
-        dims = value.type.tensor_type.shape.dim
-        if value.name in wanted and len(dims) >= 2:
-            dims[1].dim_param = "seq_len"
+        if value.name in wanted:
+            for axis, dim in enumerate(value.type.tensor_type.shape.dim):
+                if opens(axis, dim.dim_value):
+                    dim.dim_param = ("batch", "seq_len")[axis]
     del model.graph.value_info[:]
     save_model(model, file)
 

@@ -34,7 +34,8 @@ class Signature:
 
     `segments` is None for models without that input (DistilBERT); `batch` and `length` are None
     where the axis is open. Of the graph's matrix products, `quantised` have inputs that are all
-    quantised, `half` some that are stored in half precision.
+    quantised, `half` some that are stored in half precision. It is `zero_sized` where an axis of
+    an input has the size 0, as some exports write an open one.
     """
 
     ids: str
@@ -48,6 +49,7 @@ class Signature:
     products: int = 0
     quantised: int = 0
     half: int = 0
+    zero_sized: bool = False
 
     def feed(
         self, ids: NDArray[np.int64], mask: NDArray[np.int64], segments: NDArray[np.int64]
@@ -75,7 +77,8 @@ def examine(path: Path) -> tuple[Signature, list[Path]]:
     dtype = _integer_type(path, inputs, outputs)
     batch, length = _fixed_sizes(path, inputs, outputs)
     counts = count_products(model.graph)
-    signature = Signature(ids, mask, segments, start, end, dtype, batch, length, *counts)
+    nothing = any(_is_zero(dim) for value in inputs for dim in value.type.tensor_type.shape.dim)
+    signature = Signature(ids, mask, segments, start, end, dtype, batch, length, *counts, nothing)
     return signature, weight_files(path, model)
 
 
@@ -158,7 +161,11 @@ def _shapes(values: Values) -> str:
 
 
 def _axes(value: onnx.ValueInfoProto) -> list[int | None]:
+    """The sizes of a value's axes, None where one is open: named, unknown, -1 or 0."""
     return [
-        dim.dim_value if dim.HasField("dim_value") else None
-        for dim in value.type.tensor_type.shape.dim
+        dim.dim_value if dim.dim_value > 0 else None for dim in value.type.tensor_type.shape.dim
     ]
+
+
+def _is_zero(dim: onnx.TensorShapeProto.Dimension) -> bool:
+    return dim.HasField("dim_value") and dim.dim_value == 0

@@ -194,6 +194,45 @@ def test_a_copy_too_large_for_one_file_is_kept_as_two_and_both_are_checked(
         assert answer(first, three(50)) == pytest.approx(expected, abs=1e-6)
 
 
+@pytest.mark.parametrize("size", [-1, 0, -5])
+@pytest.mark.parametrize("axes", [(0,), (1,), (0, 1)], ids=str)
+@pytest.mark.parametrize("precision", ["fp32", "int8"])
+def test_sizes_of_no_meaning_are_open_axes(
+    tmp_path: Path, size: int, axes: tuple[int, ...], precision: str
+) -> None:
+    path = tiny.model(tmp_path / "a.onnx", wide=True)
+    model = onnx.load(str(path))
+    for value in (*model.graph.input, *model.graph.output):
+        for axis in axes:
+            value.type.tensor_type.shape.dim[axis].dim_value = size
+    onnx.save(model, str(path))
+    prepared = ready(path, precision)
+    assert (prepared.signature.batch, prepared.signature.length) == (None, None)
+    assert prepared.note.startswith("sizes of 0 opened") == (size == 0)
+    for length in (16, 50):
+        expected = tiny.logits(*three(length))
+        tolerance = 1e-4 if precision == "fp32" else 0.6
+        assert answer(prepared, three(length)) == pytest.approx(expected, abs=tolerance)
+    assert ready(path, precision, never) == prepared
+
+
+@pytest.mark.parametrize("hardwired", [False, True])
+def test_a_batch_of_no_size_is_opened_before_the_length_is_tried(
+    tmp_path: Path, hardwired: bool
+) -> None:
+    path = tiny.model(tmp_path / "a.onnx", length=384, hardwired=hardwired)
+    model = onnx.load(str(path))
+    for value in model.graph.input:
+        value.type.tensor_type.shape.dim[0].dim_value = 0
+    onnx.save(model, str(path))
+    prepared = ready(path)
+    last = "needs 384 tokens" if hardwired else "sequence axis opened (was 384)"
+    assert prepared.note.startswith(f"sizes of 0 opened; {last}")
+    arrays = three(50, padded_to=384 if hardwired else None)
+    expected = tiny.logits(*arrays, hardwired=hardwired)
+    assert answer(prepared, arrays) == pytest.approx(expected, abs=1e-4)
+
+
 @pytest.mark.parametrize("precision", ["fp32", "fp16", "int8"])
 @pytest.mark.parametrize("suffix", ["", ".data"], ids=["the graph", "its weights"])
 def test_a_model_that_changed_after_its_checksum_was_taken_is_not_prepared(

@@ -97,6 +97,19 @@ def test_a_model_that_is_no_extractive_qa_model_is_refused_with_what_was_found(
     assert str(path) in str(caught.value)
 
 
+@pytest.mark.parametrize("size", [-1, 0, ""])
+def test_sizes_that_are_none_are_open_axes(tmp_path: Path, size: int | str) -> None:
+    path = tiny.model(tmp_path / "a.onnx", batch=1, length=384)
+    proto = onnx.load(str(path))
+    for value in proto.graph.input:
+        for dim in value.type.tensor_type.shape.dim:
+            setattr(dim, "dim_param" if size == "" else "dim_value", size)
+    onnx.save(proto, str(path))
+    signature = tiny.inspect(path)
+    assert (signature.batch, signature.length) == (None, None)
+    assert signature.zero_sized == (size == 0)
+
+
 def test_inputs_of_different_rank_or_size_are_refused(tmp_path: Path) -> None:
     path = tiny.model(tmp_path / "a.onnx", length=384)
     proto = onnx.load(str(path))
