@@ -51,7 +51,10 @@ DEVICES = {
             plugin="onnxruntime_ep_openvino",
             symmetric_int8=True,
         ),
-        Device("cuda", "CUDAExecutionProvider", "gpu", ("fp32", "fp16"), 10_000.0),
+        Device(
+            *("cuda", "CUDAExecutionProvider", "gpu", ("fp32", "fp16"), 10_000.0),
+            profiles_products=True,
+        ),
         Device(
             *("tensorrt", "TensorrtExecutionProvider", "gpu", ("fp32", "fp16"), 10_000.0),
             plans_shapes=True,

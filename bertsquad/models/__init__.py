@@ -3,7 +3,8 @@
 - `zoo`: the models that the suite knows, and any other given by its path.
 - `onnx_file`: an ONNX file loaded or written, and the other files that hold weights of it.
 - `signature`: a model's inputs and outputs by role, its fixed sizes, its products.
-- `products`: the matrix products of a graph.
+- `products`: what a matrix product is, and which can be quantised.
+- `stored`: in what precision a model's matrix products are stored.
 - `preparation`: a file made ready to run: sizes opened, the precision written in.
 - `calibration`: what enters a model's products, seen on a few windows.
 - `quantisation`: a float model made an int8 one.

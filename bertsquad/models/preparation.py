@@ -24,7 +24,9 @@ from bertsquad.errors import SuiteError, out_of_memory
 from bertsquad.models import quantisation
 from bertsquad.models.calibration import Calibration
 from bertsquad.models.onnx_file import load_model, save_model
+from bertsquad.models.products import HALVES, PARTLY
 from bertsquad.models.signature import Feed, Opener, Signature, examine
+from bertsquad.models.stored import Stored
 from bertsquad.progress import Show, Step, unseen
 
 #: Part of the names in the cache: to be raised whenever preparation does something else.
@@ -78,7 +80,7 @@ def prepare(
         raise SuiteError(
             f"{path} names other files of weights than when its checksum was taken: run again"
         )
-    _check_precision(signature, path, precision)
+    _check_precision(signature.stored, path.name, precision)
     prepared = _open_zero_sizes(Prepared(path, signature, files=model.files), key, show)
     prepared = _open_length(prepared, key, open_model, show)
     if precision == "int8" and not signature.quantised:
@@ -107,18 +109,35 @@ def _derived(
     return derived_model(name, fields, make_and_verify)
 
 
-def _check_precision(signature: Signature, path: Path, precision: str) -> None:
+def _check_precision(stored: Stored, name: str, precision: str) -> None:
     """SuiteError where the model is stored in another precision that excludes `precision`."""
-    name, total = path.name, signature.products
-    if signature.quantised and precision != "int8":
+    total, partly = stored.products, stored.kinds.get(PARTLY, 0)
+    so = f"so it can't run in {precision}"
+    if stored.quantised and precision != "int8":
         raise SuiteError(
-            f"{name} is quantised ({signature.quantised} of {total} matrix products), so it can't "
-            f"run in {precision}: use --precision int8"
+            f"{name} is quantised ({stored.quantised} of {total} matrix products), {so}: "
+            "use --precision int8"
         )
-    if signature.half and precision != "fp16":
+    if partly and not stored.quantised:
         raise SuiteError(
-            f"{name} holds {signature.half} of {total} matrix products in half precision, so it "
-            f"can't run in {precision}: give the float32 model"
+            f"{name} is quantised only in part of what it multiplies ({', '.join(stored.forms)} in "
+            f"{partly} of {total} matrix products), {so}: give the float32 model"
+        )
+    half = {kind: count for kind, count in stored.kinds.items() if kind in HALVES - {precision}}
+    if half:
+        raise SuiteError(
+            f"{name} holds {sum(half.values())} of {total} matrix products in half precision "
+            f"({' and '.join(half)}), {so}: give the float32 model"
+        )
+    if "fp64" in stored.kinds:
+        raise SuiteError(
+            f"{name} holds {stored.kinds['fp64']} of {total} matrix products in double precision, "
+            f"{so}: give the float32 model"
+        )
+    if stored.quantisers and precision != "int8":
+        raise SuiteError(
+            f"{name} holds quantised values, though no quantised matrix product "
+            f"({', '.join(stored.quantisers)}), {so}: give the float32 model"
         )
 
 
@@ -199,7 +218,7 @@ def _quantise(
     name = f"{key}-{kind}-{calibration.key}-{FORMAT}-{quantisation.FORMAT}.onnx"
     found = _derived(name, ("products", "quantised"), prepared, make)
     products, quantised = found.content["products"], found.content["quantised"]
-    signature = replace(prepared.signature, products=products, quantised=quantised)
+    signature, _ = examine(found.path)
     step = (
         f"{quantised} of {products} matrix products quantised, calibrated with {calibration.note}"
     )

@@ -1,5 +1,10 @@
-"""The matrix products of a graph, which are most of a BERT's work."""
+"""Matrix products, which are most of a BERT's work: what they are, and which can be quantised.
 
+What an operator calculates is said here alone, for those who look at a graph (`stored.py`) and for
+those who look at what ran (`runtime/proofs.py`).
+"""
+
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,12 +17,59 @@ from bertsquad.models.scales import Floats
 #: Products with fewer columns stay in float: the span head, two columns wide, saves nothing.
 MIN_COLUMNS = 32
 
-#: The operators that calculate matrix products.
-PRODUCTS = frozenset(
-    """Attention DynamicQuantizeMatMul FusedGemm FusedMatMul Gemm MatMul MatMulInteger
-    MatMulIntegerToFloat MultiHeadAttention PackedAttention QAttention QGemm
-    QLinearMatMul""".split()
-)
+#: What a product is called that takes its weights, or what enters it, quantised, and yet isn't one
+#: of integers.
+PARTLY = "partly quantised"
+
+#: The precision of a float product, by the type of what enters it as ONNX Runtime writes it.
+FLOATS = {"float": "fp32", "double": "fp64", "float16": "fp16", "bfloat16": "bf16"}
+
+#: The precisions of half the bits.
+HALVES = frozenset(("fp16", "bf16"))
+
+#: The operators of ONNX and ONNX Runtime that calculate matrix products: of floats, of integers,
+#: and of floats with quantised weights. Convolutions and recurrent layers are products, too, and so
+#: is an Einsum; an exporter may write any linear layer as one of them.
+_FLOAT = """Attention AttnLSTM CausalConvWithState Conv ConvTranspose ConvTransposeWithDynamicPads
+    DecoderAttention DecoderMaskedMultiHeadAttention DecoderMaskedSelfAttention DeformConv
+    DynamicSparseAttention Einsum FusedConv FusedGemm FusedMatMul FusedMatMulActivation GRU Gemm
+    GemmFastGelu GroupQueryAttention LSTM LinearAttention LongformerAttention MatMul MoE
+    MultiHeadAttention NhwcConv NhwcFusedConv PackedAttention PackedMultiHeadAttention
+    PagedAttention RNN SparseAttention SparsePagedAttention SparseToDenseMatMul TransposeMatMul
+    VarlenCausalConvWithState WordConvEmbedding"""
+_INTEGER = """ConvInteger DynamicQuantizeLSTM DynamicQuantizeMatMul MatMulInteger
+    MatMulIntegerToFloat QAttention QGemm QLinearConv QLinearConvTranspose QLinearMatMul
+    QOrderedAttention QOrderedLongformerAttention QOrderedMatMul"""
+_PARTLY = """GatherBlockQuantized GemmFloat8 MatMulBlockQuantizedFp4Weight
+    MatMulBlockQuantizedFp8Weight MatMulBnb4 MatMulFpQ4 MatMulInteger16 MatMulNBits MatMulNBitsMlp
+    MatMulNBitsQkv QMoE"""
+
+#: How each of these operators calculates; None where that is said by the type of what enters it.
+PRODUCTS: Mapping[str, str | None] = {
+    **dict.fromkeys(_FLOAT.split()),
+    **dict.fromkeys(_INTEGER.split(), "int8"),
+    **dict.fromkeys(_PARTLY.split(), PARTLY),
+}
+
+
+def kind_of(operator: str, types: Sequence[str]) -> str | None:
+    """How an operator calculates its matrix product: a precision, or `PARTLY`.
+
+    `types` are the element types of its inputs, as ONNX Runtime writes them, "" where one isn't
+    known; what enters the product comes first. None where the operator calculates no product, or
+    one of whole numbers such as positions.
+    """
+    if operator not in PRODUCTS:
+        return None
+    kind = PRODUCTS[operator]
+    if kind is not None or not types or not types[0]:
+        return kind or "fp32"
+    return FLOATS.get(types[0])
+
+
+def is_quantiser(operator: str) -> bool:
+    """Whether an operator, which calculates no product, makes or reads quantised values."""
+    return operator.startswith(("Dequantize", "DynamicQuantize", "QLinear", "QOrdered", "Quantize"))
 
 
 @dataclass(frozen=True)
@@ -83,29 +135,3 @@ def products(model: onnx.ModelProto) -> list[Product]:
         if constants.find(activation) is None:
             found.append(Product(index, activation, weight, *matrix.shape))
     return found
-
-
-def count_products(graph: onnx.GraphProto) -> tuple[int, int, int]:
-    """How many matrix products there are, how many of them quantised, how many in half precision.
-
-    A product is quantised where its operator is of integers or both its inputs are dequantised,
-    and in half precision where one of its inputs is stored so.
-    """
-    dequantised = {
-        name for node in graph.node if node.op_type == "DequantizeLinear" for name in node.output
-    }
-    halves = {
-        tensor.name
-        for tensor in graph.initializer
-        if tensor.data_type in (onnx.TensorProto.FLOAT16, onnx.TensorProto.BFLOAT16)
-    }
-    nodes = [node for node in graph.node if node.op_type in PRODUCTS]
-    quantised = sum(
-        is_integer(node.op_type) or dequantised.issuperset(node.input[:2]) for node in nodes
-    )
-    return len(nodes), quantised, sum(not halves.isdisjoint(node.input) for node in nodes)
-
-
-def is_integer(operator: str) -> bool:
-    """Whether a product's operator is one of integers."""
-    return "Integer" in operator or operator.startswith("Q")

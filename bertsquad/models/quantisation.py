@@ -17,9 +17,10 @@ from numpy.typing import NDArray
 
 from bertsquad.models.calibration import calibrate
 from bertsquad.models.onnx_file import graphs_inside, load_model, save_model
-from bertsquad.models.products import Constants, Product, count_products, products
+from bertsquad.models.products import Constants, Product, products
 from bertsquad.models.scales import Activation, Choice, Floats, Quantised, choose
 from bertsquad.models.signature import Feed, Opener
+from bertsquad.models.stored import look_at
 from bertsquad.progress import Show, Step, unseen
 
 #: Part of the names in the cache: to be raised whenever this module writes something else.
@@ -58,7 +59,7 @@ def quantise(
         shutil.rmtree(scratch, ignore_errors=True)
     model = load_model(path)
     choices = _rewrite(model, activations, symmetric, show)
-    total, _, _ = count_products(model.graph)
+    total = look_at(model).products
     save_model(model, out)
     return Report(total, sum(one.products for one in choices), symmetric, tuple(choices))
 

@@ -4,7 +4,7 @@ All of it is read from the ONNX file, without a runtime.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from bertsquad.errors import SuiteError
 from bertsquad.models.onnx_file import load_model, weight_files
-from bertsquad.models.products import count_products
+from bertsquad.models.stored import Stored, look_at
 from bertsquad.squad.features import MAX_TOKENS
 
 #: The types that ids, mask and segments may have, and NumPy's names of them.
@@ -33,9 +33,8 @@ class Signature:
     """How a model is fed: the names of its inputs and outputs by role, and its fixed sizes.
 
     `segments` is None for models without that input (DistilBERT); `batch` and `length` are None
-    where the axis is open. Of the graph's matrix products, `quantised` have inputs that are all
-    quantised, `half` some that are stored in half precision. It is `zero_sized` where an axis of
-    an input has the size 0, as some exports write an open one.
+    where the axis is open. `stored` says how the graph's matrix products are stored. It is
+    `zero_sized` where an axis of an input has the size 0, as some exports write an open one.
     """
 
     ids: str
@@ -46,10 +45,23 @@ class Signature:
     dtype: str
     batch: int | None
     length: int | None
-    products: int = 0
-    quantised: int = 0
-    half: int = 0
+    stored: Stored = field(default_factory=Stored)
     zero_sized: bool = False
+
+    @property
+    def products(self) -> int:
+        """How many matrix products the graph holds."""
+        return self.stored.products
+
+    @property
+    def quantised(self) -> int:
+        """How many of them are quantised."""
+        return self.stored.quantised
+
+    @property
+    def half(self) -> int:
+        """How many of them are in half precision."""
+        return self.stored.half
 
     def feed(
         self, ids: NDArray[np.int64], mask: NDArray[np.int64], segments: NDArray[np.int64]
@@ -67,18 +79,18 @@ def examine(path: Path) -> tuple[Signature, list[Path]]:
     SuiteError says in what way it is no extractive-QA model, or which file is missing.
     """
     model = load_model(path, weights=False)
-    stored = {tensor.name for tensor in model.graph.initializer}
+    constants = {tensor.name for tensor in model.graph.initializer}
     # An old model lists its weights among its inputs.
-    inputs = [value for value in model.graph.input if value.name not in stored]
+    inputs = [value for value in model.graph.input if value.name not in constants]
     ids, mask, segments = _input_names(path, inputs)
     output_names = [value.name for value in model.graph.output]
     start, end = (_pick(path, "output", output_names, word) for word in ("start", "end"))
     outputs = [value for value in model.graph.output if value.name in (start, end)]
     dtype = _integer_type(path, inputs, outputs)
     batch, length = _fixed_sizes(path, inputs, outputs)
-    counts = count_products(model.graph)
     nothing = any(_is_zero(dim) for value in inputs for dim in value.type.tensor_type.shape.dim)
-    signature = Signature(ids, mask, segments, start, end, dtype, batch, length, *counts, nothing)
+    names = ids, mask, segments, start, end
+    signature = Signature(*names, dtype, batch, length, look_at(model), nothing)
     return signature, weight_files(path, model)
 
 

@@ -3,7 +3,6 @@
 Only the worker process imports this module.
 """
 
-import json
 import tempfile
 from dataclasses import replace
 from functools import partial
@@ -18,11 +17,16 @@ from bertsquad.devices import Device
 from bertsquad.errors import Unavailable
 from bertsquad.machine import hardware
 from bertsquad.models.preparation import Prepared
-from bertsquad.models.products import PRODUCTS, is_integer
 from bertsquad.runtime import nvidia
 from bertsquad.runtime.availability import why_not
 from bertsquad.runtime.parallelism import BATCH_TOKENS, Parallelism
-from bertsquad.runtime.proofs import can_calculate, prove_precision, prove_provider
+from bertsquad.runtime.proofs import (
+    can_calculate,
+    prove_precision,
+    prove_products,
+    prove_provider,
+    trial_batch,
+)
 from bertsquad.runtime.sessions import make_session
 
 
@@ -64,12 +68,7 @@ class Engine:
         verify(prepared.files)
         with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as profiles:
             self._sessions = self._make_sessions(Path(profiles))
-            self.proof = prove_provider(self._sessions[0], device)
-            if precision == "int8":
-                self.proof += self._prove_int8()
-            else:
-                prove_precision(device, precision)
-                self.proof += f", calculated in {precision}"
+            self.proof = f"{prove_provider(self._sessions[0], device)}, {self._prove_precision()}"
         verify(prepared.files)
 
     def _make_sessions(self, profiles: Path) -> list[ort.InferenceSession]:
@@ -84,7 +83,7 @@ class Engine:
             self.prepared.path,
             device,
             self.float_precision,
-            profile=profiles if self.precision == "int8" and device.profiles_products else None,
+            profile=profiles if device.profiles_products else None,
             signature=self.prepared.signature,
             tokens=self.batch_tokens,
         )
@@ -109,35 +108,31 @@ class Engine:
         )
         return np.stack((start, end), axis=-1).astype(np.float32, copy=False)
 
-    def _prove_int8(self) -> str:
-        """Say how many matrix products were calculated in int8, from what really ran.
+    def _prove_precision(self) -> str:
+        """Say in what precision the matrix products are calculated, from what each session runs.
 
-        ONNX Runtime decides that by itself, and leaves products in float without a word. Raises
-        Unavailable where it left all of them so.
+        ONNX Runtime decides that by itself, and leaves a quantised product in float, or makes a
+        quantised one of a float one, without a word. Where its profile doesn't show it, since the
+        provider takes the graph as one, a small product and what the graph stores must do.
         """
-        signature = self.prepared.signature
-        if not self.device.profiles_products:
+        device, signature = self.device, self.prepared.signature
+        if self.precision != "int8":
+            prove_precision(device, self.precision)  # the kernel's own arithmetic: TF32 shows here
+        if not device.profiles_products:
+            if self.precision != "int8":
+                return f"which takes it as one; a small product calculated in {self.precision}"
+            quantised, total = signature.quantised, signature.products
             return (
-                f", {signature.quantised} of {signature.products} quantised in the model, the rest "
-                f"in {self.float_precision}"
+                f"{quantised} of {total} quantised in the model, the rest in {self.float_precision}"
             )
-        ids = np.full((signature.batch or 1, signature.length or 16), 1000, np.int64)
-        feed = signature.feed(ids, np.ones_like(ids), np.zeros_like(ids))
-        for session in set(self._sessions):
-            session.run(None, feed)
-            events = json.loads(Path(session.end_profiling()).read_bytes())
-            ran = {
-                (event["name"], event["args"]["op_name"])
-                for event in events
-                if event.get("args", {}).get("op_name") in PRODUCTS
-            }
-            integer = sum(is_integer(operator) for _, operator in ran)
-            if not integer:
-                raise Unavailable(
-                    f"{self.device.name} was asked for int8 but calculates every matrix product in "
-                    "float on this machine"
-                )
-        return f", {integer} of {len(ran)} calculated in int8"
+        ids, mask, segments = trial_batch(signature)
+        shown = ""
+        for index, session in enumerate(self._sessions):
+            if session in self._sessions[:index]:
+                continue
+            self.logits(ids, mask, segments, index)
+            shown = prove_products(session, device, self.precision)
+        return shown
 
 
 def batch_tokens(device: Device) -> int:

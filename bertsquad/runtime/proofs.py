@@ -3,6 +3,11 @@
 Only the worker process imports this module.
 """
 
+import json
+from collections import Counter
+from collections.abc import Mapping
+from pathlib import Path
+
 import numpy as np
 import onnx.helper
 import onnx.numpy_helper
@@ -12,11 +17,15 @@ from numpy.typing import NDArray
 
 from bertsquad.devices import DEVICES, Device
 from bertsquad.errors import SuiteError, Unavailable
-from bertsquad.models.products import PRODUCTS
+from bertsquad.models.products import PARTLY, PRODUCTS, kind_of
+from bertsquad.models.signature import Signature
 from bertsquad.runtime import nvidia
 from bertsquad.runtime.availability import why_not
 from bertsquad.runtime.parallelism import ONE
 from bertsquad.runtime.sessions import make_session
+
+#: The tokens of a trial batch's windows, where the model leaves the axis open.
+TRIAL_LENGTH = 128
 
 
 def prove_provider(session: ort.InferenceSession, device: Device) -> str:
@@ -38,6 +47,86 @@ def prove_provider(session: ort.InferenceSession, device: Device) -> str:
         )
         raise Unavailable(f"{reason}{why}", of=device.name)
     return f"{total} of {total} matrix products on {device.provider}"
+
+
+def trial_batch(
+    signature: Signature,
+) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
+    """Ids, mask and segments [batch, length] such as a run has, of the sizes that a model takes.
+
+    Where they are open, the batch has two windows of which one is padded, and isn't square.
+    """
+    shape = signature.batch or 2, signature.length or TRIAL_LENGTH
+    # Ids that every BERT vocabulary has, its special ones left out.
+    ids = np.random.default_rng(0).integers(1000, 20_000, shape)
+    mask, segments = np.ones_like(ids), np.zeros_like(ids)
+    mask[-1, TRIAL_LENGTH - 20 :] = 0
+    segments[:, 16:] = 1
+    return ids * mask, mask, segments * mask
+
+
+def prove_products(session: ort.InferenceSession, device: Device, precision: str) -> str:
+    """Say in what precision a session that was profiled so far has calculated its matrix products.
+
+    The profile ends here. Raises Unavailable where the device calculates them in another precision,
+    SuiteError where the model is of another.
+    """
+    events = json.loads(Path(session.end_profiling()).read_bytes())
+    nodes = [one for one in events if "input_type_shape" in one.get("args", {})]
+    around = [one for one in nodes if one["args"]["op_name"] in ("If", "Loop", "Scan")]
+    ran: dict[tuple[tuple[str, str], ...], str] = {}
+    for node in nodes:
+        # An input has one type; one that the kernel has taken into itself is left out.
+        types = [name for one in node["args"]["input_type_shape"] for name in one]
+        kind = kind_of(node["args"]["op_name"], types)
+        if kind is None:
+            continue
+        # The body of a loop runs many times, and other graphs may have a node of the same name.
+        graphs = [one for one in around if 0 <= node["ts"] - one["ts"] <= one["dur"]]
+        places = [(one["name"], one["args"].get("node_index", "")) for one in (node, *graphs)]
+        ran[tuple(places)] = kind
+    said = verdict(Counter(ran.values()), device, precision)
+    if any(one["args"]["op_name"] == "If" for one in around):
+        said += " by a trial batch, which takes one branch of each If"
+    return said
+
+
+def verdict(ran: Mapping[str, int], device: Device, precision: str) -> str:
+    """Say of products that ran, counted by `kind_of`, how they were calculated.
+
+    Raises Unavailable or SuiteError where that isn't `precision`. Of a narrower precision than fp32
+    it is enough that some products are calculated in it, since a model may keep others in float.
+    """
+    total, wanted = sum(ran.values()), ran.get(precision, 0)
+    others = {kind: count for kind, count in sorted(ran.items()) if kind != precision}
+    told = [f"{count} {_in_words(kind)}" for kind, count in others.items()]
+    if not total:
+        raise SuiteError(
+            f"{device.name} calculated no matrix product in a trial batch, so the model's "
+            "precision can't be proven: give another model"
+        )
+    if precision == "fp32" and others:
+        cure = "use --precision int8" if "int8" in others else "give the float32 model"
+        raise SuiteError(
+            f"the model can't run in fp32: of {total} matrix products, {device.name} calculates "
+            f"{' and '.join(told)}; {cure}"
+        )
+    if not wanted and PARTLY in others:
+        raise SuiteError(
+            f"the model can't run in {precision}: of {total} matrix products, {device.name} "
+            f"calculates {' and '.join(told)}; give the float32 model"
+        )
+    if not wanted:
+        raise Unavailable(
+            f"{device.name} was asked for {precision} but calculates every matrix product in "
+            f"{'float' if precision == 'int8' else ' and '.join(others)} on this machine"
+        )
+    rest = ["the rest in fp32"] if list(others) == ["fp32"] else told
+    return ", ".join([f"{wanted} of {total} calculated in {precision}", *rest])
+
+
+def _in_words(kind: str) -> str:
+    return kind if kind == PARTLY else f"in {kind}"
 
 
 def prove_precision(device: Device, precision: str) -> None:

@@ -8,7 +8,7 @@ import pytest
 import tiny
 from shared_data import POCKET, STANDINS, needs_standins
 
-from bertsquad.models.products import PRODUCTS
+from bertsquad.models.products import PARTLY, PRODUCTS, is_quantiser, kind_of
 
 
 @pytest.mark.parametrize(
@@ -74,3 +74,37 @@ def test_all_products_of_the_fake_quantised_stand_in_are_quantised() -> None:
     found = tiny.inspect(STANDINS / "bert_tiny_fakequant384.onnx")
     assert found.quantised == found.products > 0
     assert found.length == 384
+
+
+@pytest.mark.parametrize(
+    ("operator", "types", "kind"),
+    [
+        ("MatMul", ["float", "float"], "fp32"),
+        ("MatMul", ["float"], "fp32"),  # as in a profile, where the kernel keeps its weight
+        ("FusedGemm", ["float16", "float16"], "fp16"),
+        ("Attention", ["bfloat16"], "bf16"),
+        ("Conv", ["double"], "fp64"),
+        ("Gemm", ["", "float16"], "fp32"),  # what isn't known is taken for a float
+        ("Einsum", ["int64", "int64"], None),
+        ("MatMul", ["int32"], None),
+        ("DynamicQuantizeMatMul", ["float", "int8"], "int8"),
+        ("MatMulIntegerToFloat", ["uint8", "float", "float"], "int8"),
+        ("DynamicQuantizeLSTM", ["float"], "int8"),
+        ("QLinearConv", ["uint8"], "int8"),
+        ("MatMulNBits", ["float", "uint8"], PARTLY),
+        ("MatMulBnb4", ["float16"], PARTLY),
+        ("GatherBlockQuantized", ["uint8", "int64", "float"], PARTLY),
+        ("Add", ["float", "float"], None),
+        ("QuantizeLinear", ["float"], None),
+    ],
+)
+def test_a_product_is_of_its_operator_or_of_the_type_that_enters_it(
+    operator: str, types: list[str], kind: str | None
+) -> None:
+    assert kind_of(operator, types) == kind
+
+
+def test_what_quantises_beside_the_products_is_known_by_its_name() -> None:
+    names = "QuantizeLinear DequantizeLinear DynamicQuantizeLinear QLinearAdd QOrderedGelu".split()
+    assert all(map(is_quantiser, names))
+    assert not any(map(is_quantiser, ("Add", "Gather", "QuickGelu")))

@@ -130,7 +130,10 @@ def apart_us(folder: Path) -> float:
 def test_a_run_ends_with_what_was_proven_and_counted(begun: Begun, mode: str) -> None:
     measured = begun.worker.run(begun.request("offline", mode, name=f"told-{mode}"), timeout_s=60)
     assert measured.provider == "CPUExecutionProvider"
-    assert measured.proof == "1 of 1 matrix products on CPUExecutionProvider, calculated in fp32"
+    assert (
+        measured.proof
+        == "1 of 1 matrix products on CPUExecutionProvider, 1 of 1 calculated in fp32"
+    )
     assert measured.batch_tokens == BATCH_TOKENS
     assert measured.batches > 1
     assert 0 < measured.padding_share < 0.5
@@ -269,7 +272,7 @@ def test_a_float_model_is_quantised_and_answers_much_the_same(folder: Path, begi
     note = made.ready.preparation
     assert note == "1 of 2 matrix products quantised, calibrated with four windows"
     measured = made.worker.run(made.request("offline", "accuracy", name="int8", instances=2), 60)
-    assert measured.proof.endswith("1 of 2 calculated in int8")
+    assert measured.proof.endswith("1 of 2 calculated in int8, the rest in fp32")
     found = logs.read_accuracy_log(made.folder / "int8")
     expected = tiny.answers(made.features)
     differences = [np.abs(found[sample] - expected[sample]).max() for sample in found]
