@@ -63,7 +63,9 @@ def make_session(
             providers = [(device.provider, nvidia.provider_options(device, signature, tokens))]
         else:
             providers = [device.provider]
-        session = ort.InferenceSession(source, settings, providers=providers)
+        session = ort.InferenceSession(
+            source, settings, providers=providers, disabled_optimizers=_harmful(device, signature)
+        )
     except Unavailable:
         raise
     except Exception as error:  # ONNX Runtime's exceptions have no common base
@@ -72,6 +74,16 @@ def make_session(
         raise SuiteError(f"{device.name} can't load {name}: {first_line}") from error
     session.disable_fallback()
     return session
+
+
+def _harmful(device: Device, signature: Signature | None) -> list[str] | None:
+    """The optimisers of ONNX Runtime that would keep a quantised model from its integer products.
+
+    Where all sizes are fixed, it makes a Gemm of MatMul and Add before it looks for quantised
+    products, and then finds no MatMul to make one of.
+    """
+    quantised = signature is not None and signature.quantised > 0
+    return ["MatMulAddFusion"] if quantised and device.plugin is None else None
 
 
 def open_on_cpu(path: Path, threads: int) -> Callable[[Feed], list[NDArray[np.float32]]]:

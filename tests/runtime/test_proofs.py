@@ -108,6 +108,21 @@ def test_int8_is_proven_at_the_sizes_that_the_model_has(
     assert made.logits(*arrays(*sizes)) == pytest.approx(expected, abs=0.6)
 
 
+@pytest.mark.parametrize("sizes", [(1, 384), (2, 384), (1, None), (None, 384), (None, None)])
+def test_a_float_model_with_biases_runs_in_int8_at_whatever_fixed_sizes(
+    tmp_path: Path, sizes: tuple[int | None, int | None]
+) -> None:
+    batch, length = sizes
+    options: dict[str, Any] = {"batch": batch, "length": length, "hardwired": length is not None}
+    path = stored_as.model(tmp_path / "a.onnx", stored_as.biased, **options)
+    made = make_engine(path, CPU, "int8")
+    assert (made.fixed_batch, made.fixed_length) == sizes
+    assert made.proof.endswith("1 of 2 calculated in int8, the rest in fp32")
+    given = arrays(batch or 2, length or 40)
+    expected = tiny.logits(*given, hardwired=length is not None)
+    assert made.logits(*given) == pytest.approx(expected, abs=0.6)
+
+
 def test_a_quantised_model_runs_in_int8(tmp_path: Path) -> None:
     made = make_engine(tiny.model(tmp_path / "a.onnx", quantised=True), CPU, "int8")
     proof = "1 of 1 matrix products on CPUExecutionProvider, 1 of 1 calculated in int8"
