@@ -293,7 +293,10 @@ def _compare(
     differences = []
     for wants, gots in zip(expected, found, strict=True):
         for want, got in zip(wants, gots, strict=True):
-            want = want[:, : got.shape[1]]
+            if want.ndim == got.ndim > 1:
+                want = want[:, : got.shape[1]]
+            if want.shape != got.shape:
+                return {"equal": False, "largest_difference": None}
             scale = np.abs(want).max() if relative and want.any() else 1.0
             differences.append(np.abs(want - got).max() / scale)
     largest = float(np.max(differences))  # NaN where any is

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from bertsquad.assets.fingerprint import verify
 from bertsquad.devices import Device
-from bertsquad.errors import Unavailable
+from bertsquad.errors import SuiteError, Unavailable
 from bertsquad.machine import hardware
 from bertsquad.models.preparation import Prepared
 from bertsquad.runtime import nvidia
@@ -101,11 +101,23 @@ class Engine:
         segments: NDArray[np.int64],
         instance: int = 0,
     ) -> NDArray[np.float32]:
-        """Start and end logits, float32 [batch, length, 2], of arrays [batch, length]."""
+        """Start and end logits, float32 [batch, length, 2], of arrays [batch, length].
+
+        Raises SuiteError unless the model gives one of each for every token.
+        """
         signature = self.prepared.signature
         start, end = self._sessions[instance].run(
             [signature.start, signature.end], signature.feed(ids, mask, segments)
         )
+        for name, found in ((signature.start, start), (signature.end, end)):
+            # A model need not declare the shape of its outputs, and may declare a wrong one.
+            if found.shape != ids.shape or found.dtype.kind != "f":
+                raise SuiteError(
+                    f"the model answered a batch of {ids.shape[0]} x {ids.shape[1]} tokens with "
+                    f"{name} of {found.dtype} {list(found.shape)}, where float logits of shape "
+                    f"{list(ids.shape)} were expected, so nothing is scored or timed: give a "
+                    "model with one start and one end logit for each token"
+                )
         return np.stack((start, end), axis=-1).astype(np.float32, copy=False)
 
     def _prove_precision(self) -> str:

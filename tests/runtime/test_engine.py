@@ -9,7 +9,9 @@ from pathlib import Path
 from threading import Barrier
 from typing import Any
 
+import misshapen
 import numpy as np
+import onnx
 import onnxruntime as ort
 import pytest
 import tiny
@@ -17,7 +19,7 @@ from engines import CPU, CUDA, ONE, OPENVINO, arrays, is_a_sentence, make_engine
 from numpy.typing import NDArray
 from shared_data import STANDINS, needs_standins
 
-from bertsquad.errors import Unavailable
+from bertsquad.errors import SuiteError, Unavailable
 from bertsquad.machine import hardware
 from bertsquad.models.preparation import Prepared
 from bertsquad.runtime import engine, nvidia, sessions
@@ -52,6 +54,64 @@ def test_a_model_without_segments_is_fed_two_inputs(tmp_path: Path) -> None:
     made = make_engine(tiny.model(tmp_path / "a.onnx", inputs=("input_ids", "attention_mask")))
     ids, mask, segments = arrays(2, 30)
     assert made.logits(ids, mask, segments) == pytest.approx(tiny.logits(ids, mask, None), abs=1e-4)
+
+
+@pytest.mark.parametrize("which", [0, 1])
+@pytest.mark.parametrize("how", misshapen.HOWS)
+@pytest.mark.parametrize("precision", ["fp32", "int8"])
+def test_logits_of_another_shape_than_the_batch_are_refused_before_anything_runs(
+    tmp_path: Path, how: str, which: int, precision: str
+) -> None:
+    path = misshapen.model(tmp_path / "a.onnx", how, which=which, wide=True)
+    shape = {
+        **{"none": [2, 0], "one short": [2, 127], "one more": [2, 129], "transposed": [128, 2]},
+        **{"twice": [2, 256], "rank 1": [256], "rank 3": [2, 128, 1], "one sample": [1, 128]},
+    }[how]
+    with pytest.raises(SuiteError) as caught:
+        make_engine(path, CPU, precision)
+    assert str(caught.value) == (
+        f"the model answered a batch of 2 x 128 tokens with {tiny.OUTPUTS[which]} of float32 "
+        f"{shape}, where float logits of shape [2, 128] were expected, so nothing is scored or "
+        "timed: give a model with one start and one end logit for each token"
+    )
+
+
+@pytest.mark.parametrize(
+    ("how", "batch"),
+    [(how, None) for how in misshapen.HOWS] + [(how, 1) for how in misshapen.HOWS[:-1]],
+)
+def test_logits_of_another_shape_are_refused_at_fixed_sizes_too(
+    tmp_path: Path, how: str, batch: int | None
+) -> None:
+    path = misshapen.model(tmp_path / "a.onnx", how, batch=batch, length=384, hardwired=True)
+    with pytest.raises(SuiteError, match=rf"float logits of shape \[{batch or 2}, 384\] were exp"):
+        make_engine(path)
+
+
+@pytest.mark.parametrize("how", ["none", "one short", "one more", "one sample"])
+def test_every_batch_is_looked_at(tmp_path: Path, how: str) -> None:
+    made = make_engine(misshapen.model(tmp_path / "a.onnx", how, only_poisoned=True))
+    ids, mask, segments = arrays(3, 30)
+    assert made.logits(ids, mask, segments).shape == (3, 30, 2)
+    ids[1, 7] = tiny.POISON
+    with pytest.raises(
+        SuiteError, match=r"answered a batch of 3 x 30 tokens with .*\[3, 30\] were"
+    ):
+        made.logits(ids, mask, segments)
+
+
+def test_logits_that_are_no_floats_are_refused(tmp_path: Path) -> None:
+    path = tiny.model(tmp_path / "a.onnx")
+    usual = tiny.inspect(path)  # which refuses what declares other logits than floats
+    proto = onnx.load(str(path))
+    for value in proto.graph.output:
+        value.type.tensor_type.elem_type = onnx.TensorProto.INT64
+        (last,) = (node for node in proto.graph.node if value.name in node.output)
+        last.op_type = "Cast"
+        last.attribute.append(onnx.helper.make_attribute("to", onnx.TensorProto.INT64))
+    onnx.save(proto, str(path))
+    with pytest.raises(SuiteError, match=r"of int64 \[2, 128\], where float logits of shape"):
+        Engine(Prepared(path, usual), CPU, "fp32", ONE)
 
 
 def test_fixed_sizes_are_told(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
+import misshapen
 import numpy as np
 import onnx
 import pytest
@@ -700,6 +701,31 @@ def test_logits_that_are_not_finite_fail_their_case_in_every_scenario_and_mode(
             with pytest.raises(SuiteError, match="sample 14 with logits that are NaN or inf"):
                 made.worker.run(made.request(scenario, mode), 60)
     assert sorted(made.accuracy("offline", name="good", samples=14)) == [*range(14)]
+
+
+@pytest.mark.parametrize("how", ["none", "one short", "one more"])
+def test_logits_of_another_shape_fail_their_case_in_every_scenario_and_mode(
+    begin_worker: BeginWorker, tmp_path: Path, how: str
+) -> None:
+    file = misshapen.model(tmp_path / "misshapen.onnx", how, only_poisoned=True)
+    made = begin_worker(file=file, poisoned=14)
+    for scenario in SCENARIOS:
+        for mode in ("accuracy", "performance"):
+            with pytest.raises(SuiteError, match=r"tokens with .*where float logits of shape \["):
+                made.worker.run(made.request(scenario, mode), 60)
+    assert sorted(made.accuracy("offline", name="good", samples=14)) == [*range(14)]
+
+
+@pytest.mark.parametrize("how", misshapen.HOWS)
+def test_a_model_whose_every_answer_has_another_shape_fails_before_loadgen_starts(
+    begin_worker: BeginWorker, tmp_path: Path, how: str
+) -> None:
+    made = begin_worker(file=misshapen.model(tmp_path / "misshapen.onnx", how))
+    for mode in ("accuracy", "performance"):
+        request = made.request("offline", mode)
+        with pytest.raises(SuiteError, match=r"float logits of shape \[2, 128\] were expected"):
+            made.worker.run(request, 60)
+        assert list(Path(request.folder).iterdir()) == []
 
 
 def test_a_model_whose_every_answer_is_nan_fails_before_loadgen_starts(
