@@ -263,6 +263,7 @@ def _halve(prepared: Prepared, key: str, open_model: Opener, show: Show) -> Prep
         )
         raise SuiteError(f"{prepared.path.name} can't run in fp16: {why}")
     steps = (*prepared.steps, "converted to half precision, logits compared on the CPU")
+    signature, _ = examine(found.path)
     rebuilt = prepared.rebuilt or found.rebuilt
     return Prepared(found.path, signature, steps, rebuilt, found.files)
 

@@ -131,12 +131,14 @@ class Engine:
         if self.precision != "int8":
             prove_precision(device, self.precision)  # the kernel's own arithmetic: TF32 shows here
         if not device.profiles_products:
-            if self.precision != "int8":
-                return f"which takes it as one; a small product calculated in {self.precision}"
-            quantised, total = signature.quantised, signature.products
-            return (
-                f"{quantised} of {total} quantised in the model, the rest in {self.float_precision}"
-            )
+            total, quantised = signature.products, signature.quantised
+            if self.precision == "int8":
+                rest = f"the rest in {self.float_precision}"
+                return f"{quantised} of {total} quantised in the model, {rest}"
+            kinds = signature.stored.kinds.items()
+            kept = " and ".join(f"{count} of {total} in {kind}" for kind, count in kinds)
+            small = f"a small product calculated in {self.precision}"
+            return f"which takes the graph as one: {kept} in the model, {small}"
         ids, mask, segments = trial_batch(signature)
         shown = ""
         for index, session in enumerate(self._sessions):

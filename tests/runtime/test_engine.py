@@ -60,7 +60,7 @@ def test_a_model_without_segments_is_fed_two_inputs(tmp_path: Path) -> None:
 @pytest.mark.parametrize("how", misshapen.HOWS)
 @pytest.mark.parametrize("precision", ["fp32", "int8"])
 def test_logits_of_another_shape_than_the_batch_are_refused_before_anything_runs(
-    tmp_path: Path, how: str, which: int, precision: str
+    tmp_path: Path, temporary: Path, how: str, which: int, precision: str
 ) -> None:
     path = misshapen.model(tmp_path / "a.onnx", how, which=which, wide=True)
     shape = {

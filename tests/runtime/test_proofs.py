@@ -219,7 +219,6 @@ def test_what_is_not_multiplied_in_fp32_is_never_called_so(
     [
         ("dynamic", "2 in int8; use --precision int8"),
         ("packed", f"2 {PARTLY}; give the float32 model"),
-        ("weights", f"2 {PARTLY}; give the float32 model"),  # ONNX Runtime makes packed ones of it
         ("double", "2 in fp64; give the float32 model"),
     ],
 )
@@ -241,19 +240,23 @@ def test_a_model_that_is_no_int8_model_and_no_float_one_is_refused_as_int8(
     path = stored_as.model(tmp_path / "a.onnx", NARROW[form])
     with pytest.raises(SuiteError, match=r"so it can't run in int8: give the float32 model$"):
         make_engine(path, CPU, "int8")
-    if form in ("packed", "weights"):
+    if form == "packed":
         with pytest.raises(SuiteError, match=f"of 2 matrix products, cpu calculates 2 {PARTLY}"):
             Engine(unexamined(path), CPU, "int8", ONE)
 
 
 @pytest.mark.parametrize("place", ["in the graph", "in a function"])
 @pytest.mark.parametrize("opset", [11, 13, 17])
+@pytest.mark.parametrize("length", [None, 384])
 def test_fake_quantisation_with_a_transposed_weight_runs_in_int8(
-    tmp_path: Path, place: str, opset: int
+    tmp_path: Path, place: str, opset: int, length: int | None
 ) -> None:
     form = PLACES[place](stored_as.transposed)
-    made = make_engine(stored_as.model(tmp_path / "a.onnx", form, opset), CPU, "int8")
-    assert made.prepared.note == "as it is"
+    path = stored_as.model(tmp_path / "a.onnx", form, opset, length=length)
+    made = make_engine(path, CPU, "int8")
+    opened = "sequence axis opened (was 384), logits proven equal"
+    assert made.prepared.note == (opened if length else "as it is")
+    assert (made.prepared.signature.products, made.prepared.signature.quantised) == (2, 2)
     proof = "2 of 2 matrix products on CPUExecutionProvider, 2 of 2 calculated in int8"
     assert made.proof == proof
 
@@ -324,6 +327,37 @@ def test_a_loop_s_product_counts_once_and_two_of_one_name_count_twice(tmp_path: 
 
     made = make_engine(stored_as.model(tmp_path / "a.onnx", looped))
     assert made.proof.endswith("2 of 2 calculated in fp32")
+
+
+@pytest.mark.parametrize("parallelism", [Parallelism(3, 1), Parallelism(3, 2)], ids=str)
+def test_fp32_is_proven_for_every_session(
+    tmp_path: Path, temporary: Path, parallelism: Parallelism
+) -> None:
+    made = make_engine(tiny.model(tmp_path / "a.onnx", wide=True), CPU, "fp32", parallelism)
+    assert made.proof.endswith(", 2 of 2 calculated in fp32")
+    for instance in range(3):  # none records what it runs any more
+        given = arrays(2, 40)
+        found = made.logits(*given, instance=instance)
+        assert found == pytest.approx(tiny.logits(*given), abs=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("precision", "said"),
+    [
+        (
+            "fp32",
+            "which takes the graph as one: 2 of 2 in fp32 in the model, a small product "
+            "calculated in fp32",
+        ),
+        ("int8", "1 of 2 quantised in the model, the rest in fp32"),
+    ],
+)
+def test_what_could_not_be_seen_node_by_node_is_said_to_be_seen_otherwise(
+    tmp_path: Path, precision: str, said: str
+) -> None:
+    device = replace(CPU, profiles_products=False)  # as OpenVINO and TensorRT are
+    made = make_engine(tiny.model(tmp_path / "a.onnx", wide=True), device, precision)
+    assert made.proof == f"2 of 2 matrix products on CPUExecutionProvider, {said}"
 
 
 def test_the_trial_batch_has_several_windows_and_is_not_square(tmp_path: Path) -> None:
