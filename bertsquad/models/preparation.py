@@ -120,8 +120,9 @@ def _check_precision(stored: Stored, name: str, precision: str) -> None:
         )
     if partly and not stored.quantised:
         raise SuiteError(
-            f"{name} is quantised only in part of what it multiplies ({', '.join(stored.forms)} in "
-            f"{partly} of {total} matrix products), {so}: give the float32 model"
+            f"{name} is quantised in its weights or activations alone, or to fewer than 8 bits "
+            f"({', '.join(stored.forms)} in {partly} of {total} matrix products), {so}: give the "
+            "float32 model"
         )
     half = {kind: count for kind, count in stored.kinds.items() if kind in HALVES - {precision}}
     if half:

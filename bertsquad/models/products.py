@@ -24,6 +24,9 @@ PARTLY = "partly quantised"
 #: The precision of a float product, by the type of what enters it as ONNX Runtime writes it.
 FLOATS = {"float": "fp32", "double": "fp64", "float16": "fp16", "bfloat16": "bf16"}
 
+#: The types of counts and positions.
+_WHOLE = frozenset(("int32", "int64", "uint32", "uint64"))
+
 #: The precisions of half the bits.
 HALVES = frozenset(("fp16", "bf16"))
 
@@ -55,16 +58,16 @@ PRODUCTS: Mapping[str, str | None] = {
 def kind_of(operator: str, types: Sequence[str]) -> str | None:
     """How an operator calculates its matrix product: a precision, or `PARTLY`.
 
-    `types` are the element types of its inputs, as ONNX Runtime writes them, "" where one isn't
-    known; what enters the product comes first. None where the operator calculates no product, or
-    one of whole numbers such as positions.
+    `types` are the element types of its inputs, as ONNX Runtime writes them; what enters the
+    product comes first, and "", which isn't known, is taken for a float. None where the operator
+    calculates no product, or one of whole numbers such as positions.
     """
     if operator not in PRODUCTS:
         return None
     kind = PRODUCTS[operator]
     if kind is not None or not types or not types[0]:
         return kind or "fp32"
-    return FLOATS.get(types[0])
+    return None if types[0] in _WHOLE else FLOATS.get(types[0], PARTLY)
 
 
 def is_quantiser(operator: str) -> bool:

@@ -76,9 +76,10 @@ def prove_products(session: ort.InferenceSession, device: Device, precision: str
     around = [one for one in nodes if one["args"]["op_name"] in ("If", "Loop", "Scan")]
     ran: dict[tuple[tuple[str, str], ...], str] = {}
     for node in nodes:
-        # An input has one type; one that the kernel has taken into itself is left out.
-        types = [name for one in node["args"]["input_type_shape"] for name in one]
-        kind = kind_of(node["args"]["op_name"], types)
+        # An input that the kernel has taken into itself is left out; if all are, the output tells.
+        facts = node["args"]
+        tensors = (*facts["input_type_shape"], *facts["output_type_shape"])
+        kind = kind_of(facts["op_name"], [name for one in tensors for name in one])
         if kind is None:
             continue
         # The body of a loop runs many times, and other graphs may have a node of the same name.

@@ -94,6 +94,7 @@ def test_all_products_of_the_fake_quantised_stand_in_are_quantised() -> None:
         ("MatMulNBits", ["float", "uint8"], PARTLY),
         ("MatMulBnb4", ["float16"], PARTLY),
         ("GatherBlockQuantized", ["uint8", "int64", "float"], PARTLY),
+        ("MatMul", ["float8e4m3fn"], PARTLY),
         ("Add", ["float", "float"], None),
         ("QuantizeLinear", ["float"], None),
     ],
