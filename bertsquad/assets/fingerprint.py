@@ -81,7 +81,7 @@ def verify(files: Iterable[Fingerprint]) -> None:
         if found != one.digest:
             raise SuiteError(
                 f"{path} was changed after its checksum was taken (expected {one.algorithm} "
-                f"{one.digest:.12}…, found {found:.12}…): leave it as it is and run again"
+                f"{one.digest:.12}…, found {found:.12}…): leave it alone and run again"
             )
 
 
