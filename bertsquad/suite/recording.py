@@ -5,6 +5,7 @@ regression nor a full disk ends in a traceback.
 """
 
 from collections.abc import Generator
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,9 @@ from bertsquad.results.result import lists
 from bertsquad.suite import outcomes
 from bertsquad.suite.gate import benchmark_session, has_earlier, part_unlike, without_earlier
 
+#: By what pytest-benchmark groups, parameters apart.
+_GROUPINGS = ("group", "name", "func", "fullname", "fullfunc", "param")
+
 #: What of a processor's description changes from one minute to the next.
 _FLUCTUATING = ("hz_actual", "hz_actual_friendly")
 
@@ -27,6 +31,19 @@ _NOTHING_COMPARED = (
 #: Sentences for the end of the pytest session: those that make it fail, and the others.
 _FAILURES = pytest.StashKey[list[str]]()
 _NOTES = pytest.StashKey[list[str]]()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Refuse now what pytest-benchmark would only find out after hours, with a traceback."""
+    if getattr(config.option, "benchmark_histogram", None) and find_spec("pygal") is None:
+        raise pytest.UsageError(
+            "--benchmark-histogram needs pygal: pip install 'pytest-benchmark[histogram]'"
+        )
+    for word in getattr(config.option, "benchmark_group_by", "group").split(","):
+        if word not in _GROUPINGS and not word.startswith("param:"):
+            raise pytest.UsageError(
+                f"--benchmark-group-by: expected {', '.join(_GROUPINGS)} or param:NAME, not {word}"
+            )
 
 
 @pytest.hookimpl(optionalhook=True)
@@ -88,6 +105,7 @@ def pytest_sessionfinish(session: pytest.Session) -> Generator[None, object, obj
             one for one in benchmarks.benchmarks if one.extra_info not in repeated
         ]
         failures += _save(config, benchmarks)
+        failures += _grouped_otherwise(benchmarks)
         notes += without_earlier(benchmarks)
         failures += part_unlike(benchmarks)
         if benchmarks.compare_fail and not config.option.collectonly:
@@ -114,6 +132,17 @@ def pytest_terminal_summary(
     for line in failures:
         terminalreporter.write_line(f"ERROR: {line}", red=True)
     return result
+
+
+def _grouped_otherwise(benchmarks: Any) -> list[str]:
+    """Group by what every figure has, where one lacks a parameter; a sentence says so."""
+    words = [word.removeprefix("param:") for word in benchmarks.group_by.split(",") if ":" in word]
+    known = [one.params or {} for one in benchmarks.benchmarks]
+    if all(word in params for word in words for params in known):
+        return []
+    names = ", ".join(sorted(set.intersection(*map(set, known)))) or "none"
+    asked, benchmarks.group_by = benchmarks.group_by, "group"
+    return [f"--benchmark-group-by={asked}: the parameters that all figures have are {names}"]
 
 
 def _save(config: pytest.Config, benchmarks: Any) -> list[str]:

@@ -6,6 +6,7 @@ import statistics
 import subprocess
 import sys
 from dataclasses import replace
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -113,6 +114,35 @@ def test_no_option_of_pytest_benchmark_changes_a_figure(tmp_path: Path) -> None:
     entries = replayed(tmp_path, EARLIER, *AROUND, *profiling)
     assert {name: entry["stats"]["data"] for name, entry in entries.items()} == EARLIER
     assert len(list(tmp_path.glob("profile-*.prof"))) == 2
+
+
+@pytest.mark.parametrize(
+    ("option", "sentence"),
+    [
+        ("--benchmark-group-by=func,colour", "ERROR: --benchmark-group-by: expected group, name, "),
+        ("--benchmark-histogram=plot", "ERROR: --benchmark-histogram needs pygal: pip install "),
+    ],
+)
+def test_what_would_only_fail_in_the_end_is_refused_at_once(
+    tmp_path: Path, option: str, sentence: str
+) -> None:
+    if "histogram" in option and find_spec("pygal") is not None:
+        pytest.skip("pygal is installed")
+    done = pytest_session(tmp_path, EARLIER, option)
+    assert done.returncode == pytest.ExitCode.USAGE_ERROR
+    assert sentence in done.stderr
+    assert not (tmp_path / "out.json").exists()
+
+
+def test_figures_that_lack_a_parameter_are_shown_all_the_same(tmp_path: Path) -> None:
+    done = pytest_session(tmp_path, EARLIER, "--benchmark-group-by=param:colour")
+    assert done.returncode == pytest.ExitCode.TESTS_FAILED
+    assert (
+        "ERROR: --benchmark-group-by=param:colour: the parameters that all figures have are name"
+        in done.stdout
+    )
+    assert "test_replay[offline]" in done.stdout
+    assert len(json.loads((tmp_path / "out.json").read_bytes())["benchmarks"]) == 2
 
 
 def test_a_run_whose_queries_were_not_kept_leaves_no_figures(tmp_path: Path) -> None:
