@@ -2,6 +2,7 @@
 
 import platform
 import re
+import sys
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
@@ -34,12 +35,14 @@ def operating_system() -> str:
 def versions(ran: Mapping[str, str] = _UNKNOWN) -> dict[str, str]:
     """The versions of what decides a result, by distribution; Python's too.
 
-    `ran` are those that modules say of themselves; they count more than what is installed.
+    `ran` are those that the worker's modules say of themselves. They count most, then what modules
+    of this process say, then what is installed.
     """
     found = {"python": platform.python_version()}
     for module in _MODULES:
         for name in owners(module) or (owner(module),):
-            version = ran.get(module) or installed(name)
+            here = getattr(sys.modules.get(module), "__version__", None)
+            version = ran.get(module) or here or installed(name)
             if version is not None:
                 found[name] = version
     return found

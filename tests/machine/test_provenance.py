@@ -29,6 +29,12 @@ def test_a_version_is_that_of_the_module_that_ran() -> None:
     assert list(provenance.versions(ran)) == list(provenance.versions())
 
 
+def test_a_module_that_only_this_process_has_is_asked_here(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pytest, "__version__", "0.0.1")
+    assert provenance.versions()["pytest"] == "0.0.1"
+    assert provenance.versions({"pytest": "0.0.2"})["pytest"] == "0.0.2"
+
+
 def test_a_module_of_another_release_than_its_name_says_is_told() -> None:
     name = owner("onnxruntime")
     known = version(name)
