@@ -213,6 +213,14 @@ def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
         outcomes.attach(outcome.get_result(), item, case.id, _mode(item))
 
 
+@pytest.hookimpl(optionalhook=True)
+def pytest_handlecrashitem(crashitem: str, report: Any, sched: Any) -> None:
+    named = cases.of_test(crashitem, sched.config.stash[OPTIONS])
+    if named is not None:
+        case, mode = named
+        outcomes.attach_crash(report, case.id, mode)
+
+
 def pytest_report_header(config: pytest.Config) -> list[str]:
     return header.header(config.stash[OPTIONS])
 

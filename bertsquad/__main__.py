@@ -15,7 +15,7 @@ from bertsquad.machine import hardware, provenance
 from bertsquad.models.zoo import MODELS
 from bertsquad.squad.datasets import DATASETS
 from bertsquad.submission.evidence import GROUP_FORM, Refused
-from bertsquad.termination import INTERRUPTED, TERMINATED, Terminated, terminable
+from bertsquad.termination import INTERRUPTED, Terminated, terminable
 from bertsquad.worker.handle import try_devices
 
 
@@ -30,8 +30,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         message = str(error)
     except OSError as error:
         message = f"{error.filename or 'a file'}: {error.strerror or error}"
-    except Terminated:
-        return TERMINATED
+    except Terminated as error:
+        return error.status
     except KeyboardInterrupt:
         return INTERRUPTED
     print(f"python -m bertsquad {given.command}: {message}", file=sys.stderr)

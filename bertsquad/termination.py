@@ -1,39 +1,82 @@
-"""How a process ends at SIGTERM: in order, with nothing left running or half-written."""
+"""How a process ends at Ctrl-C, SIGTERM or SIGHUP: in order, with nothing left half-written."""
 
 import contextlib
 import signal
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from types import FrameType
+from typing import Any
 
 #: The exit status of a process that Ctrl-C, or SIGTERM, has ended, as a shell shows it.
 INTERRUPTED, TERMINATED = 128 + signal.SIGINT, 128 + signal.SIGTERM
 
+#: Seconds after a signal in which further ones, as of a hand that presses Ctrl-C twice, don't
+#: disturb the cleaning up. Who presses it later insists on an end.
+INSIST_S = 5.0
+
+#: The signals that end a process, and who handles each before anybody else does.
+_USUAL: dict[signal.Signals, Callable[[int, FrameType | None], Any] | signal.Handlers] = {
+    signal.SIGINT: signal.default_int_handler,
+    signal.SIGTERM: signal.SIG_DFL,
+    **({signal.SIGHUP: signal.SIG_DFL} if hasattr(signal, "SIGHUP") else {}),
+}
+
 
 class Terminated(KeyboardInterrupt):
-    """SIGTERM came: as after Ctrl-C, what runs is broken off and cleans up after itself."""
+    """SIGTERM came, or SIGHUP as of a closed terminal: as after Ctrl-C, what runs is broken off.
+
+    It cleans up after itself; `status` is what the process ends with.
+    """
+
+    def __init__(self, number: int) -> None:
+        super().__init__(f"ended by {signal.Signals(number).name}")
+        self.status = 128 + number
+
+
+class Told:
+    """What a process was told by signals: its exit `status`, None but after SIGTERM or SIGHUP."""
+
+    def __init__(self) -> None:
+        self.status: int | None = None
+        self._at: float | None = None
+
+    @property
+    def to_end(self) -> bool:
+        """Whether there was any signal, also Ctrl-C's."""
+        return self._at is not None
+
+    def handle(self, number: int, frame: FrameType | None) -> None:
+        """Raise KeyboardInterrupt or Terminated, unless that was done just now."""
+        now = time.monotonic()
+        if self._at is not None and now - self._at < INSIST_S:
+            return
+        if number == signal.SIGINT:
+            self._at = now
+            raise KeyboardInterrupt
+        if self.status is None:
+            self._at = now
+            error = Terminated(number)
+            self.status = error.status
+            raise error
 
 
 @contextlib.contextmanager
-def terminable() -> Iterator[threading.Event]:
-    """Let SIGTERM raise Terminated in the main thread; the event that is yielded says if it came.
+def terminable() -> Iterator[Told]:
+    """Let SIGTERM and SIGHUP raise Terminated in the main thread, as Ctrl-C does KeyboardInterrupt.
 
-    A second SIGTERM is ignored, so that it can't disturb the cleaning up. If SIGTERM is handled or
-    ignored already, that stays so.
+    None of them disturbs the cleaning up that the first one has begun; only Ctrl-C does, if it
+    comes INSIST_S later. What is handled or ignored already, as SIGHUP under `nohup`, stays so.
     """
-    came = threading.Event()
-
-    def handle(number: int, frame: FrameType | None) -> None:
-        signal.signal(signal.SIGTERM, signal.SIG_IGN)
-        came.set()
-        raise Terminated("ended by SIGTERM")
-
+    told = Told()
     is_main = threading.current_thread() is threading.main_thread()
-    if not is_main or signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL:
-        yield came
-        return
-    signal.signal(signal.SIGTERM, handle)
+    ours = [one for one, usual in _USUAL.items() if is_main and signal.getsignal(one) is usual]
+    for number in ours:
+        signal.signal(number, told.handle)
     try:
-        yield came
+        yield told
     finally:
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        for number in ours:
+            # What is left of the process would end in a traceback at one more Ctrl-C.
+            if not (number == signal.SIGINT and told.to_end):
+                signal.signal(number, _USUAL[number])

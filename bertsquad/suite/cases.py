@@ -8,7 +8,7 @@ from bertsquad.errors import SuiteError
 from bertsquad.models.zoo import DEFAULT_MODELS, MODELS, Model
 from bertsquad.runtime import parallelism
 from bertsquad.runtime.availability import why_not
-from bertsquad.scenarios import SCENARIOS
+from bertsquad.scenarios import MODES, SCENARIOS
 from bertsquad.squad.datasets import DATASETS
 from bertsquad.suite.options import Options
 
@@ -77,6 +77,21 @@ def collect(options: Options, mode: str = "performance") -> list[Case]:
                         Case(model, dataset, scenario, device, precision) for scenario in SCENARIOS
                     ]
     return list(dict.fromkeys(cases))
+
+
+def of_test(test: str, options: Options) -> tuple[Case, str] | None:
+    """The case and the mode of a test by pytest's name of it; None if it is another test.
+
+    Plugins that repeat tests add to the name.
+    """
+    found = [
+        (case, mode)
+        for mode in MODES
+        if f"::test_{mode}[" in test
+        for case in collect(options, mode)
+        if case.id in test
+    ]
+    return max(found, key=lambda one: len(one[0].id), default=None)
 
 
 def _mismatch(device: str, precision: str) -> str:

@@ -1,19 +1,23 @@
-"""A plugin of pytest that ends a pytest session at SIGTERM as Ctrl-C does.
+"""A plugin of pytest that ends a pytest session at SIGTERM and SIGHUP as Ctrl-C does.
 
 But the exit status is another one, and xdist workers end at once instead of finishing their test.
+Whichever it is, what was measured is saved in peace.
 """
 
 import contextlib
+import errno
 import os
 import signal
+import stat
 import threading
 import time
 from collections.abc import Generator
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from bertsquad.termination import TERMINATED, Terminated, terminable
+from bertsquad.termination import terminable
 
 #: Seconds between two looks of an xdist worker, which never times anything, for its parent.
 PARENT_S = 0.5
@@ -21,14 +25,37 @@ PARENT_S = 0.5
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_cmdline_main() -> Generator[None, object, object]:
-    """Let SIGTERM end the pytest session like Ctrl-C, with a summary."""
+    """Let SIGTERM and SIGHUP end the pytest session like Ctrl-C, with a summary."""
     status: object = None
     try:
-        with terminable() as came:
+        with terminable() as told:
             status = yield
-    except Terminated:  # where pytest doesn't catch it itself
-        return TERMINATED
-    return TERMINATED if came.is_set() else status
+    except KeyboardInterrupt:  # where pytest doesn't catch it itself
+        status = pytest.ExitCode.INTERRUPTED
+    return status if told.status is None else told.status
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_keyboard_interrupt() -> None:
+    """Let what is written to a terminal that is closed by now vanish, instead of raising OSError.
+
+    pytest's own output may go there, through any of several descriptors.
+    """
+    with contextlib.suppress(OSError):  # where a system doesn't list them
+        for descriptor in [int(path.name) for path in Path("/dev/fd").iterdir()]:
+            if _is_closed_terminal(descriptor):
+                nowhere = os.open(os.devnull, os.O_RDWR)
+                os.dup2(nowhere, descriptor, inheritable=os.get_inheritable(descriptor))
+                os.close(nowhere)
+
+
+def _is_closed_terminal(descriptor: int) -> bool:
+    try:
+        if stat.S_ISCHR(os.fstat(descriptor).st_mode):
+            os.write(descriptor, b"")  # fails as a longer one would, but shows nothing
+    except OSError as error:
+        return error.errno == errno.EIO
+    return False
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -1,5 +1,6 @@
 """What came of each case, carried by pytest's reports to the end of the pytest session."""
 
+import time
 from typing import Any
 
 import pytest
@@ -49,6 +50,13 @@ def attach(report: Any, item: pytest.Item, case: str, mode: str) -> None:
         outcome = Missing(case, mode, FAILED, str(report.longrepr))
     if outcome is not None:
         report.bertsquad = type(outcome).__name__, outcome.as_dict()
+
+
+def attach_crash(report: Any, case: str, mode: str) -> None:
+    """Let the report on an xdist worker that has died carry that its case failed."""
+    outcome = Missing(case, mode, FAILED, str(report.longrepr))
+    report.start = time.time()  # no report says when the case began
+    report.bertsquad = type(outcome).__name__, outcome.as_dict()
 
 
 def carried(terminalreporter: Any) -> list[Outcome]:

@@ -4,6 +4,7 @@ What was measured is saved before anything else, however the pytest session ende
 regression nor a full disk ends in a traceback.
 """
 
+import contextlib
 from collections.abc import Generator
 from importlib.util import find_spec
 from pathlib import Path
@@ -157,9 +158,11 @@ def _save(config: pytest.Config, benchmarks: Any) -> list[str]:
     if place:
         try:
             _write(place, _document(config, benchmarks, include_data=True))
-            benchmarks.logger.info(f"Wrote benchmark data in: {place}", purple=True)
         except OSError as error:
             failures.append(_unwritten(place, error, "--benchmark-json"))
+        else:
+            with contextlib.suppress(OSError):  # the terminal may be gone; the storage comes next
+                benchmarks.logger.info(f"Wrote benchmark data in: {place}", purple=True)
     if name and benchmarks.benchmarks:
         before = set(_files(benchmarks.storage))
         try:

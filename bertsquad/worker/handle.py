@@ -28,6 +28,9 @@ from bertsquad.worker import protocol
 
 #: How long a worker may go on after it said that a callback failed, in seconds.
 GRACE_S = 5.0
+#: How long what a worker sent in time may take to be read, in seconds: after this process was
+#: stopped (Ctrl-Z), a finished result may wait behind many reports of progress.
+READING_S = 0.5
 #: How long a worker that has nothing to do may take to end by itself, in seconds.
 CLOSING_S = 0.5
 
@@ -164,10 +167,14 @@ class Worker:
         # Without a limit, as long as a wait can be.
         deadline = time.monotonic() + (timeout_s or threading.TIMEOUT_MAX)
         failing: str | None = None
+        overdue = False
         while True:
             try:
                 message = self._messages.get(timeout=max(0.0, deadline - time.monotonic()))
             except queue.Empty:
+                if not overdue:
+                    overdue, deadline = True, time.monotonic() + READING_S
+                    continue
                 raise WorkerDied(
                     failing
                     or f"the case didn't end within {timeout_s:g} s and was stopped "

@@ -8,4 +8,10 @@ import tempfile
 
 from bertsquad.machine import device_lock
 
-device_lock.NAME = f"bertsquad-tests-{hashlib.sha256(tempfile.gettempdir().encode()).hexdigest()}"
+
+def name_in(folder: str) -> str:
+    """The name of the locks of pytest sessions whose TMPDIR is `folder`."""
+    return f"bertsquad-tests-{hashlib.sha256(folder.encode()).hexdigest()}"
+
+
+device_lock.NAME = name_in(tempfile.gettempdir())

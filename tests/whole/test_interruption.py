@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
@@ -16,6 +17,7 @@ from xml.etree import ElementTree
 import misshapen
 import numpy as np
 import onnx
+import own_lock
 import pytest
 import tiny
 from loopback import LoopbackServer
@@ -27,10 +29,11 @@ from bertsquad.assets import registry
 from bertsquad.errors import SuiteError
 from bertsquad.loadgen import timeline
 from bertsquad.loadgen.request import Request
+from bertsquad.machine import device_lock
 from bertsquad.models.zoo import files_of
 from bertsquad.progress import Step
 from bertsquad.results.document import result_in
-from bertsquad.results.result import RESULT
+from bertsquad.results.result import FAILED, RESULT
 from bertsquad.results.run_folder import UNFINISHED
 from bertsquad.scenarios import SCENARIOS
 from bertsquad.squad import features
@@ -50,8 +53,10 @@ LIMIT_S = 4.0
 #: kills the worker when that comes to a phase. A phase that is HELD lasts until a signal comes.
 OBSERVER = """
 import json, os, time
+from bertsquad import termination
+from bertsquad.console import Progress
 from bertsquad.squad import features
-from bertsquad.suite import harness
+from bertsquad.suite import harness, recording
 from bertsquad.worker.handle import Worker
 
 kills, killed = json.loads(os.environ.get("KILLS", "[]")), set()
@@ -81,6 +86,13 @@ def ask(self, question, wanted, timeout_s, on_message, ask=Worker._ask):
     note("a worker", self._process.pid)
     return ask(self, question, wanted, timeout_s, on_each)
 
+def say(self, text, say=Progress.say):
+    note(f"told: {text}")
+    say(self, text)
+
+termination.INSIST_S = float(os.environ.get("INSIST_S", termination.INSIST_S))
+Progress.say = say
+recording._save = noted(recording._save, "saving")
 features.build = noted(features.build, "featurising")
 harness.score_log = noted(harness.score_log, "scoring")
 Worker._ask = ask
@@ -141,15 +153,28 @@ SIGNALS: dict[str, Callable[["subprocess.Popen[str]"], None]] = {
     "Ctrl-C": lambda process: os.killpg(process.pid, signal.SIGINT),
     "SIGINT": lambda process: process.send_signal(signal.SIGINT),
     "SIGTERM": lambda process: process.send_signal(signal.SIGTERM),
+    "SIGHUP": lambda process: os.killpg(process.pid, signal.SIGHUP),
     "SIGKILL": lambda process: process.kill(),
+    "nothing": lambda process: None,
 }
-STATUS = {"Ctrl-C": 2, "SIGINT": 2, "SIGTERM": 143}
+STATUS = {"Ctrl-C": 2, "SIGINT": 2, "SIGTERM": 143, "SIGHUP": 129}
 SLOW_BUT_SIGTERM = [
     "SIGTERM",
-    *(pytest.param(how, marks=pytest.mark.slow) for how in ("Ctrl-C", "SIGINT")),
+    *(pytest.param(how, marks=pytest.mark.slow) for how in ("Ctrl-C", "SIGINT", "SIGHUP")),
 ]
 
+#: Seconds between two Ctrl-C of a hand.
+PAUSES_S = (0.0, 0.2, 0.4)
+
 Begin = Callable[..., PytestSession]
+
+
+def controlled_by(terminal: int) -> None:
+    """Make a terminal that of this process, which is told then when it is closed."""
+    import fcntl  # Windows has neither
+    import termios
+
+    fcntl.ioctl(terminal, termios.TIOCSCTTY, 0)
 
 
 @pytest.fixture(scope="module")
@@ -166,7 +191,7 @@ def begin(home: Path, tmp_path: Path, listening_to_ctrl_c: None) -> Iterator[Beg
     """Start a command in a session of its own, as a terminal does; what is left of it is killed."""
     begun: list[PytestSession] = []
 
-    def begin_one(*command: str, **environment: str) -> PytestSession:
+    def begin_one(*command: str, terminal: int | None = None, **environment: str) -> PytestSession:
         inherited = {n: text for n, text in os.environ.items() if not n.startswith("PYTEST_")}
         nowhere = "http://127.0.0.1:9"
         temporary, phases = tmp_path / "tmp", tmp_path / "phases"
@@ -190,10 +215,12 @@ def begin(home: Path, tmp_path: Path, listening_to_ctrl_c: None) -> Iterator[Beg
                 "PHASES": str(phases),
             }
             | environment,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
+            stdin=terminal,
+            stdout=subprocess.PIPE if terminal is None else terminal,
+            stderr=subprocess.PIPE if terminal is None else terminal,
             text=True,
             start_new_session=True,
+            preexec_fn=None if terminal is None else lambda: controlled_by(terminal),
         )
         begun.append(PytestSession(process, tmp_path))
         return begun[-1]
@@ -227,7 +254,7 @@ POCKET = (*SUITE, "--dataset", "pocket", "--dataset-size", "24", "--min-duration
 
 
 def tiny_pytest_session(
-    begin: Begin, home: Path, chosen: str, *others: str, **env: str
+    begin: Begin, home: Path, chosen: str, *others: str, **env: Any
 ) -> PytestSession:
     model = str(home / "slower.onnx")
     return begin(*POCKET, "--model", model, "-k", chosen, *others, **env)
@@ -289,7 +316,7 @@ def test_a_pytest_session_ends_in_whatever_phase_it_is(
     ("scenario", "how"),
     [
         pytest.param(s, how, marks=[] if how == quick else pytest.mark.slow)
-        for s, quick in zip(SCENARIOS, ("SIGTERM", "Ctrl-C", "SIGINT", "SIGTERM"), strict=True)
+        for s, quick in zip(SCENARIOS, ("SIGTERM", "Ctrl-C", "SIGINT", "SIGHUP"), strict=True)
         for how in STATUS
     ],
 )
@@ -304,7 +331,8 @@ def test_a_pytest_session_ends_in_the_middle_of_loadgens_run(
     assert "1 passed" in out
     summary = out.partition(" BERT on SQuAD ")[2]
     assert "slower-pocket-offline-cpu-fp32" in summary
-    assert ("Terminated: ended by SIGTERM" if how == "SIGTERM" else "KeyboardInterrupt") in out
+    is_ctrl_c = how in ("Ctrl-C", "SIGINT")
+    assert ("KeyboardInterrupt" if is_ctrl_c else f"Terminated: ended by {how}") in out
     check_files(pytest_session, home, done=True)
     document = json.loads((pytest_session.folder / "benchmarks.json").read_bytes())
     assert [entry["scenario"] for entry in document["accuracy"]] == ["offline"]
@@ -348,6 +376,134 @@ def test_what_was_measured_until_then_is_all_there(
         (entry,) = document["benchmarks"]
         assert entry["extra_info"]["qps"] == saved["performance"].qps
         assert document["failures"] == []
+
+
+#: A case that is soon done, and one that lasts; the JSON of both.
+TWO_CASES = (
+    "(accuracy and offline) or (performance and singlestream)",
+    *("--benchmark-json", "benchmarks.json"),
+)
+
+
+def drain(terminal: int, closing: threading.Event) -> None:
+    """Read what comes to a terminal until it is to be closed."""
+    os.set_blocking(terminal, False)
+    while not closing.wait(0.01):
+        with contextlib.suppress(OSError):
+            os.read(terminal, 4096)
+
+
+def check_first_case(pytest_session: PytestSession, home: Path) -> None:
+    """The first of TWO_CASES is in its folder and in the JSON."""
+    check_files(pytest_session, home, done=True)
+    document = json.loads((pytest_session.folder / "benchmarks.json").read_bytes())
+    assert [entry["scenario"] for entry in document["accuracy"]] == ["offline"]
+
+
+@pytest.mark.parametrize(
+    ("times", "pause_s"),
+    [(4, 0.05), *(pytest.param(n, s, marks=pytest.mark.slow) for n in (2, 3, 4) for s in PAUSES_S)],
+)
+def test_ctrl_c_again_and_again_leaves_table_and_json(
+    begin: Begin, home: Path, times: int, pause_s: float
+) -> None:
+    pytest_session = tiny_pytest_session(begin, home, *TWO_CASES)
+    pytest_session.reach("probing", "running")
+    for _ in range(times - 1):
+        if pytest_session.process.poll() is None:
+            SIGNALS["Ctrl-C"](pytest_session.process)
+        time.sleep(pause_s)
+    out = pytest_session.end("SIGINT" if pytest_session.process.poll() is None else "nothing")
+    assert pytest_session.process.returncode == STATUS["Ctrl-C"]
+    assert "slower-pocket-offline-cpu-fp32" in out.partition(" BERT on SQuAD ")[2]
+    check_first_case(pytest_session, home)
+
+
+def test_who_insists_on_an_end_has_it_though_saving_hangs(begin: Begin, home: Path) -> None:
+    pytest_session = tiny_pytest_session(begin, home, *TWO_CASES, HELD="saving", INSIST_S="0.5")
+    pytest_session.reach("probing", "running")
+    SIGNALS["Ctrl-C"](pytest_session.process)
+    pytest_session.reach("saving")
+    time.sleep(0.6)
+    pytest_session.end("Ctrl-C")
+    assert pytest_session.process.returncode == STATUS["Ctrl-C"]
+    assert not (pytest_session.folder / "benchmarks.json").exists()
+
+
+def test_a_pytest_session_whose_terminal_is_closed_saves_what_it_has(
+    begin: Begin, home: Path
+) -> None:
+    """Nothing that is written to the terminal then gets there, nor does harm."""
+    ours, theirs = os.openpty()
+    pytest_session = tiny_pytest_session(begin, home, *TWO_CASES, terminal=theirs)
+    os.close(theirs)
+    closing = threading.Event()
+    reader = threading.Thread(target=drain, args=(ours, closing), daemon=True)
+    reader.start()
+    pytest_session.reach("probing", "running")
+    closing.set()
+    reader.join()
+    os.close(ours)
+    assert pytest_session.process.wait(LIMIT_S) == STATUS["SIGHUP"]
+    assert pytest_session.left_over() == set()
+    check_first_case(pytest_session, home)
+    assert ElementTree.parse(pytest_session.folder / "junit.xml").find(".//testcase") is not None
+
+
+def test_a_pytest_session_under_nohup_goes_on(begin: Begin, home: Path) -> None:
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)  # what children inherit; the fixture puts it back
+    pytest_session = tiny_pytest_session(begin, home, "accuracy and offline")
+    pytest_session.reach("loading")
+    SIGNALS["SIGHUP"](pytest_session.process)
+    out, err = pytest_session.process.communicate(timeout=60)
+    assert (pytest_session.process.returncode, err) == (0, "")
+    assert "1 passed" in out
+
+
+def test_a_run_that_waits_for_the_device_leaves_the_earlier_result(
+    begin: Begin, home: Path, tmp_path: Path
+) -> None:
+    chosen = ("performance and offline", "--min-duration-s", "0.1")
+    first = tiny_pytest_session(begin, home, *chosen)
+    first.process.communicate(timeout=60)
+    (file,) = tmp_path.rglob(RESULT)
+    before = {path.name: path.read_bytes() for path in file.parent.iterdir()}
+    name = f"{own_lock.name_in(str(tmp_path / 'tmp'))}-cpu"
+    release = (device_lock.take_name if sys.platform == "linux" else device_lock.take_in_folder)(
+        name
+    )
+    assert release is not None
+    second = tiny_pytest_session(begin, home, *chosen)
+    second.reach("told: another run measures on this machine's CPU")
+    second.end("Ctrl-C")
+    release()
+    assert second.process.returncode == STATUS["Ctrl-C"]
+    assert {path.name: path.read_bytes() for path in file.parent.iterdir()} == before
+    assert [path.name for path in (tmp_path / "results").iterdir()] == [file.parent.name]
+
+
+def test_a_result_that_was_finished_while_pytest_was_stopped_counts(
+    begin: Begin, home: Path, tmp_path: Path
+) -> None:
+    """As by Ctrl-Z, for longer than the case may take."""
+    pytest_session = tiny_pytest_session(
+        begin,
+        home,
+        "performance and singlestream",
+        "--min-duration-s",
+        "2",
+        "--case-timeout-s",
+        "6",
+    )
+    pytest_session.reach("probing", "running")
+    begun = time.monotonic()
+    pytest_session.process.send_signal(signal.SIGSTOP)
+    while not list(tmp_path.rglob(timeline.TIMELINE)) or time.monotonic() < begun + 7:
+        time.sleep(0.05)
+    pytest_session.process.send_signal(signal.SIGCONT)
+    out, _ = pytest_session.process.communicate(timeout=60)
+    assert pytest_session.process.returncode == 0, out
+    assert "1 passed" in out
 
 
 @pytest.mark.parametrize("how", SLOW_BUT_SIGTERM)
@@ -445,7 +601,7 @@ def test_after_all_of_this_the_same_caches_serve(begin: Begin, home: Path) -> No
 
 # A command that is told to end.
 
-COMMANDS = {"SIGINT": INTERRUPTED, "SIGTERM": TERMINATED}
+COMMANDS = {"SIGINT": INTERRUPTED, "SIGTERM": TERMINATED, "SIGHUP": 129}
 
 
 def children_of(pid: int) -> list[int]:
@@ -566,6 +722,28 @@ def test_a_worker_that_is_killed_before_it_can_speak_fails_its_case(
     monkeypatch.setattr(subprocess.Popen, "__init__", kill_at_once)
     with pytest.raises(WorkerDied, match=r"was killed by signal 9 \(SIGKILL\), as systems do"):
         begin_worker()
+
+
+def test_the_case_of_an_xdist_worker_that_is_killed_fails_by_name(begin: Begin, home: Path) -> None:
+    chosen = ("accuracy and (offline or singlestream)", "-n", "2", "--dataset-size", "all")
+    pytest_session = tiny_pytest_session(begin, home, *chosen, "--benchmark-json", "it.json")
+    pytest_session.reach("running", "running")
+    xdist_worker = [pid for phase, pid in pytest_session.noted if phase == "pytest"][1]
+    os.kill(xdist_worker, signal.SIGKILL)
+    out, err = pytest_session.process.communicate(timeout=60)
+    assert pytest_session.process.returncode == 1
+    assert "Traceback" not in out + err
+    document = json.loads((pytest_session.folder / "it.json").read_bytes())
+    (failed,), (passed,) = document["failures"], document["accuracy"]
+    assert {failed["case"], passed["case"]} == {
+        f"slower-pocket-{scenario}-cpu-fp32" for scenario in ("offline", "singlestream")
+    }
+    assert (failed["mode"], failed["verdict"]) == ("accuracy", FAILED)
+    assert "crashed while running" in failed["reason"]
+    shown = out.partition(" BERT on SQuAD ")[2].splitlines()
+    (row,) = (line for line in shown if line.startswith(failed["case"]))
+    assert "failed" in row
+    assert pytest_session.left_over() == set()
 
 
 @pytest.mark.slow
