@@ -17,6 +17,7 @@ from bertsquad.suite.cases import (
     division,
     is_named,
     missing_device,
+    of_test,
     running_order,
     sample_count,
 )
@@ -231,3 +232,14 @@ def test_cases_run_by_group_and_in_it_by_division_in_the_order_of_their_first() 
     # On 8 cores Server and SingleStream are one instance of 8 threads, Offline 8 of one.
     assert running_order(asked, Options(), 8) == [0, 3, 5, 2, 1, 4]
     assert running_order([], Options(), 8) == []
+
+
+def test_a_case_is_found_by_the_name_of_its_test() -> None:
+    options = Options(devices=("cpu",))
+    for mode in MODES:
+        for case in collect(options, mode):
+            test = f"benchmarks/test_{mode}.py::test_{mode}[{case.id}]"
+            assert of_test(test, options) == (case, mode)
+            assert of_test(test.replace("]", "-1-3]"), options) == (case, mode)
+    assert of_test("tests/suite/test_cases.py::test_another", options) is None
+    assert of_test("benchmarks/test_accuracy.py::test_accuracy[other]", options) is None

@@ -482,6 +482,7 @@ def test_a_run_that_waits_for_the_device_leaves_the_earlier_result(
     assert [path.name for path in (tmp_path / "results").iterdir()] == [file.parent.name]
 
 
+@pytest.mark.slow
 def test_a_result_that_was_finished_while_pytest_was_stopped_counts(
     begin: Begin, home: Path, tmp_path: Path
 ) -> None:

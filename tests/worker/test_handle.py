@@ -673,6 +673,24 @@ def test_the_last_words_of_an_earlier_worker_are_not(folder: Path, begin: Begin)
     assert "yesterday" not in str(caught.value)
 
 
+def test_a_result_that_waits_to_be_read_when_the_time_is_up_counts(
+    begun: Begun, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As after Ctrl-Z: neither the clock's thread nor the reading one ran for a while."""
+    limit_s = 3.0
+    goes_on = time.monotonic() + limit_s + 0.1
+    messages = begun.worker._messages
+    put = messages.put
+
+    def put_late(message: Any) -> None:
+        time.sleep(max(0.0, goes_on - time.monotonic()))
+        put(message)
+
+    monkeypatch.setattr(messages, "put", put_late)
+    request = begun.request("offline", "performance", name="stopped")
+    assert begun.worker.run(request, timeout_s=limit_s).seconds > 0
+
+
 def test_a_case_that_takes_too_long_is_stopped_naming_the_option(begin: Begin) -> None:
     mortal = begin()
     with pytest.raises(WorkerDied, match=r"didn't end within 0\.5 s .*--case-timeout-s"):
