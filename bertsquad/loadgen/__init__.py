@@ -1,7 +1,9 @@
 """LoadGen: what a run is asked to do, the systems under test, and the logs that it leaves.
 
 - `request`: what a run is asked to do, and its targets.
-- `user_conf`: the lines of a `user.conf` that mean BERT.
+- `user_conf`: what LoadGen reads in a `user.conf` for BERT.
+- `reading`: a `user.conf` as LoadGen reads it, asked line by line.
+- `work`: the settings that change the work of a run, and how they usually are.
 - `probe`: a short measurement that finds the targets nobody gave.
 - `run`: LoadGen's settings for a run, and the run itself.
 - `clock`: the clock by which LoadGen times a run, held against one that never steps.

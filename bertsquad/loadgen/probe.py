@@ -15,7 +15,6 @@ from bertsquad.loadgen.request import Request, Targets, server_bound_ms
 from bertsquad.progress import Show, Step, unseen
 from bertsquad.runtime.engine import Engine
 from bertsquad.runtime.inference import effective_lengths, infer, side_by_side
-from bertsquad.scenarios import SCENARIOS
 from bertsquad.squad.features import Features
 
 #: How many seconds a measurement lasts, by the rules of the run, and how many batches it runs at
@@ -58,22 +57,24 @@ class Probe:
             return Targets(rate * (1 + SLACK), None, "probe")
         if request.scenario == "server":
             bound_ms = server_bound_ms(request)
+            per_cent = request.conf.get("target_latency_percentile", 99)
             sustained = batching.sustainable_rate(
                 self._lengths,
                 bound_ms / 1e3,
                 self.cost(),
                 self._engine.batch_tokens,
                 self._engine.instances,
+                per_cent / 100,
             )
             if sustained is None:
-                alone = self.cost()(1, int(np.quantile(self._lengths, 0.99))) * 1e3
+                alone = self.cost()(1, int(np.quantile(self._lengths, per_cent / 100))) * 1e3
                 raise BoundUnattainable(
-                    f"a long query takes {alone:.0f} ms here even when it never waits, so 99 % "
-                    f"within {bound_ms:g} ms can't be kept at any rate (--target-qps runs it all "
-                    "the same)"
+                    f"a long query takes {alone:.0f} ms here even when it never waits, so "
+                    f"{per_cent:g} % within {bound_ms:g} ms can't be kept at any rate "
+                    "(--target-qps runs it all the same)"
                 )
             return Targets(sustained, bound_ms, "probe")
-        queries = self._random_batches(SCENARIOS[request.scenario].samples_per_query, 64)
+        queries = self._random_batches(request.samples_per_query, 64)
         fastest = min(self._measure(queries, PROBE_S[request.rules]))
         return Targets(None, fastest * 1e3 * (1 - SLACK), "probe")
 

@@ -14,8 +14,8 @@ class Request:
     `mode` `compliance` is a performance run under TEST01's audit. `samples` is the number of
     windows, from the first on; `buffer_size` LoadGen's performance sample count; targets that are
     None come from the user.conf or the probe. `batch_tokens` is the most that a batch may have,
-    None for the device's default. `user_conf` is the file for LoadGen, `conf` what it says of the
-    scenario.
+    None for the device's default. `user_conf` is the file for LoadGen, `conf` what LoadGen read in
+    it for the scenario, by the file's keys and in its units.
     """
 
     scenario: str
@@ -31,6 +31,12 @@ class Request:
     min_duration_s: float | None = None
     user_conf: str | None = None
     conf: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def samples_per_query(self) -> int:
+        """The samples of a query; in Offline 1, since LoadGen chooses those of its one query."""
+        usual = SCENARIOS[self.scenario].samples_per_query
+        return int(self.conf.get("samples_per_query", usual))
 
 
 @dataclass(frozen=True)

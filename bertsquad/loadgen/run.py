@@ -8,10 +8,10 @@ from typing import Any
 import mlperf_loadgen as lg
 
 from bertsquad.errors import SuiteError
-from bertsquad.loadgen import clock
+from bertsquad.loadgen import clock, reading
 from bertsquad.loadgen.request import Request, Targets, buffered_samples
 from bertsquad.loadgen.sut import Sut
-from bertsquad.loadgen.user_conf import BENCHMARK
+from bertsquad.loadgen.user_conf import plain
 from bertsquad.rules import QUICK_DURATION_S, QUICK_QUERIES, TEST01
 from bertsquad.scenarios import SCENARIOS, Scenario
 
@@ -67,16 +67,17 @@ def start(sut: Sut, settings: Any, request: Request) -> float:
 
 
 def settings_for(request: Request, targets: Targets | None) -> Any:
-    """LoadGen's TestSettings for a run; `targets` is None in accuracy mode."""
+    """LoadGen's TestSettings for a run; `targets` is None in accuracy mode.
+
+    SuiteError where LoadGen could not run with them.
+    """
     scenario = SCENARIOS[request.scenario]
-    result = lg.TestSettings()
-    # Type 0 is mlperf.conf, compiled in; 2 the user's file. The default, 1, works only once.
-    result.FromConfig("", BENCHMARK, scenario.loadgen_name, 0)
+    result = reading.own_settings(scenario.name)
     if request.rules == "quick":
         result.min_duration_ms = int(QUICK_DURATION_S * 1000)
         result.min_query_count = QUICK_QUERIES[request.scenario]
     if request.user_conf is not None:
-        result.FromConfig(request.user_conf, BENCHMARK, scenario.loadgen_name, 2)
+        reading.apply(request.user_conf, result, scenario.name, request.conf)
     result.scenario = getattr(lg.TestScenario, scenario.loadgen_name)
     accuracy = request.mode == "accuracy"
     result.mode = lg.TestMode.AccuracyOnly if accuracy else lg.TestMode.PerformanceOnly
@@ -85,8 +86,10 @@ def settings_for(request: Request, targets: Targets | None) -> Any:
     result.performance_sample_count_override = buffered_samples(request)
     if accuracy:
         result.server_target_qps = ACCURACY_SERVER_QPS
+        _check_answered(request, result)
     elif targets is not None:
-        _check_size(scenario, targets, result.min_duration_ms / 1000)
+        _check_size(request, targets, result)
+        _check_repeated(result)
         _set_targets(result, scenario, targets)
     return result
 
@@ -96,7 +99,7 @@ def goal(request: Request, settings: Any) -> tuple[int | None, float | None]:
 
     Both are None in Offline's performance runs: LoadGen chooses the samples of its one query.
     """
-    size = SCENARIOS[request.scenario].samples_per_query
+    size = request.samples_per_query
     if request.mode == "accuracy":
         return -(-request.samples // size) * size, None
     if request.scenario == "offline":
@@ -104,17 +107,66 @@ def goal(request: Request, settings: Any) -> tuple[int | None, float | None]:
     return settings.min_query_count * size, settings.min_duration_ms / 1000
 
 
-def _check_size(scenario: Scenario, targets: Targets, duration_s: float) -> None:
-    """SuiteError where the targets make more samples than LoadGen can hold."""
+def _check_size(request: Request, targets: Targets, settings: Any) -> None:
+    """SuiteError where a run would have more samples than LoadGen can hold, or no query at all."""
+    scenario, size = SCENARIOS[request.scenario], request.samples_per_query
+    duration_s = settings.min_duration_ms / 1000
     rate = targets.qps if scenario.has_rate else 1000 / (targets.latency_ms or 1000)
-    samples = (rate or 0) * duration_s * scenario.samples_per_query
-    if samples > MOST_SAMPLES:
-        flag, value = "--target-latency-ms", targets.latency_ms
-        if scenario.has_rate:
-            flag, value = "--target-qps", targets.qps
+    queries = (rate or 0) * duration_s
+    most = f"and it can hold {MOST_SAMPLES:.0e}"
+    if queries * size > MOST_SAMPLES:
         raise SuiteError(
-            f"{flag} {value:g} over {duration_s:g} s makes LoadGen prepare {samples:.3g} samples, "
-            f"and it can hold {MOST_SAMPLES:.0e}: give a target that the device can come near to"
+            f"{_said(scenario, targets)} over {duration_s:g} s makes LoadGen prepare "
+            f"{queries * size:.3g} samples, {most}: give a target that the device can come near to"
+        )
+    if settings.min_query_count * size > MOST_SAMPLES:
+        raise SuiteError(
+            f"min_query_count {settings.min_query_count} of the user.conf makes LoadGen prepare "
+            f"{settings.min_query_count * size:.3g} samples, {most}: lower it"
+        )
+    if settings.min_query_count == 0 and queries < 1:  # which ends LoadGen's process
+        raise SuiteError(
+            f"min_query_count 0 of the user.conf and {_said(scenario, targets)} over "
+            f"{duration_s:g} s make a run of no query: raise min_query_count or --min-duration-s"
+        )
+
+
+def _said(scenario: Scenario, targets: Targets) -> str:
+    """A run's target, by where it comes from."""
+    value = targets.qps if scenario.has_rate else targets.latency_ms
+    option, key = (
+        ("--target-qps", "target_qps")
+        if scenario.has_rate
+        else ("--target-latency-ms", "target_latency")
+    )
+    if targets.source == "option":
+        return f"{option} {value:g}"
+    if targets.source == "user-conf":
+        return f"{key} {value:g} of the user.conf"
+    return f"the probed {'rate' if scenario.has_rate else 'latency'}, {option} {value:g},"
+
+
+def _check_repeated(settings: Any) -> None:
+    """SuiteError where the one sample that a run would repeat isn't among those in its buffer."""
+    index, buffered = (
+        settings.performance_issue_same_index,
+        settings.performance_sample_count_override,
+    )
+    if settings.performance_issue_same and index >= buffered:
+        raise SuiteError(
+            f"performance_issue_same_index {index} of the user.conf is beyond the {buffered} "
+            f"samples that the run draws from: lower it, or raise --buffer-size"
+        )
+
+
+def _check_answered(request: Request, settings: Any) -> None:
+    """SuiteError where LoadGen would answer other samples than F1 is of."""
+    count = settings.accuracy_sample_count_override
+    if count not in (0, request.samples):
+        raise SuiteError(
+            f"accuracy_sample_count_override {plain(count)} of the user.conf makes LoadGen answer "
+            f"other samples than the {request.samples} of the run: take it out, and say by "
+            "--dataset-size how many"
         )
 
 

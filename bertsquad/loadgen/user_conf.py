@@ -1,83 +1,88 @@
-"""LoadGen's `user.conf`: the lines of it that mean BERT."""
+"""LoadGen's `user.conf`: what LoadGen reads in it for BERT.
 
-import re
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+The file is LoadGen's to read (`loadgen/reading.py`, in the worker); this is what it found.
+"""
+
+import stat
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from bertsquad.errors import SuiteError
+from bertsquad.files import unreadable
 from bertsquad.scenarios import SCENARIOS
 
 #: LoadGen's name of the benchmark. Any other silently loses BERT's constants.
 BENCHMARK = "bert"
 
-# LoadGen reads three words a line: without the blanks it would pass over the line in silence.
-_CONF_LINE = re.compile(
-    r"(?P<model>[\w*-]+)\.(?P<scenario>[A-Za-z*]+)\.(?P<key>\w+)\s+=\s+(?P<value>\S+)"
-)
-#: The keys that LoadGen reads from a user.conf for BERT's scenarios.
-_CONF_KEYS = frozenset(
-    """mode target_qps target_latency target_latency_percentile min_duration max_duration
-    min_query_count max_query_count samples_per_query coalesce_queries max_async_queries
-    qsl_rng_seed sample_index_rng_seed schedule_rng_seed performance_sample_count_override
-    performance_issue_unique performance_issue_same performance_issue_same_index
-    accuracy_log_rng_seed accuracy_log_probability accuracy_log_sampling_target print_timestamps
-    sample_concatenate_permutation""".split()
-)
-#: The keys of a user.conf that take a fraction; LoadGen reads all others as whole numbers.
-_FRACTIONS = ("target_qps", "target_latency", "target_latency_percentile")
+#: No user.conf is larger; LoadGen's own mlperf.conf has 8 kB.
+MOST_BYTES = 2**16
 
 
 @dataclass(frozen=True)
 class UserConf:
-    """The lines of a user.conf that mean BERT: (model, scenario, key), the first two maybe `*`."""
+    """What LoadGen reads of a user.conf: for each scenario the keys that the file sets.
 
-    path: Path
-    settings: Mapping[tuple[str, str, str], float] = field(hash=False)
+    Values are in the file's own units (target_latency in ms, percentiles in per cent, 1 for true).
+    `own` has LoadGen's values of these keys without the file, `passed_over` the lines that seem to
+    be about BERT but have no effect. Paths are text, so that it is JSON.
+    """
 
-    def as_dict(self) -> dict[str, Any]:
-        """The file, and what in it means BERT, as JSON can hold it."""
-        settings = {".".join(key): value for key, value in self.settings.items()}
-        return {"file": str(self.path), "settings": settings}
+    file: str
+    settings: dict[str, dict[str, float]]
+    own: dict[str, dict[str, float]]
+    passed_over: list[str]
 
     def of(self, scenario: str) -> dict[str, float]:
-        """The value of each key in a scenario; of several lines the most specific one counts."""
-        name = SCENARIOS[scenario].loadgen_name
-        found: dict[str, float] = {}
-        for place in (("*", "*"), (BENCHMARK, "*"), ("*", name), (BENCHMARK, name)):
-            found |= {
-                key: value for (*at, key), value in self.settings.items() if tuple(at) == place
-            }
-        return found
+        """The value of each key that the file sets in a scenario."""
+        return self.settings.get(scenario, {})
+
+    def as_dict(self) -> dict[str, Any]:
+        """The file, and what LoadGen read in it, by keys that a user.conf may have."""
+        settings = {
+            f"{BENCHMARK}.{SCENARIOS[scenario].loadgen_name}.{key}": value
+            for scenario, found in self.settings.items()
+            for key, value in found.items()
+        }
+        return {"file": self.file, "settings": settings}
+
+    def __str__(self) -> str:
+        """What it sets, scenario by scenario, as a reader of the terminal sees it."""
+        told = (
+            f"{scenario} {', '.join(f'{key} {plain(value)}' for key, value in found.items())}"
+            for scenario, found in self.settings.items()
+            if found
+        )
+        return "; ".join(told) or "nothing for BERT"
 
 
-def read_user_conf(path: Path) -> UserConf:
-    """Read a LoadGen user.conf; SuiteError names the line that LoadGen would stumble over."""
+def plain(value: float) -> str:
+    """A value as a user.conf would have it: all digits of a whole number, twelve of another."""
+    return str(value) if isinstance(value, int) else f"{value:.12g}"
+
+
+def content(path: Path) -> bytes:
+    """The bytes of a user.conf; SuiteError where there is no text file of a likely size."""
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise SuiteError(f"{path} can't be read as a user.conf: {error}") from error
-    settings = {}
-    scenarios = {scenario.loadgen_name for scenario in SCENARIOS.values()} | {"*"}
-    for number, line in enumerate(lines, start=1):
-        text = line.partition("#")[0].strip()
-        if not text:
-            continue
-        match = _CONF_LINE.fullmatch(text)
-        if match is not None and match["key"] not in _CONF_KEYS:
-            raise SuiteError(f"{path}, line {number}: LoadGen knows no key {match['key']!r}")
-        if match is None or match["scenario"] not in scenarios:
+        status = path.stat()
+        if not stat.S_ISREG(status.st_mode):
+            raise SuiteError(f"{path} can't be read as a user.conf: it is no regular file")
+        if status.st_size > MOST_BYTES:
             raise SuiteError(
-                f"{path}, line {number}: expected model.Scenario.key = value, blanks around the "
-                f"equals sign included, found {text!r}"
+                f"{path} can't be read as a user.conf: it has {status.st_size:,} bytes, and "
+                f"{MOST_BYTES:,} are the most"
             )
-        fraction = match["key"] in _FRACTIONS
-        number_form = r"\d+(\.\d+)?" if fraction else r"\d+"
-        value = match["value"]
-        if not re.fullmatch(number_form, value, re.ASCII) or (fraction and float(value) == 0):
-            expected = "a number above 0" if fraction else "a whole number"
-            raise SuiteError(f"{path}, line {number}: expected {expected}, found {text!r}")
-        if match["model"] in (BENCHMARK, "*"):
-            settings[match["model"], match["scenario"], match["key"]] = float(value)
-    return UserConf(path, settings)
+        text = path.read_bytes()
+    except OSError as error:
+        raise unreadable(path, error) from error
+    except ValueError as error:  # a path that no system takes
+        raise SuiteError(f"{str(path)!r} can't be read: {error}") from error
+    try:
+        text.decode()
+    except UnicodeDecodeError as error:
+        raise SuiteError(f"{path} can't be read as a user.conf: it is no UTF-8: {error}") from error
+    if b"\0" in text:
+        raise SuiteError(
+            f"{path} can't be read as a user.conf: it holds NUL bytes, so it's no text"
+        )
+    return text

@@ -7,6 +7,8 @@ or rules. What a user compares is left free: machine, versions, instances, threa
 from collections.abc import Mapping
 from typing import Any
 
+from bertsquad.loadgen import work
+
 #: Where a result says what was measured and how: two runs that differ here are unlike.
 ALIKE = (
     *("mode", "scenario", "device", "precision", "rules"),
@@ -40,7 +42,23 @@ def differences(new: Figures, old: Figures) -> list[str]:
             found.append(f"{key} ({now}) isn't in the earlier results")
         elif key != "target_qps" or not both_probed:
             found.append(f"{key} is {now} and was {then}")
-    return found
+    return found + _unlike_settings(new, old)
+
+
+def _unlike_settings(new: Figures, old: Figures) -> list[str]:
+    """What LoadGen's settings make unlike; one that isn't there is as without a user.conf."""
+    now, then = _settings(new), _settings(old)
+    return [
+        f"{key} is {now[key]} and was {then[key]}"
+        for key in now
+        if key in then and now[key] != then[key]
+    ]
+
+
+def _settings(figures: Figures) -> dict[str, Any]:
+    told = figures.get("settings")
+    known = told if isinstance(told, Mapping) else {}
+    return {**work.usual(str(figures.get("scenario")), str(figures.get("rules"))), **known}
 
 
 def refusal(name: str, source: object, unlike: list[str]) -> str:

@@ -52,7 +52,8 @@ class Result:
     The names end in their units; F1 and exact match are in per cent. `mlperf_metric` names what
     `mlperf_metric_value` is: samples/s for Offline and Server, ms for the others. `disturbances`
     say what disturbed a timed run, `warnings` the same in sentences. `padding_share` is the padding
-    among all tokens calculated; `peak_memory_bytes` the most memory that the worker has had so far;
+    among all tokens calculated; `settings` are those of LoadGen that change the work
+    (`loadgen/work.py`); `peak_memory_bytes` the most memory that the worker has had so far;
     `timeline` is what plots are drawn from. `docs/results.md` says what each key means.
     """
 
@@ -97,6 +98,7 @@ class Result:
     min_duration_s: float | None = None
     min_query_count: int | None = None
     query_count: int | None = None
+    settings: dict[str, float] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
     disturbances: list[Disturbance] = field(default_factory=list)
     padding_share: float | None = None

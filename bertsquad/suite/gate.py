@@ -9,11 +9,18 @@ import pytest
 
 from bertsquad.assets.registry import entries
 from bertsquad.errors import SuiteError
+from bertsquad.loadgen import work
+from bertsquad.loadgen.request import (
+    Request,
+    buffered_samples,
+    given_targets,
+    server_bound_ms,
+)
 from bertsquad.models.zoo import files_of
 from bertsquad.results import comparison
 from bertsquad.results.comparison import Figures
 from bertsquad.results.result import SCHEMA_VERSION
-from bertsquad.rules import MIN_DURATION_S, QUICK_DURATION_S, SERVER_BOUND_MS
+from bertsquad.rules import MIN_DURATION_S, QUICK_DURATION_S
 from bertsquad.squad.datasets import DATASETS
 from bertsquad.suite.cases import Case, sample_count
 from bertsquad.suite.options import Options
@@ -24,11 +31,33 @@ def expected(case: Case, options: Options, old: Figures) -> Figures:
     available = old.get("dataset_samples")
     samples = sample_count(case, options, available if isinstance(available, int) else 0)
     files = entries()
+    conf = options.user_conf.of(case.scenario) if options.user_conf else {}
+    asked = Request(
+        scenario=case.scenario,
+        mode="performance",
+        rules=options.rules,
+        folder="",
+        samples=samples,
+        buffer_size=options.buffer_size,
+        target_qps=options.target_qps,
+        target_latency_ms=options.target_latency_ms,
+        conf=conf,
+    )
+    targets = given_targets(asked)
+    usual = MIN_DURATION_S if options.rules == "mlperf" else QUICK_DURATION_S
+    shortest = options.min_duration_s or conf.get("min_duration", usual * 1000) / 1000
+    settings = work.usual(case.scenario, options.rules)
     known: dict[str, Any] = {
         "schema_version": SCHEMA_VERSION,
         "scenario": case.scenario,
         "rules": options.rules,
         "sample_count": samples,
+        "buffer_size": buffered_samples(asked),
+        "min_duration_s": int(shortest * 1000) / 1000,
+        "target_qps": targets.qps if targets else "probed",
+        "target_latency_ms": server_bound_ms(asked),
+        "target_source": targets.source if targets else "probe",
+        "settings": work.normal({key: conf.get(key, settings[key]) for key in settings}),
         "provenance": {"dataset_checksum": files[DATASETS[case.dataset].file].checksum},
     }
     if case.model.path is not None:
@@ -36,15 +65,6 @@ def expected(case: Case, options: Options, old: Figures) -> Figures:
             known["provenance"]["model_checksum"] = _files(case.model.path).key
     elif case.model.file is not None:
         known["provenance"]["model_checksum"] = files[case.model.file].digest
-    if options.target_qps is not None:
-        known["target_qps"] = options.target_qps
-    if options.user_conf is None:  # which may set these
-        known["target_source"] = "probe" if options.target_qps is None else "option"
-        known.setdefault("target_qps", "probed")
-        usual = MIN_DURATION_S if options.rules == "mlperf" else QUICK_DURATION_S
-        known["buffer_size"] = min(options.buffer_size or samples, samples)
-        known["min_duration_s"] = int((options.min_duration_s or usual) * 1000) / 1000
-        known["target_latency_ms"] = options.target_latency_ms or SERVER_BOUND_MS
     return known
 
 

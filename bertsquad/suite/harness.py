@@ -214,7 +214,7 @@ class Harness:
             target_qps=qps,
             target_latency_ms=latency_ms,
             min_duration_s=options.min_duration_s,
-            user_conf=str(conf.path) if conf else None,
+            user_conf=conf.file if conf else None,
             conf=conf.of(case.scenario) if conf else {},
         )
 

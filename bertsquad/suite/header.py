@@ -1,9 +1,10 @@
 """What is said before anything runs: what is under test, and how long it may take."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from bertsquad.assets import cache
 from bertsquad.devices import DEVICES
+from bertsquad.loadgen.user_conf import UserConf
 from bertsquad.machine import hardware, provenance
 from bertsquad.rules import MIN_DURATION_S, QUICK_DURATION_S, SAMPLES
 from bertsquad.scenarios import SCENARIOS
@@ -13,6 +14,8 @@ from bertsquad.suite.options import Options
 
 #: Seconds for warm-up and probe, and a case's share of loading.
 _OVERHEAD_S = 3.0
+#: How many of the lines of a user.conf without effect are shown.
+_SHOWN = 10
 
 
 def estimate_s(case: Case, mode: str, options: Options) -> float:
@@ -45,7 +48,17 @@ def header(options: Options) -> list[str]:
         f"folders: data {cache.data_folder()}, cache {cache.cache_folder()}, "
         f"output {options.output}",
         f"rules: {options.rules}",
+        *_of_user_conf(options.user_conf),
     ]
+
+
+def _of_user_conf(conf: UserConf | None) -> Iterator[str]:
+    """What LoadGen reads in the user.conf, and what has no effect."""
+    if conf is not None:
+        yield f"user.conf {conf.file}, as LoadGen reads it: {conf}"
+        if conf.passed_over:
+            some = [*conf.passed_over[:_SHOWN], *(["..."] if conf.passed_over[_SHOWN:] else [])]
+            yield f"user.conf {conf.file}, of no effect: {', '.join(some)}"
 
 
 def workload(chosen: Sequence[tuple[Case, str]], options: Options) -> str:

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+from bertsquad.loadgen import work
 from bertsquad.loadgen.logs import Run
 from bertsquad.loadgen.request import Request
 from bertsquad.loadgen.timeline import PERCENTILES
@@ -118,11 +119,10 @@ def _accuracy(ran: Ran, score: Score) -> tuple[Verdict, dict[str, Any]]:
 
 def _speed(ran: Ran) -> tuple[Verdict, dict[str, Any]]:
     run, scenario, targets = ran.run, SCENARIOS[ran.case.scenario], ran.measured.targets
+    mode, rules = ran.request.mode, ran.request.rules
     assert targets is not None  # only an accuracy run has none
     metric = run.metric(scenario)
-    verdict = validity.judge_performance(
-        ran.request.rules, run.valid, run.invalid_reasons, ran.what
-    )
+    verdict = validity.judge_performance(rules, run.valid, run.invalid_reasons, ran.what)
     return verdict, {
         "loadgen_valid": run.valid,
         "invalid_causes": run.invalid_causes,
@@ -134,6 +134,7 @@ def _speed(ran: Ran) -> tuple[Verdict, dict[str, Any]]:
         "min_duration_s": run.values.get("effective_min_duration_ms", 0) / 1000,
         "min_query_count": run.values.get("effective_min_query_count"),
         "query_count": run.values.get("result_query_count"),
+        "settings": work.effective(scenario.name, mode, rules, run.values),
         "target_qps": targets.qps,
         "target_latency_ms": targets.latency_ms,
         "target_source": targets.source,

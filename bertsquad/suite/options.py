@@ -9,11 +9,12 @@ from bertsquad import rules
 from bertsquad.devices import DEVICES, PRECISIONS
 from bertsquad.errors import SuiteError
 from bertsquad.files import user_path
-from bertsquad.loadgen.user_conf import UserConf, read_user_conf
+from bertsquad.loadgen.user_conf import UserConf, content, plain
 from bertsquad.models.zoo import DEFAULT_MODELS, MODELS, Model, find
 from bertsquad.runtime.parallelism import BATCH_TOKENS, SERVER_THREADS
 from bertsquad.squad.datasets import DATASETS
 from bertsquad.squad.features import MAX_TOKENS
+from bertsquad.worker.handle import read_user_conf
 
 #: Where results go unless `--output` says otherwise, from the current folder.
 OUTPUT = "results"
@@ -76,15 +77,17 @@ class Options:
 
 def _check_official(conf: UserConf) -> None:
     """Refuse a user.conf that changes what MLPerf's rules leave to LoadGen."""
-    for (_, _, key), value in conf.settings.items():
-        if key in ("target_qps", "target_latency"):
-            continue
-        if key == "min_duration" and value >= rules.MIN_DURATION_S * 1000:
-            continue
-        raise SuiteError(
-            f"{conf.path} sets {key} to {value:g}, but --rules mlperf leaves all but the targets, "
-            f"and a min_duration of {rules.MIN_DURATION_S * 1000:g} ms or more, to LoadGen"
-        )
+    for scenario, found in conf.settings.items():
+        for key, value in found.items():
+            if key in ("target_qps", "target_latency") or value == conf.own[scenario][key]:
+                continue
+            if key == "min_duration" and value >= rules.MIN_DURATION_S * 1000:
+                continue
+            raise SuiteError(
+                f"{conf.file} sets {key} to {plain(value)} for {scenario}, but --rules mlperf "
+                "leaves all but the targets, and a min_duration of "
+                f"{rules.MIN_DURATION_S * 1000:g} ms or more, to LoadGen"
+            )
 
 
 def choice(*names: str) -> Callable[[str], str]:
@@ -143,9 +146,11 @@ def per_cent(text: str) -> float:
     return value
 
 
-def user_conf(text: str) -> UserConf:
-    """A parser that takes a LoadGen user.conf which LoadGen will understand."""
-    return read_user_conf(user_path(text))
+def user_conf(text: str) -> Path:
+    """A parser that takes the path of a text file; what LoadGen reads in it shows later."""
+    path = user_path(text)
+    content(path)
+    return path
 
 
 def output(text: str) -> Path:
@@ -293,10 +298,18 @@ OPTIONS = (
 
 
 def build(given: Mapping[str, Any]) -> Options:
-    """Options from what was given on the command line, by field; None means "not given"."""
+    """Options from what was given on the command line, by field; None means "not given".
+
+    What LoadGen reads in a user.conf is asked here, in a process of its own.
+    """
     values: dict[str, Any] = {
         option.field: tuple(given[option.field]) if option.repeats else given[option.field]
         for option in OPTIONS
         if given.get(option.field) is not None
     }
+    if (path := values.get("user_conf")) is not None:
+        try:
+            values["user_conf"] = read_user_conf(path)
+        except SuiteError as error:
+            raise SuiteError(f"--user-conf: {error}") from error
     return Options(**values)

@@ -12,6 +12,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
 from bertsquad.devices import DEVICES
@@ -54,6 +55,11 @@ class Service:
         match message:
             case protocol.DevicesAsked():
                 return self._devices()
+            case protocol.UserConfAsked():
+                libraries.load(self.send, ("mlperf_loadgen",))
+                from bertsquad.loadgen import reading
+
+                return reading.read(Path(message.file))
             case protocol.Setup():
                 return self._set_up(message)
             case Request() if self._runner is not None and self._reporter is not None:

@@ -14,13 +14,14 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TypeVar
 
 from bertsquad.devices import DEVICES
 from bertsquad.errors import SuiteError
 from bertsquad.loadgen.request import Request
+from bertsquad.loadgen.user_conf import UserConf
 from bertsquad.machine.distributions import reinstall
 from bertsquad.progress import Step
 from bertsquad.runtime.availability import conflict
@@ -34,7 +35,7 @@ READING_S = 0.5
 #: How long a worker that has nothing to do may take to end by itself, in seconds.
 CLOSING_S = 0.5
 
-_Wanted = TypeVar("_Wanted", protocol.Ready, protocol.DevicesFound, protocol.Measured)
+_Wanted = TypeVar("_Wanted", protocol.Ready, protocol.DevicesFound, UserConf, protocol.Measured)
 
 #: Told of what a worker says before it answers: which step it is at, and that a callback failed.
 OnMessage = Callable[[Step | protocol.Failing], object]
@@ -42,12 +43,28 @@ OnMessage = Callable[[Step | protocol.Failing], object]
 
 def try_devices() -> protocol.DevicesFound:
     """What devices this machine has, tried in a worker of its own."""
-    with tempfile.TemporaryDirectory() as folder:
-        worker = Worker(Path(folder) / "worker.log", keeps_log=False)
+    with _short_lived() as worker:
         try:
             return worker.try_devices()
         except WorkerDied as died:
             return protocol.DevicesFound(dict.fromkeys(DEVICES, conflict() or str(died)))
+
+
+def read_user_conf(path: Path) -> UserConf:
+    """What LoadGen reads in a user.conf, asked in a worker of its own.
+
+    SuiteError where LoadGen stumbles over it.
+    """
+    with _short_lived() as worker:
+        return worker.read_user_conf(path)
+
+
+@contextlib.contextmanager
+def _short_lived() -> Iterator["Worker"]:
+    with tempfile.TemporaryDirectory() as folder:
+        worker = Worker(Path(folder) / "worker.log", keeps_log=False)
+        try:
+            yield worker
         finally:
             worker.close()
 
@@ -95,6 +112,10 @@ class Worker:
     def try_devices(self) -> protocol.DevicesFound:
         """Ask which devices this machine has."""
         return self._ask(protocol.DevicesAsked(), protocol.DevicesFound, None, lambda message: None)
+
+    def read_user_conf(self, path: Path) -> UserConf:
+        """Ask what LoadGen reads in a user.conf."""
+        return self._ask(protocol.UserConfAsked(str(path)), UserConf, None, lambda message: None)
 
     def prepare(
         self,

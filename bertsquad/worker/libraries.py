@@ -5,7 +5,7 @@ module without content. So they are loaded here, before a module of the suite ne
 """
 
 import importlib
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from importlib.metadata import distribution
 from types import ModuleType
 
@@ -22,20 +22,24 @@ LIBRARIES = {
 }
 
 
-def load(send: Callable[[Loading], object]) -> dict[str, str]:
-    """Load all; the versions that they say of themselves, by module, where they do.
+def load(
+    send: Callable[[Loading], object], names: Collection[str] = tuple(LIBRARIES)
+) -> dict[str, str]:
+    """Load all, or only those of the `names`.
+
+    Gives the versions that they say of themselves, by module, where they do.
 
     Raises SuiteError for the first that can't be loaded. Since one may end the process instead, it
     says before each which it is.
     """
     versions = {}
-    for name, function in LIBRARIES.items():
+    for name in names:
         send(Loading(name))
         try:
             module = importlib.import_module(name)
         except Exception as error:  # a broken library may raise anything
             raise SuiteError(_why(name, error)) from error
-        if not hasattr(module, function):
+        if not hasattr(module, LIBRARIES[name]):
             raise SuiteError(_hollow(name, module))
         if isinstance(version := getattr(module, "__version__", None), str):
             versions[name] = version

@@ -1,8 +1,8 @@
 """What the pytest process and the worker say to each other: each message a line of JSON.
 
-To the worker: a Setup (or DevicesAsked), then a Request for each run. From it: Loading and Steps
-while it is at something, then one answer: Ready, DevicesFound, Measured or Raised. Failing may come
-before it.
+To the worker: a Setup (or DevicesAsked, or UserConfAsked), then a Request for each run. From it:
+Loading and Steps while it is at something, then one answer: Ready, DevicesFound, UserConf, Measured
+or Raised. Failing may come before it.
 """
 
 import json
@@ -13,6 +13,7 @@ from bertsquad import typed
 from bertsquad.assets.fingerprint import ModelFiles
 from bertsquad.errors import BoundUnattainable, SuiteError, Unavailable
 from bertsquad.loadgen.request import Request, Targets
+from bertsquad.loadgen.user_conf import UserConf
 from bertsquad.machine.noise import Disturbance
 from bertsquad.progress import Step
 from bertsquad.squad.datasets import CalibrationSet
@@ -57,6 +58,13 @@ class Loading:
     """A library is being loaded, which may end the process; None when all are loaded."""
 
     library: str | None
+
+
+@dataclass(frozen=True)
+class UserConfAsked:
+    """Asks what LoadGen reads in a user.conf, instead of a Setup; the answer is a UserConf."""
+
+    file: str
 
 
 @dataclass(frozen=True)
@@ -130,15 +138,15 @@ class Raised:
         return kind(self.message)
 
 
-ToWorker = Setup | DevicesAsked | Request
-Answer = Ready | DevicesFound | Measured
+ToWorker = Setup | DevicesAsked | UserConfAsked | Request
+Answer = Ready | DevicesFound | UserConf | Measured
 FromWorker = Answer | Loading | Step | Failing | Raised
 
 _KINDS: dict[str, type[Any]] = {
     kind.__name__: kind
     for kind in (
-        *(Setup, DevicesAsked, Request),
-        *(Ready, DevicesFound, Measured, Loading, Step, Failing, Raised),
+        *(Setup, DevicesAsked, UserConfAsked, Request),
+        *(Ready, DevicesFound, UserConf, Measured, Loading, Step, Failing, Raised),
     )
 }
 

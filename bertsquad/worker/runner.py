@@ -23,7 +23,6 @@ from bertsquad.runtime.availability import why_not
 from bertsquad.runtime.engine import Engine, batch_tokens
 from bertsquad.runtime.proofs import prove_precision
 from bertsquad.runtime.sessions import open_on_cpu
-from bertsquad.scenarios import SCENARIOS
 from bertsquad.squad import features
 from bertsquad.worker.protocol import Failing, Measured, Ready, Setup
 
@@ -197,7 +196,7 @@ class Runner:
         if request.scenario == "server":
             bound_s = server_bound_ms(request) / 1e3
             return ServerSut(engine, self._features, self._failing, probe.cost(), bound_s)
-        cost = probe.cost() if SCENARIOS[request.scenario].samples_per_query > 1 else None
+        cost = probe.cost() if request.samples_per_query > 1 else None
         return StreamSut(engine, self._features, self._failing, cost)
 
     def _failing(self, error: BaseException) -> None:

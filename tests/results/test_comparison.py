@@ -73,6 +73,26 @@ def test_servers_bound_counts_and_others_latencies_do_not() -> None:
     assert differences(changed(stream, target_latency_ms=9.0), stream) == []
 
 
+TWO = {"samples_per_query": 2, "target_latency_percentile": 99}
+
+
+def test_settings_of_a_user_conf_that_change_the_work_are_compared() -> None:
+    stream = changed(FIGURES, scenario="multistream")
+    two = changed(stream, settings=TWO)
+    assert differences(two, two) == []
+    assert differences(two, stream) == ["samples_per_query is 2 and was 8"]
+    # What older results lack was as it is without a user.conf.
+    usual = changed(stream, settings=TWO | {"samples_per_query": 8})
+    assert differences(usual, stream) == differences(stream, usual) == []
+    assert differences(stream, two) == ["samples_per_query is 8 and was 2"]
+    same = changed(FIGURES, settings={"performance_issue_same": 1, "max_duration": 50})
+    assert differences(FIGURES, same) == [
+        "performance_issue_same is 0 and was 1",
+        "max_duration is 0 and was 50",
+    ]
+    assert differences(FIGURES, changed(FIGURES, settings="many")) == []
+
+
 def test_an_older_schema_or_another_suite_is_named_as_such() -> None:
     older = changed(FIGURES, schema_version=0, sample_count=1)
     assert differences(FIGURES, older) == [f"schema_version is {SCHEMA_VERSION} and was 0"]

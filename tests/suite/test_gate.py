@@ -26,6 +26,10 @@ def case(scenario: str = "offline") -> Case:
     return Case(MODELS["minilm"], "pocket", scenario, "cpu", "fp32")
 
 
+def conf(**settings: float) -> UserConf:
+    return UserConf("some.conf", {"offline": settings}, {"offline": settings}, [])
+
+
 @pytest.mark.parametrize(
     ("options", "words"),
     [
@@ -36,7 +40,14 @@ def case(scenario: str = "offline") -> Case:
         (Options(buffer_size=20), ["buffer_size"]),
         (Options(min_duration_s=1.0), ["min_duration_s"]),
         (Options(rules="mlperf"), ["rules", "min_duration_s"]),
-        (Options(dataset_size=20, user_conf=UserConf(Path("some.conf"), {})), ["sample_count"]),
+        (Options(user_conf=conf()), []),
+        (Options(user_conf=conf(target_qps=3.0, min_duration=3000)), []),
+        (Options(user_conf=conf(performance_sample_count_override=10)), ["buffer_size"]),
+        (Options(min_duration_s=3.0, user_conf=conf(min_duration=5000)), []),
+        (Options(user_conf=conf(min_duration=5000)), ["min_duration_s"]),
+        (Options(user_conf=conf(performance_issue_same=1)), ["performance_issue_same"]),
+        (Options(user_conf=conf(performance_issue_same_index=1)), []),  # of no effect alone
+        (Options(user_conf=conf(max_query_count=0)), []),
     ],
 )
 def test_what_makes_runs_unlike_is_known_before_they_start(
@@ -110,6 +121,7 @@ ALIKE = ("", "--instances 1 --threads 1 --batch-tokens 384")
 
 
 UNLIKE = {
+    "--user-conf FOLDER/work.conf": "performance_issue_same is 1 and was 0",
     "--dataset-size 50": "sample_count is 50 and was 60; buffer_size is 50 and was 60",
     "--buffer-size 30 --min-duration-s 0.5": "buffer_size is 30 and was 60; min_duration_s is 0.5",
     "--target-qps 100 -k server": "target_qps is 100.0 and was 200.0",
@@ -139,7 +151,12 @@ def collected(baseline: dict[str, Any], folder: Path) -> dict[str, PytestSession
     storage = ("--benchmark-storage", str(folder / "storage"), "--collect-only")
     usual = [*CHEAP.split(), "--model", model, "-m", "performance", *storage]
     compare = [*usual, "--benchmark-compare=0001"]
-    commands = {added: [*compare, *added.split()] for added in (*ALIKE, *UNLIKE)}
+    lines = ("*.*.performance_issue_same = 1", "*.*.performance_issue_same_index = 3")
+    (folder / "work.conf").write_text("\n".join(lines))
+    commands = {
+        added: [*compare, *added.replace("FOLDER", str(folder)).split()]
+        for added in (*ALIKE, *UNLIKE)
+    }
     for name, (edit, _) in EDITS.items():
         document = deepcopy(baseline) | {"machine_info": {"node": "another"}}
         for entry in document["benchmarks"]:
@@ -205,17 +222,20 @@ def test_a_gate_with_nothing_to_compare_with_is_refused_before_the_runs(
 
 
 def test_what_shows_only_afterwards_is_refused_once_the_results_are_saved(
-    saved: PytestSession, folder: Path
+    saved: PytestSession, baseline: dict[str, Any], folder: Path
 ) -> None:
-    conf = folder / "buffer.conf"
-    conf.write_text("*.Offline.performance_sample_count_override = 30\n")
-    chosen = (*SAVED[2:], "-k", "performance and (offline or server)", "--user-conf", str(conf))
-    options = ("--benchmark-compare=0001", "--benchmark-save", "second")
+    document = deepcopy(baseline)
+    for entry in document["benchmarks"]:
+        if entry["group"] == "offline":
+            entry["extra_info"]["precision"] = "bf16"
+    (folder / "before.json").write_text(json.dumps(document))
+    chosen = (*SAVED[2:], "-k", "performance and (offline or server)")
+    options = ("--benchmark-compare", str(folder / "before.json"), "--benchmark-save", "second")
     pytest_session = run_tiny(folder / "second", *chosen, *options)
     assert pytest_session.code == pytest.ExitCode.TESTS_FAILED
     (error,) = (line for line in pytest_session.out.splitlines() if line.startswith("ERROR: "))
     assert error.startswith(f"ERROR: {name_of('performance', 'offline')} can't be compared with ")
-    assert "buffer_size is 30 and was 60" in error
+    assert "precision is fp32 and was bf16" in error
     assert f"{name_of('performance', 'server')} (NOW)" in pytest_session.out
     assert f"{name_of('performance', 'offline')} (NOW)" not in pytest_session.out
     assert {case.outcome for case in pytest_session.cases.values()} == {"passed"}

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from bertsquad.loadgen.user_conf import UserConf
 from bertsquad.machine import hardware
 from bertsquad.models.zoo import MODELS
 from bertsquad.scenarios import SCENARIOS
@@ -22,6 +23,18 @@ MINUTE, HOUR = 60.0, 3600.0
 @pytest.fixture(autouse=True)
 def two_cores(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(hardware, "cores", lambda: 2)
+
+
+def test_what_loadgen_reads_in_a_user_conf_is_said_and_what_has_no_effect() -> None:
+    conf = UserConf("my.conf", {"offline": {"target_qps": 5.0}}, {"offline": {"target_qps": 1}}, [])
+    assert "user.conf my.conf, as LoadGen reads it: offline target_qps 5" in header(
+        Options(user_conf=conf)
+    )
+    many = replace(conf, passed_over=[f"line {n} (*.*.mode = 2)" for n in range(1, 12)])
+    (told,) = (line for line in header(Options(user_conf=many)) if "of no effect" in line)
+    assert "line 1 (*.*.mode = 2), line 2 " in told
+    assert told.endswith("line 10 (*.*.mode = 2), ...")
+    assert not any("user.conf" in line for line in header(Options()))
 
 
 def test_accuracy_takes_longer_with_more_samples_and_with_a_larger_model() -> None:

@@ -1,9 +1,9 @@
 """What may be given on the command line, and what each option makes of its text."""
 
 import re
+import subprocess
 from collections.abc import Callable, Collection
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -11,6 +11,7 @@ from bertsquad.assets import registry
 from bertsquad.devices import DEVICES, PRECISIONS
 from bertsquad.errors import SuiteError
 from bertsquad.loadgen.request import Request, given_targets
+from bertsquad.loadgen.user_conf import UserConf
 from bertsquad.models.zoo import MODELS
 from bertsquad.rules import RULES
 from bertsquad.runtime.engine import batch_tokens
@@ -131,24 +132,53 @@ def test_a_folder_is_no_model(tmp_path: Path) -> None:
         PARSERS["--model"](str(tmp_path / "saved.onnx"))
 
 
-def test_a_user_conf_is_read_while_parsing(tmp_path: Path) -> None:
+def test_a_user_conf_is_what_loadgen_reads_in_it_before_anything_runs(tmp_path: Path) -> None:
     conf = tmp_path / "user.conf"
-    conf.write_text("# mine\n*.Offline.target_qps = 12\nbert.Server.target_latency = 100\n")
-    parsed: Any = PARSERS["--user-conf"](str(conf))
-    assert parsed.path == conf
-    assert parsed.of("offline") == {"target_qps": 12.0}
+    conf.write_text("# mine\n*.Offline.target_qps = .5\nbert.Server.target_latency = 100\n")
+    options = build({"user_conf": PARSERS["--user-conf"](str(conf))})
+    assert options.user_conf is not None
+    assert options.user_conf.file == str(conf)
+    assert options.user_conf.of("offline") == {"target_qps": 0.5}
     conf.write_text("*.Offline.target_qps = 12\n\n*.Sometimes.target_qps = 3\n")
-    with pytest.raises(SuiteError, match=r"line 3: .*Sometimes"):
-        PARSERS["--user-conf"](str(conf))
+    with pytest.raises(SuiteError, match=r"--user-conf: .*line 3: .*Sometimes"):
+        build({"user_conf": conf})
     with pytest.raises(SuiteError, match=r"nowhere\.conf can't be read"):
         PARSERS["--user-conf"](str(tmp_path / "nowhere.conf"))
 
 
-def test_a_user_conf_with_a_word_for_a_number_is_refused_while_parsing(tmp_path: Path) -> None:
-    conf = tmp_path / "user.conf"
-    conf.write_text("*.Offline.target_qps = fast\n")
-    with pytest.raises(SuiteError, match="line 1"):
-        PARSERS["--user-conf"](str(conf))
+def test_without_a_user_conf_no_process_is_started(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(subprocess, "Popen", None)
+    assert build({}).user_conf is None
+
+
+@pytest.mark.parametrize(
+    ("settings", "refused"),
+    [
+        ({"target_qps": 5.0, "target_latency": 7.0}, None),
+        ({"min_duration": 600_000}, None),
+        ({"min_duration": 700_000}, None),
+        ({"samples_per_query": 8, "max_query_count": 0}, None),  # as LoadGen has them itself
+        ({"min_duration": 599_999}, "sets min_duration to 599999 for multistream"),
+        ({"samples_per_query": 2}, "sets samples_per_query to 2 for multistream"),
+        ({"max_query_count": 10}, "sets max_query_count to 10 for multistream"),
+    ],
+)
+def test_a_user_conf_may_not_change_what_mlperf_leaves_to_loadgen(
+    settings: dict[str, float], refused: str | None
+) -> None:
+    own = {
+        "target_qps": 1.0,
+        "target_latency": 80.0,
+        "min_duration": 600_000,
+        "samples_per_query": 8,
+        "max_query_count": 0,
+    }
+    conf = UserConf("some.conf", {"multistream": settings}, {"multistream": own}, [])
+    if refused is None:
+        Options(rules="mlperf", user_conf=conf)
+    else:
+        with pytest.raises(SuiteError, match=rf"some\.conf {refused}, but --rules mlperf"):
+            Options(rules="mlperf", user_conf=conf)
 
 
 def test_the_output_folder_need_not_be_there_yet(tmp_path: Path) -> None:

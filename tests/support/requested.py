@@ -3,14 +3,14 @@
 from pathlib import Path
 from typing import Any
 
-from bertsquad.loadgen import user_conf
+from bertsquad.loadgen import reading
 from bertsquad.loadgen.request import Request
 
 
 def request(scenario: str = "offline", mode: str = "performance", **others: Any) -> Request:
     given = {"scenario": scenario, "mode": mode, "rules": "quick", "folder": ""} | others
     if path := others.get("user_conf"):
-        given["conf"] = user_conf.read_user_conf(Path(path)).of(scenario)
+        given["conf"] = reading.read(Path(path)).of(scenario)
     return Request(**given)
 
 

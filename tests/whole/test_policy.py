@@ -197,6 +197,9 @@ WRONG = [
     "--output=file.txt",
     "--user-conf=nowhere.conf",
     "--user-conf=wrong.conf",
+    "--user-conf=dropped.conf",
+    "--user-conf=another.conf",
+    "--user-conf=.",
     "--batch-tokens=383",
     "--batch-tokens=many",
     "--instances=0",
@@ -213,12 +216,17 @@ WRONG = [
 ]
 
 
+GIVEN = ("file.txt", "wrong.conf", "dropped.conf", "another.conf")
+
+
 @pytest.fixture(scope="module")
 def refused(folder: Path) -> dict[str, PytestSession]:
     here = folder / "refused"
     here.mkdir()
     (here / "file.txt").touch()
     (here / "wrong.conf").write_text("*.Offline.target_qps = 5\nOffline target 5\n")
+    (here / "dropped.conf").write_text("bert.Offline.target_qps = 25#measured\n")
+    (here / "another.conf").write_text("bert-99.Offline.target_qps = 25\n")
     pytest_sessions = run_pytest_sessions(here, [wrong.split() for wrong in WRONG])
     return dict(zip(WRONG, pytest_sessions, strict=True))
 
@@ -238,7 +246,7 @@ def test_a_bad_value_is_one_line_of_usage_error(
 
 def test_a_bad_value_writes_nothing(refused: dict[str, PytestSession]) -> None:
     here = next(iter(refused.values())).folder
-    assert sorted(path.name for path in here.rglob("*")) == ["file.txt", "wrong.conf"]
+    assert sorted(path.name for path in here.rglob("*")) == sorted(GIVEN)
     assert not (here.parent / "data").exists()
 
 

@@ -31,7 +31,7 @@ from bertsquad.scenarios import MODES, SCENARIOS
 from bertsquad.squad.datasets import CalibrationSet
 from bertsquad.squad.features import save
 from bertsquad.worker import handle
-from bertsquad.worker.handle import Worker, WorkerDied, try_devices
+from bertsquad.worker.handle import Worker, WorkerDied, read_user_conf, try_devices
 from bertsquad.worker.protocol import Failing, Ready, Setup, encode
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -432,6 +432,54 @@ def test_a_target_beyond_what_loadgen_can_hold_starts_no_run_and_says_so(
     assert not (Path(request.folder) / logs.DETAIL).exists()
 
 
+@pytest.mark.parametrize(
+    ("scenario", "mode", "line", "named"),
+    [
+        ("offline", "performance", "target_qps = 1e12", "target_qps 1e+12 of the user.conf over"),
+        ("server", "performance", "target_qps = 1e12", "target_qps 1e+12 of the user.conf over"),
+        ("singlestream", "performance", "target_latency = 1e-9", "target_latency 1e-09 of the"),
+        ("offline", "performance", "min_duration = 600000000000", "the probed rate, --target-qps"),
+        ("multistream", "performance", "min_duration = 600000000000", "the probed latency, "),
+        ("server", "performance", "min_query_count = 5000000000", "min_query_count 5000000000 of"),
+        ("singlestream", "performance", "min_query_count = 0", "a run of no query"),
+        (
+            "offline",
+            "performance",
+            "performance_issue_same_index = 5000",
+            "5000 of the user.conf is beyond",
+        ),
+        ("offline", "accuracy", "accuracy_sample_count_override = 5", "--dataset-size"),
+    ],
+)
+def test_what_of_a_user_conf_loadgen_cannot_run_with_starts_no_run_and_is_named(
+    begun: Begun, tmp_path: Path, scenario: str, mode: str, line: str, named: str
+) -> None:
+    path = tmp_path / "user.conf"
+    name = SCENARIOS[scenario].loadgen_name
+    path.write_text(f"*.*.performance_issue_same = 1\n*.{name}.{line}\n", encoding="utf-8")
+    conf = read_user_conf(path)
+    given: dict[str, Any] = {"user_conf": conf.file, "conf": conf.of(scenario)}
+    if mode == "performance":  # a user.conf's own counts where no option is given
+        given["min_duration_s"] = 1e-6 if "min_query_count = 0" in line else None
+    request = begun.request(scenario, mode, name=f"{scenario}-{line}", **given)
+    with pytest.raises(SuiteError, match=re.escape(named)) as caught:
+        begun.worker.run(request, timeout_s=60)
+    assert not isinstance(caught.value, WorkerDied)
+    assert not (Path(request.folder) / logs.DETAIL).exists()
+
+
+def test_a_query_has_the_samples_that_the_user_conf_gives_it(begun: Begun, tmp_path: Path) -> None:
+    path = tmp_path / "user.conf"
+    path.write_text("*.MultiStream.samples_per_query = 2\n", encoding="utf-8")
+    given: dict[str, Any] = {"user_conf": str(path), "conf": read_user_conf(path).of("multistream")}
+    steps: list[Step] = []
+    request = begun.request("multistream", "performance", name="two", **given)
+    begun.worker.run(request, 60, lambda told: steps.append(told) if type(told) is Step else None)
+    run = logs.read_run(Path(request.folder))
+    assert run.values["effective_samples_per_query"] == 2
+    assert {step.expected for step in steps if step.name == "running"} == {8 * 2}
+
+
 def test_a_target_far_below_what_the_device_can_do_runs_and_is_called_invalid(
     begun: Begun,
 ) -> None:
@@ -613,6 +661,16 @@ def test_every_device_is_tried_in_a_worker_of_its_own() -> None:
     assert list(reasons) == ["cpu", "openvino", "cuda", "tensorrt"]
     assert reasons["cpu"] is None
     assert all(reason is None or len(reason) > 20 for reason in reasons.values())
+
+
+def test_a_user_conf_is_read_in_a_worker_of_its_own(folder: Path) -> None:
+    path = folder / "user.conf"
+    path.write_text("bert.Offline.target_qps = .5\n", encoding="utf-8")
+    assert read_user_conf(path).of("offline") == {"target_qps": 0.5}
+    path.write_text("bert.Offline.target_qps = .5#\n", encoding="utf-8")
+    with pytest.raises(SuiteError, match="line 1: LoadGen drops the whole file") as caught:
+        read_user_conf(path)
+    assert not isinstance(caught.value, WorkerDied)
 
 
 # How it dies.

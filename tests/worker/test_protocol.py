@@ -8,6 +8,7 @@ import pytest
 from bertsquad.assets.fingerprint import Fingerprint, ModelFiles
 from bertsquad.errors import BoundUnattainable, SuiteError, Unavailable
 from bertsquad.loadgen.request import Request, Targets
+from bertsquad.loadgen.user_conf import UserConf
 from bertsquad.machine.noise import Disturbance
 from bertsquad.progress import Step
 from bertsquad.runtime.parallelism import Parallelism
@@ -20,6 +21,7 @@ from bertsquad.worker.protocol import (
     Raised,
     Ready,
     Setup,
+    UserConfAsked,
     decode,
     encode,
 )
@@ -60,6 +62,10 @@ MESSAGES = (
     Step("running", 3, 10, "samples", 2.0),
     Step("loading"),
     Failing("out of data bounds"),
+    UserConfAsked("a folder/user.conf"),
+    UserConf(
+        "user.conf", {"server": {"target_qps": 5.5}}, {"server": {"target_qps": 1}}, ["line 1"]
+    ),
     Raised("SuiteError", "no"),
 )
 
