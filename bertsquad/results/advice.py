@@ -9,7 +9,10 @@ import statistics
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
+from bertsquad.loadgen import work
 from bertsquad.loadgen.logs import Cause
+from bertsquad.loadgen.user_conf import plain
+from bertsquad.results import ceilings
 from bertsquad.results.compliance import TOLERANCE
 from bertsquad.results.result import FAILED, NO_TARGET, UNDECIDED, Result
 from bertsquad.rules import TEST01
@@ -20,9 +23,8 @@ SLACK = 1.2
 #: Where a Server rate missed the bound, this share of it may keep it.
 LOWER_RATE = 0.7
 
-#: The queries that early stopping wants in Server where all kept the bound. It wants more where
-#: some missed it, and then a lower rate may help too.
-UNMISSED_QUERIES = 459
+#: How sure early stopping is of a percentile.
+_CONFIDENCE = 0.99
 
 #: The parts in which a run's speed is looked at; with fewer than the least it isn't looked at.
 PARTS, FEWEST_PARTS = 10, 4
@@ -43,6 +45,7 @@ class Advice:
 def advise(result: Result) -> list[Advice]:
     """Everything that a reader of the result should know beyond its figures."""
     judged = _accuracy(result) if result.mode == "accuracy" else _timed(result)
+    judged += _of_settings(result)
     disturbed = [Advice(one.matter, one.cure) for one in result.disturbances]
     # Results that are older than the disturbances have sentences alone.
     sentences = [] if disturbed else [Advice(sentence) for sentence in result.warnings]
@@ -91,9 +94,26 @@ def _timed(result: Result) -> list[Advice]:
     return found
 
 
+def _of_settings(result: Result) -> list[Advice]:
+    """What LoadGen did otherwise than without the user.conf, since the figures depend on it."""
+    usual = work.usual(result.scenario, result.rules)
+    changed = work.changed(result.scenario, result.rules, result.settings)
+    told = [f"{key} {plain(now)} (usually {plain(usual[key])})" for key, now in changed.items()]
+    if not told:
+        return []
+    return [
+        Advice(
+            f"the user.conf set {', '.join(told)}",
+            "compare these figures only with those of runs under the same settings",
+        )
+    ]
+
+
 def _for_audit(result: Result) -> str:
     if result.compliance_responses == 0:
-        return "a longer --min-duration-s gives LoadGen more responses to sample"
+        longer = "a longer --min-duration-s gives LoadGen more responses to sample"
+        keys = ceilings.below(result, ceilings.Need(math.inf, math.inf))
+        return f"{ceilings.removal(keys)}; {longer}" if keys else longer
     tolerance = TOLERANCE.get(result.precision, math.inf)
     if (result.compliance_largest_difference or 0) > tolerance:
         return (
@@ -110,14 +130,31 @@ def _for_audit(result: Result) -> str:
 def _cures(result: Result, causes: Sequence[Cause]) -> str:
     """The cures of all causes of an INVALID run, each once.
 
-    A run that ended early misses everything else too, and one that missed its latency bound can't
-    satisfy early stopping: there, only the first such cause needs a cure.
+    What of a user.conf is in the way comes first: no option helps against it. A run that it ended
+    early misses everything else too, and one that missed its latency bound can't satisfy early
+    stopping: there, only the first such cause needs a cure.
     """
-    kinds = [cause.kind for cause in causes]
-    decisive = [kind for kind in kinds if kind in _DECISIVE]
-    chosen = [cause for cause in causes if not decisive or cause.kind == decisive[0]]
-    cures = [_CURES.get(cause.kind, _for_error)(result, cause) for cause in chosen]
+    decisive = [cause for cause in causes if cause.kind in _DECISIVE][:1]
+    chosen = [cause for cause in decisive or causes if cause.kind not in ceilings.LIMITS]
+    keys = ceilings.in_the_way(result, SLACK)
+    if keys and (not decisive or decisive[0].kind in ceilings.LIMITS):
+        # Of what it misses now, only what it would miss without the keys, too.
+        chosen = [cause for cause in causes if _stays(result, cause)]
+    cures = [ceilings.removal(keys)] if keys else []
+    cures += [_CURES.get(cause.kind, _for_error)(result, cause) for cause in chosen]
     return "; ".join(dict.fromkeys(cure for cure in cures if cure))
+
+
+def _stays(result: Result, cause: Cause) -> bool:
+    """Whether a run misses something even if nothing of the user.conf ends it early."""
+    if cause.kind == "early_stopping":
+        known = None not in (result.min_duration_s, result.min_query_count)
+        return known and cause.needed is not None and cause.needed > ceilings.planned(result)
+    if cause.kind == "min_duration" and result.scenario == "offline":
+        return (result.qps or 0) > (result.target_qps or math.inf)
+    if cause.kind == "min_duration" and result.scenario != "server":
+        return (result.target_latency_ms or 0) > (result.latency_p50_ms or math.inf)
+    return cause.kind == "error"
 
 
 def _for_bound(result: Result, cause: Cause) -> str:
@@ -153,13 +190,18 @@ def _for_queries(result: Result, cause: Cause) -> str:
         seconds = needed * result.run_time_s / found
         return f"--min-duration-s {_up(SLACK * seconds)} has {needed} queries"
     longer = f"--min-duration-s {_up(SLACK * needed / result.target_qps)} has {needed} queries"
-    if needed <= max(2 * found, UNMISSED_QUERIES):
+    if needed <= max(2 * found, _unmissed_queries(result)):
         return longer
     return f"{longer}, or --target-qps {_down(LOWER_RATE * result.target_qps)} keeps the bound"
 
 
-def _for_ending(result: Result, cause: Cause) -> str:
-    return f"take {cause.kind} out of the user.conf, or raise it"
+def _unmissed_queries(result: Result) -> int:
+    """The queries that early stopping wants in Server where all kept the bound: 459 for 99 %.
+
+    It wants more where some missed it, and then a lower rate may help too.
+    """
+    percentile = result.settings.get("target_latency_percentile", 99)
+    return math.ceil(math.log(1 - _CONFIDENCE) / math.log(percentile / 100))
 
 
 def _for_error(result: Result, cause: Cause) -> str:
@@ -167,16 +209,13 @@ def _for_error(result: Result, cause: Cause) -> str:
 
 
 _CURES: Mapping[str, Callable[[Result, Cause], str]] = {
-    "max_duration": _for_ending,
-    "max_query_count": _for_ending,
-    "max_async_queries": _for_ending,
     "error": _for_error,
     "latency_bound": _for_bound,
     "min_duration": _for_duration,
     "min_queries": _for_queries,
     "early_stopping": _for_queries,
 }
-_DECISIVE = ("max_duration", "max_query_count", "max_async_queries", "error", "latency_bound")
+_DECISIVE = (*ceilings.LIMITS, "error", "latency_bound")
 
 
 def _target(result: Result, flag: str, value: str, effect: str) -> str:
@@ -193,8 +232,10 @@ def _spread(result: Result) -> list[Advice]:
     share = steadiness(result.timeline.get("course", {}).get("relative_speed", ()))
     if result.mode == "accuracy" or share is None or share >= STEADY_SHARE[result.scenario]:
         return []
-    longer = _up(10 * result.run_time_s)
-    more = "" if result.rules == "mlperf" else f", longer (--min-duration-s {longer})"
+    seconds = 10 * result.run_time_s
+    wanted = ceilings.Need(seconds * (ceilings.rate(result) or 0), seconds)
+    bound = result.rules == "mlperf" or ceilings.below(result, wanted)
+    more = "" if bound else f", longer (--min-duration-s {_up(seconds)})"
     return [
         Advice(
             "the speed was not steady: the slowest part of the run calculated at "

@@ -12,8 +12,8 @@ from hypothesis import given as given_any
 from hypothesis import strategies as st
 from made import ACCURACY, COMPLIANCE, OFFLINE, SERVER, STREAM, SUBSET
 
+from bertsquad.loadgen import reading, work
 from bertsquad.loadgen.logs import Cause
-from bertsquad.loadgen.user_conf import read_user_conf
 from bertsquad.machine.noise import Disturbance
 from bertsquad.models.zoo import find
 from bertsquad.results.advice import Advice, advise, steadiness
@@ -123,6 +123,107 @@ def test_a_run_that_the_user_conf_ended_early_needs_that_line_changed_and_nothin
 ) -> None:
     result = invalid(STREAM, cause("min_duration"), cause("early_stopping", 7, 64), cause(kind))
     assert advice(result).cure == f"take {kind} out of the user.conf, or raise it"
+
+
+#: A run of 3 s and 64 queries at least, which a user.conf that sets nothing lets be.
+STREAM_SETTINGS = work.usual("singlestream", "quick")
+SHORT = replace(
+    STREAM, run_time_s=2.0, query_count=10, buffer_size=40, min_duration_s=0.0, min_query_count=10
+)
+
+
+@pytest.mark.parametrize(
+    ("result", "causes", "settings", "cure"),
+    [
+        # As a short test run is often asked for: LoadGen calls nothing an early end.
+        (
+            SHORT,
+            [cause("early_stopping", 10, 64)],
+            {"max_query_count": 10},
+            "take max_query_count out of the user.conf, or raise it; --min-duration-s 16 has 64 "
+            "queries",
+        ),
+        # 64 queries take 12.8 s, and a fifth more is left for slower ones.
+        (
+            SHORT,
+            [cause("early_stopping", 10, 64)],
+            {"max_duration": 15_000, "max_query_count": 100},
+            "take max_duration out of the user.conf, or raise it; --min-duration-s 16 has 64 "
+            "queries",
+        ),
+        (
+            SHORT,
+            [cause("early_stopping", 10, 64)],
+            {"max_duration": 60_000, "max_query_count": 100},
+            "--min-duration-s 16 has 64 queries",
+        ),
+        # Both at once, as the second would end the run that the first no longer does.
+        (
+            SHORT,
+            [cause("early_stopping", 10, 64), cause("max_query_count")],
+            {"max_query_count": 10, "max_duration": 5000},
+            "take max_query_count and max_duration out of the user.conf, or raise them; "
+            "--min-duration-s 16 has 64 queries",
+        ),
+        # Nothing else, where the run goes on until early stopping has what it wants.
+        (
+            replace(SHORT, min_query_count=64),
+            [cause("min_queries"), cause("early_stopping", 10, 64), cause("max_query_count")],
+            {"max_query_count": 10},
+            "take max_query_count out of the user.conf, or raise it",
+        ),
+        (
+            replace(SHORT, query_count=40, min_query_count=64),
+            [cause("min_queries"), cause("early_stopping", 40, 64), cause("min_duration")],
+            {"performance_issue_unique": 1},
+            "take performance_issue_unique out of the user.conf",
+        ),
+        (
+            replace(OFFLINE, min_duration_s=3.0, buffer_size=20),
+            [cause("min_duration")],
+            {"performance_issue_unique": 1},
+            "take performance_issue_unique out of the user.conf",
+        ),
+        (
+            replace(OFFLINE, min_duration_s=3.0, target_qps=2.0),
+            [cause("min_duration")],
+            {"performance_issue_unique": 1},
+            "take performance_issue_unique out of the user.conf; --target-qps 19 makes its "
+            "query large enough",
+        ),
+        # They end no Offline run.
+        (
+            replace(OFFLINE, min_duration_s=3.0),
+            [cause("min_duration")],
+            {"max_query_count": 1, "max_duration": 1},
+            "--target-qps 19 makes its query large enough",
+        ),
+    ],
+)
+def test_no_advice_works_against_a_limit_of_the_user_conf(
+    result: Result, causes: list[Cause], settings: dict[str, float], cure: str
+) -> None:
+    ran = invalid(replace(result, settings=STREAM_SETTINGS | settings), *causes)
+    assert advise(ran)[0].cure == cure
+
+
+def test_a_longer_run_is_no_advice_where_the_user_conf_ends_it() -> None:
+    halved = course(*[1.25] * 5, *[0.5] * 5)
+    ended = replace(
+        STREAM, timeline=halved, query_count=100, settings={"max_duration": 20_000}, rules="quick"
+    )
+    assert "--min-duration-s" not in advise(ended)[-1].cure
+    silent = replace(COMPLIANCE, verdict=FAILED, scenario="singlestream", compliance_responses=0)
+    cure = advise(replace(silent, settings={"max_query_count": 100}))[0].cure
+    assert cure.startswith("take max_query_count out of the user.conf, or raise it; a longer --min")
+
+
+def test_a_run_under_settings_of_a_user_conf_says_so_beside_its_figures() -> None:
+    settings = work.usual("multistream", "quick")
+    assert advise(replace(MULTISTREAM, settings=settings)) == []
+    given = advice(replace(MULTISTREAM, settings=settings | {"samples_per_query": 2}))
+    assert given.matter == "the user.conf set samples_per_query 2 (usually 8)"
+    assert "compare these figures only with those of runs under the same settings" in given.cure
 
 
 def test_where_no_query_keeps_the_bound_no_lower_rate_is_promised() -> None:
@@ -248,8 +349,15 @@ def as_advised(result: Result, given: Given) -> Given:
     """The options of the first way out that the advice on an INVALID run names."""
     cure = next(one for one in advise(result) if "INVALID" in one.matter).cure
     changed = dict(given)
-    if "out of the user.conf" in cure:
-        changed.pop("user_conf")
+    if removal := re.search(r"take (.+?) out of the user\.conf(, or raise (it|them))?", cure):
+        path = Path(changed.pop("user_conf").file)
+        lines = path.read_text(encoding="utf-8").splitlines()
+        keys = removal[1].split(" and ")
+        kept = [line for line in lines if line.split()[0].rpartition(".")[2] not in keys]
+        path.write_text("\n".join(kept), encoding="utf-8")
+        if kept:
+            changed["user_conf"] = reading.read(path)
+        cure = cure.replace(removal[0], "")
     for flag, value in re.findall(r"(--[a-z-]+) ([\d.]+)", cure.partition(", or ")[0]):
         changed[FIELDS[flag].field] = FIELDS[flag].parse(value)
     assert changed != given, cure
@@ -290,6 +398,28 @@ def as_advised(result: Result, given: Given) -> Given:
         ("singlestream", {"max_duration"}, {"min_duration_s": 1.0}, "*.*.max_duration = 50"),
         ("server", {"max_query_count"}, {"target_qps": 600.0}, "*.*.max_query_count = 70"),
         ("server", {"max_async_queries"}, {"target_qps": 600.0}, "*.*.max_async_queries = 1"),
+        (
+            "singlestream",
+            {"early_stopping"},
+            {},
+            "*.*.max_query_count = 10\n*.*.min_query_count = 10\n*.*.min_duration = 0",
+        ),
+        (
+            "singlestream",
+            {"early_stopping"},
+            {},
+            "*.*.max_query_count = 10\n*.*.max_duration = 30\n*.*.min_query_count = 1\n"
+            "*.*.min_duration = 40",
+        ),
+        (
+            "multistream",
+            {"early_stopping"},
+            {},
+            "*.*.max_duration = 400\n*.*.min_duration = 200",
+        ),
+        ("multistream", {"early_stopping"}, {}, "*.*.performance_issue_unique = 1"),
+        ("offline", {"min_duration"}, {}, "*.*.performance_issue_unique = 1"),
+        ("server", {"early_stopping"}, {"target_qps": 300.0}, "*.*.max_query_count = 3000"),
     ],
 )
 def test_what_is_advised_cures_the_run(
@@ -298,7 +428,7 @@ def test_what_is_advised_cures_the_run(
     tiny.model(tmp_path / "tiny.onnx", slow=True)
     if conf:
         (tmp_path / "user.conf").write_text(f"{conf}\n", encoding="utf-8")
-        given = {**given, "user_conf": read_user_conf(tmp_path / "user.conf")}
+        given = {**given, "user_conf": reading.read(tmp_path / "user.conf")}
     result = run(tmp_path, scenario, given)
     assert kinds <= missed(result)
     for _ in range(6):  # a busy machine may be slower than it was just before
