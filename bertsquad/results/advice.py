@@ -113,7 +113,7 @@ def _for_audit(result: Result) -> str:
     if result.compliance_responses == 0:
         longer = "a longer --min-duration-s gives LoadGen more responses to sample"
         keys = ceilings.below(result, ceilings.Need(math.inf, math.inf))
-        return f"{ceilings.removal(keys)}; {longer}" if keys else longer
+        return f"{ceilings.removal(keys)}; then {longer}" if keys else longer
     tolerance = TOLERANCE.get(result.precision, math.inf)
     if (result.compliance_largest_difference or 0) > tolerance:
         return (
@@ -140,9 +140,9 @@ def _cures(result: Result, causes: Sequence[Cause]) -> str:
     if keys and (not decisive or decisive[0].kind in ceilings.LIMITS):
         # Of what it misses now, only what it would miss without the keys, too.
         chosen = [cause for cause in causes if _stays(result, cause)]
-    cures = [ceilings.removal(keys)] if keys else []
-    cures += [_CURES.get(cause.kind, _for_error)(result, cause) for cause in chosen]
-    return "; ".join(dict.fromkeys(cure for cure in cures if cure))
+    cures = [_CURES.get(cause.kind, _for_error)(result, cause) for cause in chosen]
+    options = "; ".join(dict.fromkeys(cure for cure in cures if cure))
+    return "; then ".join(part for part in (ceilings.removal(keys), options) if part)
 
 
 def _stays(result: Result, cause: Cause) -> bool:

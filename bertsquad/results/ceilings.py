@@ -74,7 +74,9 @@ def in_the_way(result: Result, slack: float = 1.0) -> list[str]:
 
 
 def removal(keys: Sequence[str]) -> str:
-    """What to do about keys that are in the way."""
+    """What to do about keys that are in the way; nothing where none is."""
+    if not keys:
+        return ""
     cure = f"take {' and '.join(keys)} out of the user.conf"
     if _UNIQUE in keys:
         return cure

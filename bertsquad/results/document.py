@@ -100,6 +100,10 @@ def _problem(result: Result) -> str | None:
         least = _LEAST if name in _MEASURED else 0
         if not (_is_figure(value) and value >= least) and not (name in _MAY_BE_0 and value == 0):
             return f"{name} is {str(value)[:60]}"
+    for key, value in result.settings.items():  # as LoadGen holds them, in 64 bits
+        most = 100 if key == "target_latency_percentile" else 2**64
+        if not 0 <= value < most or (value == 0 and most == 100):
+            return f"settings.{key[:60]} is {str(value)[:60]}"
     for names in _NEEDED[result.mode]:
         if all(getattr(result, name) is None for name in names):
             return f"no {' and no '.join(names)} is in it"

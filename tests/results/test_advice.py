@@ -140,15 +140,15 @@ SHORT = replace(
             SHORT,
             [cause("early_stopping", 10, 64)],
             {"max_query_count": 10},
-            "take max_query_count out of the user.conf, or raise it; --min-duration-s 16 has 64 "
-            "queries",
+            "take max_query_count out of the user.conf, or raise it; then --min-duration-s 16 has "
+            "64 queries",
         ),
         # 64 queries take 12.8 s, and a fifth more is left for slower ones.
         (
             SHORT,
             [cause("early_stopping", 10, 64)],
             {"max_duration": 15_000, "max_query_count": 100},
-            "take max_duration out of the user.conf, or raise it; --min-duration-s 16 has 64 "
+            "take max_duration out of the user.conf, or raise it; then --min-duration-s 16 has 64 "
             "queries",
         ),
         (
@@ -162,7 +162,7 @@ SHORT = replace(
             SHORT,
             [cause("early_stopping", 10, 64), cause("max_query_count")],
             {"max_query_count": 10, "max_duration": 5000},
-            "take max_query_count and max_duration out of the user.conf, or raise them; "
+            "take max_query_count and max_duration out of the user.conf, or raise them; then "
             "--min-duration-s 16 has 64 queries",
         ),
         # Nothing else, where the run goes on until early stopping has what it wants.
@@ -188,7 +188,7 @@ SHORT = replace(
             replace(OFFLINE, min_duration_s=3.0, target_qps=2.0),
             [cause("min_duration")],
             {"performance_issue_unique": 1},
-            "take performance_issue_unique out of the user.conf; --target-qps 19 makes its "
+            "take performance_issue_unique out of the user.conf; then --target-qps 19 makes its "
             "query large enough",
         ),
         # They end no Offline run.
@@ -215,7 +215,9 @@ def test_a_longer_run_is_no_advice_where_the_user_conf_ends_it() -> None:
     assert "--min-duration-s" not in advise(ended)[-1].cure
     silent = replace(COMPLIANCE, verdict=FAILED, scenario="singlestream", compliance_responses=0)
     cure = advise(replace(silent, settings={"max_query_count": 100}))[0].cure
-    assert cure.startswith("take max_query_count out of the user.conf, or raise it; a longer --min")
+    assert cure.startswith(
+        "take max_query_count out of the user.conf, or raise it; then a longer --min"
+    )
 
 
 def test_a_run_under_settings_of_a_user_conf_says_so_beside_its_figures() -> None:

@@ -58,10 +58,11 @@ def test_pytest_benchmarks_storage_is_a_history_whose_newest_run_leads(tmp_path:
     [
         {"sample_count": 20},
         {"rules": "mlperf"},
+        {"settings": {"performance_issue_same": 1}},
         {"provenance": provenance(2, model_checksum="cc")},
         {"provenance": provenance(2, dataset_checksum="cc")},
     ],
-    ids=["size", "rules", "model", "data set"],
+    ids=["size", "rules", "settings", "model", "data set"],
 )
 def test_runs_unlike_the_newest_are_told_apart(changes: dict[str, Any], tmp_path: Path) -> None:
     runs = [performance(day=1), performance(day=2, **changes), performance(day=3)]
@@ -238,6 +239,12 @@ def test_a_folder_of_bad_files_alone_says_what_is_wrong_with_one(tmp_path: Path)
         (performance(), "loadgen_valid", 1),
         (performance(), "warnings", "none"),
         (performance(), "invalid_reasons", [1]),
+        (performance(), "settings", {"samples_per_query": "two"}),
+        (performance(), "settings", {"samples_per_query": True}),
+        (performance(), "settings", {"max_duration": -1}),
+        (performance(), "settings", {"max_duration": float("nan")}),
+        (performance(), "settings", {"target_latency_percentile": 100}),
+        (performance(), "settings", {"target_latency_percentile": 0}),
         (performance(), "mode", "speed"),
         (performance(), "scenario", "batch"),
         (performance(), "provenance", {}),
