@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from bertsquad.loadgen import work
 from bertsquad.loadgen.logs import Cause
 from bertsquad.loadgen.user_conf import plain
-from bertsquad.results import ceilings
+from bertsquad.results import limits
 from bertsquad.results.compliance import TOLERANCE
 from bertsquad.results.result import FAILED, NO_TARGET, UNDECIDED, Result
 from bertsquad.rules import TEST01
@@ -112,8 +112,8 @@ def _of_settings(result: Result) -> list[Advice]:
 def _for_audit(result: Result) -> str:
     if result.compliance_responses == 0:
         longer = "a longer --min-duration-s gives LoadGen more responses to sample"
-        keys = ceilings.below(result, ceilings.Need(math.inf, math.inf))
-        return f"{ceilings.removal(keys)}; then {longer}" if keys else longer
+        keys = limits.below(result, limits.Need(math.inf, math.inf))
+        return f"{limits.removal(keys)}; then {longer}" if keys else longer
     tolerance = TOLERANCE.get(result.precision, math.inf)
     if (result.compliance_largest_difference or 0) > tolerance:
         return (
@@ -135,21 +135,21 @@ def _cures(result: Result, causes: Sequence[Cause]) -> str:
     stopping: there, only the first such cause needs a cure.
     """
     decisive = [cause for cause in causes if cause.kind in _DECISIVE][:1]
-    chosen = [cause for cause in decisive or causes if cause.kind not in ceilings.LIMITS]
-    keys = ceilings.in_the_way(result, SLACK)
-    if keys and (not decisive or decisive[0].kind in ceilings.LIMITS):
+    chosen = [cause for cause in decisive or causes if cause.kind not in limits.LIMITS]
+    keys = limits.in_the_way(result, SLACK)
+    if keys and (not decisive or decisive[0].kind in limits.LIMITS):
         # Of what it misses now, only what it would miss without the keys, too.
         chosen = [cause for cause in causes if _stays(result, cause)]
     cures = [_CURES.get(cause.kind, _for_error)(result, cause) for cause in chosen]
     options = "; ".join(dict.fromkeys(cure for cure in cures if cure))
-    return "; then ".join(part for part in (ceilings.removal(keys), options) if part)
+    return "; then ".join(part for part in (limits.removal(keys), options) if part)
 
 
 def _stays(result: Result, cause: Cause) -> bool:
     """Whether a run misses something even if nothing of the user.conf ends it early."""
     if cause.kind == "early_stopping":
         known = None not in (result.min_duration_s, result.min_query_count)
-        return known and cause.needed is not None and cause.needed > ceilings.planned(result)
+        return known and cause.needed is not None and cause.needed > limits.planned(result)
     if cause.kind == "min_duration" and result.scenario == "offline":
         return (result.qps or 0) > (result.target_qps or math.inf)
     if cause.kind == "min_duration" and result.scenario != "server":
@@ -215,7 +215,7 @@ _CURES: Mapping[str, Callable[[Result, Cause], str]] = {
     "min_queries": _for_queries,
     "early_stopping": _for_queries,
 }
-_DECISIVE = (*ceilings.LIMITS, "error", "latency_bound")
+_DECISIVE = (*limits.LIMITS, "error", "latency_bound")
 
 
 def _target(result: Result, flag: str, value: str, effect: str) -> str:
@@ -233,8 +233,8 @@ def _spread(result: Result) -> list[Advice]:
     if result.mode == "accuracy" or share is None or share >= STEADY_SHARE[result.scenario]:
         return []
     seconds = 10 * result.run_time_s
-    wanted = ceilings.Need(seconds * (ceilings.rate(result) or 0), seconds)
-    bound = result.rules == "mlperf" or ceilings.below(result, wanted)
+    wanted = limits.Need(seconds * (limits.rate(result) or 0), seconds)
+    bound = result.rules == "mlperf" or limits.below(result, wanted)
     more = "" if bound else f", longer (--min-duration-s {_up(seconds)})"
     return [
         Advice(

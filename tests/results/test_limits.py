@@ -7,8 +7,8 @@ import pytest
 from made import OFFLINE, SERVER, STREAM
 
 from bertsquad.loadgen.logs import Cause
-from bertsquad.results import ceilings
-from bertsquad.results.ceilings import Need
+from bertsquad.results import limits
+from bertsquad.results.limits import Need
 from bertsquad.results.result import Result
 
 #: 5 queries a second over 2 s.
@@ -20,18 +20,18 @@ def lacking(result: Result, needed: int) -> Result:
 
 
 def test_a_run_needs_its_own_minima_and_what_early_stopping_wants() -> None:
-    assert ceilings.need(RAN) == Need(10, 2.0)
-    assert ceilings.need(lacking(RAN, 64)) == Need(64, 12.8)
-    assert ceilings.need(lacking(RAN, 64), slack=1.25) == Need(80, 16.0)
+    assert limits.need(RAN) == Need(10, 2.0)
+    assert limits.need(lacking(RAN, 64)) == Need(64, 12.8)
+    assert limits.need(lacking(RAN, 64), slack=1.25) == Need(80, 16.0)
     # Without slack, where its least number of queries is enough.
-    assert ceilings.need(lacking(replace(RAN, min_query_count=64), 64), 1.25) == Need(64, 12.8)
-    assert ceilings.need(replace(RAN, query_count=None)) == Need(4, 2.0)
+    assert limits.need(lacking(replace(RAN, min_query_count=64), 64), 1.25) == Need(64, 12.8)
+    assert limits.need(replace(RAN, query_count=None)) == Need(4, 2.0)
 
 
 def test_server_has_the_rate_that_was_asked_for() -> None:
-    assert ceilings.rate(replace(SERVER, target_qps=50.0, query_count=1)) == 50.0
-    assert ceilings.rate(RAN) == 5.0
-    assert ceilings.rate(replace(RAN, query_count=None)) is None
+    assert limits.rate(replace(SERVER, target_qps=50.0, query_count=1)) == 50.0
+    assert limits.rate(RAN) == 5.0
+    assert limits.rate(replace(RAN, query_count=None)) is None
 
 
 @pytest.mark.parametrize(
@@ -48,19 +48,19 @@ def test_server_has_the_rate_that_was_asked_for() -> None:
     ],
 )
 def test_what_is_below_the_need_is_in_the_way(settings: dict[str, float], keys: list[str]) -> None:
-    assert ceilings.in_the_way(replace(lacking(RAN, 64), settings=settings)) == keys
+    assert limits.in_the_way(replace(lacking(RAN, 64), settings=settings)) == keys
 
 
 def test_a_limit_that_loadgen_names_is_in_the_way_of_an_older_result_too() -> None:
     ended = replace(RAN, invalid_causes=[Cause("max_async_queries", "too many")])
-    assert ceilings.in_the_way(ended) == ["max_async_queries"]
+    assert limits.in_the_way(ended) == ["max_async_queries"]
 
 
 def test_no_sample_twice_bounds_a_run_by_the_samples_of_its_buffer() -> None:
     eight: dict[str, float] = {"performance_issue_unique": 1, "samples_per_query": 8}
     ran = replace(RAN, scenario="multistream", buffer_size=494, settings=eight)
-    assert ceilings.below(ran, Need(61, 1.0)) == []
-    assert ceilings.below(ran, Need(62, 1.0)) == ["performance_issue_unique"]
+    assert limits.below(ran, Need(61, 1.0)) == []
+    assert limits.below(ran, Need(62, 1.0)) == ["performance_issue_unique"]
 
 
 def test_an_offline_query_is_ended_by_nothing_and_made_small_by_no_sample_twice() -> None:
@@ -70,14 +70,12 @@ def test_an_offline_query_is_ended_by_nothing_and_made_small_by_no_sample_twice(
         "performance_issue_unique": 1,
     }
     ran = replace(OFFLINE, settings=everything)
-    assert ceilings.below(ran, Need(math.inf, math.inf)) == ["performance_issue_unique"]
+    assert limits.below(ran, Need(math.inf, math.inf)) == ["performance_issue_unique"]
 
 
 def test_a_number_may_be_raised_and_unique_samples_can_only_go() -> None:
-    assert (
-        ceilings.removal(["max_duration"]) == "take max_duration out of the user.conf, or raise it"
-    )
-    both = ceilings.removal(["max_query_count", "max_duration"])
+    assert limits.removal(["max_duration"]) == "take max_duration out of the user.conf, or raise it"
+    both = limits.removal(["max_query_count", "max_duration"])
     assert both == "take max_query_count and max_duration out of the user.conf, or raise them"
-    only = ceilings.removal(["performance_issue_unique"])
+    only = limits.removal(["performance_issue_unique"])
     assert only == "take performance_issue_unique out of the user.conf"
