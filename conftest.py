@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
-from bertsquad import console
+from bertsquad import console, files
 from bertsquad.assets import cache
 from bertsquad.credentials import masked
-from bertsquad.errors import BoundUnattainable, SuiteError, Unavailable
+from bertsquad.errors import BoundUnattainable, SuiteError, Unavailable, printable
 from bertsquad.machine import hardware
 from bertsquad.results import table
 from bertsquad.results.result import Result
@@ -56,6 +56,8 @@ def _checked(option: options.Option) -> Callable[[str], object]:
             return option.parse(text)
         except SuiteError as error:
             raise pytest.UsageError(f"{option.flag}: {error}") from error
+        except OSError as error:
+            raise pytest.UsageError(f"{option.flag}: {files.failure(error)}") from error
 
     return parse
 
@@ -116,10 +118,8 @@ def run(request: pytest.FixtureRequest, harness: Harness) -> Iterator[RunCase]:
         except SuiteError as error:
             message = f"{case.id}: {error}"
         except OSError as error:  # of what we write: a full disk, a folder that can't be written
-            message = (
-                f"{case.id}: {error.filename or 'a file'}: {error.strerror or error}; --output and "
-                "BERTSQUAD_CACHE choose the folders that are written to"
-            )
+            folders = "choose other folders with --output and BERTSQUAD_CACHE"
+            message = f"{case.id}: {files.failure(error, folders)}"
         if result is None:  # outside of the handlers, so that the message comes once
             if skips:
                 pytest.skip(message)
@@ -222,7 +222,7 @@ def pytest_handlecrashitem(crashitem: str, report: Any, sched: Any) -> None:
 
 
 def pytest_report_header(config: pytest.Config) -> list[str]:
-    return header.header(config.stash[OPTIONS])
+    return [printable(line) for line in header.header(config.stash[OPTIONS])]
 
 
 def pytest_report_collectionfinish(items: list[pytest.Item]) -> list[str]:
@@ -239,7 +239,7 @@ def pytest_terminal_summary(terminalreporter: Any) -> None:
         terminalreporter.section("BERT on SQuAD")
         width = shutil.get_terminal_size().columns if terminalreporter.isatty else None
         for line, markup in table.lines(carried, width):
-            terminalreporter.write_line(line, **markup)
+            terminalreporter.write_line(printable(line), **markup)
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:
@@ -250,4 +250,7 @@ def pytest_collection_finish(session: pytest.Session) -> None:
         and item.get_closest_marker("performance")
         and not item.get_closest_marker("skip")
     }
-    gate.refuse_unlike(session.config, timed, session.config.stash[OPTIONS])
+    try:
+        gate.refuse_unlike(session.config, timed, session.config.stash[OPTIONS])
+    except SuiteError as error:
+        raise pytest.UsageError(str(error)) from error

@@ -9,8 +9,9 @@ from pathlib import Path
 from bertsquad import __version__
 from bertsquad.assets import cache, registry
 from bertsquad.assets.download import part_of
-from bertsquad.console import Progress, style
+from bertsquad.console import Progress, echo, style, take_any_text
 from bertsquad.errors import SuiteError
+from bertsquad.files import failure
 from bertsquad.machine import hardware, provenance
 from bertsquad.models.zoo import MODELS
 from bertsquad.squad.datasets import DATASETS
@@ -21,6 +22,7 @@ from bertsquad.worker.handle import try_devices
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; its exit status."""
+    take_any_text(sys.stdout)
     given = parser().parse_args(arguments)
     run: Callable[[argparse.Namespace], int] = given.run
     try:
@@ -29,12 +31,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except SuiteError as error:
         message = str(error)
     except OSError as error:
-        message = f"{error.filename or 'a file'}: {error.strerror or error}"
+        message = str(failure(error))
     except Terminated as error:
         return error.status
     except KeyboardInterrupt:
         return INTERRUPTED
-    print(f"python -m bertsquad {given.command}: {message}", file=sys.stderr)
+    echo(f"python -m bertsquad {given.command}: {message}", file=sys.stderr)
     return 1
 
 
@@ -113,21 +115,21 @@ def _fetch(names: Sequence[str]) -> int:
         try:
             with Progress(style()) as progress:
                 path = registry.fetch(name, show=progress.show)
-            print(f"{name}: {path}")
+            echo(f"{name}: {path}")
         except SuiteError as error:
-            print(f"{name}: {error}", file=sys.stderr)
+            echo(f"{name}: {error}", file=sys.stderr)
             status = 1
     return status
 
 
 def _doctor() -> int:
-    print(f"bertsquad {__version__}")
-    print("versions: " + ", ".join(f"{name} {v}" for name, v in provenance.versions().items()))
-    print(f"machine:  {hardware.cpu_name()}, {hardware.cores()} cores")
-    print(f"GPU:      {', '.join(hardware.gpu_names()) or 'none'}")
-    print(f"data:     {cache.data_folder()}")
-    print(f"cache:    {cache.cache_folder()}")
-    print("files:")
+    echo(f"bertsquad {__version__}")
+    echo("versions: " + ", ".join(f"{name} {v}" for name, v in provenance.versions().items()))
+    echo(f"machine:  {hardware.cpu_name()}, {hardware.cores()} cores")
+    echo(f"GPU:      {', '.join(hardware.gpu_names()) or 'none'}")
+    echo(f"data:     {cache.data_folder()}")
+    echo(f"cache:    {cache.cache_folder()}")
+    echo("files:")
     for name in registry.entries():
         path = registry.path_of(name)
         try:
@@ -135,15 +137,15 @@ def _doctor() -> int:
             state = f"ok ({registry.fetch(name)})" if here else "not here (fetch gets it)"
         except SuiteError as error:
             state = str(error)
-        print(f"  {name}: {state}")
-    print("devices:")
+        echo(f"  {name}: {state}")
+    echo("devices:")
     tried = try_devices()
     for name, version in provenance.claimed(tried.versions).items():
         real = provenance.versions(tried.versions)[name]
         print(f"  {name} {real} is what is loaded, though {version} is installed by that name")
     for name, reason in tried.reasons.items():
         state = f"no: {reason}" if reason else f"ok ({', '.join(tried.precisions[name])})"
-        print(f"  {name}: {state}")
+        echo(f"  {name}: {state}")
     return 0
 
 
@@ -154,12 +156,12 @@ def _submission(given: argparse.Namespace) -> int:
         made = submit(given.results, given.answers, given.tree, given.session, given.shortened)
     except Refused as refusal:
         for reason in refusal.reasons:
-            print(f"refused: {reason}", file=sys.stderr)
+            echo(f"refused: {reason}", file=sys.stderr)
         return 1
     for folder in made:
-        print(f"made {folder}")
+        echo(f"made {folder}")
     if given.shortened:
-        print("made from shortened runs: nothing in it may be submitted")
+        echo("made from shortened runs: nothing in it may be submitted")
     return 0
 
 
@@ -174,8 +176,10 @@ def _report(sources: Sequence[Path], path: Path) -> int:
     read = archive.read(sources)
     size = page.write(read, path)
     width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
-    print("\n".join(page.lines(read, width)))
-    print(f"\nmade {path} ({size / 1000:.0f} kB)")
+    for line in page.lines(read, width):
+        echo(line)
+    echo("")
+    echo(f"made {path} ({size / 1000:.0f} kB)")
     return 0
 
 
@@ -205,9 +209,9 @@ def _clean(downloads: bool) -> int:
                 path.unlink()
             else:
                 continue
-            print(f"removed {path}")
+            echo(f"removed {path}")
         except OSError as error:
-            print(f"{path} can't be removed: {error.strerror or error}", file=sys.stderr)
+            echo(f"{path} can't be removed: {error.strerror or error}", file=sys.stderr)
             status = 1
     return status
 

@@ -1,6 +1,10 @@
-"""Progress on standard error: a bar on a terminal, a line now and then in a log."""
+"""What a user sees: lines that any terminal can show, and progress on standard error.
+
+Progress is a bar on a terminal, a line now and then in a log.
+"""
 
 import contextlib
+import io
 import os
 import sys
 import time
@@ -9,6 +13,7 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from typing import Any, Literal, Self, TextIO
 
+from bertsquad.errors import printable
 from bertsquad.progress import Step
 
 #: Seconds between two drawings of a bar.
@@ -35,6 +40,18 @@ def style(quiet: bool = False, worker: str = "") -> Style:
         return "off"
     moves = sys.stderr.isatty() and os.environ.get("TERM", "dumb") != "dumb"
     return "bar" if moves and not worker and "CI" not in os.environ else "lines"
+
+
+def take_any_text(stream: TextIO | None) -> None:
+    """Let a stream write characters that its encoding lacks as escapes instead of failing."""
+    if isinstance(stream, io.TextIOWrapper):
+        stream.reconfigure(errors="backslashreplace")
+
+
+def echo(text: str, file: TextIO | None = None) -> None:
+    """Print a text line by line, with what no terminal should get raw as escapes."""
+    for line in text.split("\n"):
+        print(printable(line), file=file)
 
 
 class Progress:
@@ -94,7 +111,7 @@ class Progress:
         """Tell the user something at once, in every style."""
         self._clear()
         with self._terminal() as terminal:
-            terminal.write(f"\n{self._prefix}{text}\n")
+            terminal.write(f"\n{self._prefix}{printable(text)}\n")
 
     def end(self) -> None:
         """Remove the bar; print a last line for a step that had one."""
@@ -118,7 +135,7 @@ class Progress:
         opening = "\n" if self._shares_line and (self._prefix or not self._has_line) else ""
         self._has_line = True
         with self._terminal() as terminal:
-            terminal.write(f"{opening}{self._prefix}{text}\n")
+            terminal.write(f"{opening}{self._prefix}{printable(text)}\n")
 
     def _draw(self, meter: "Meter | None") -> None:
         """Draw the bar, or with None an empty line, in the place of the one before.
@@ -131,7 +148,7 @@ class Progress:
                 columns = os.get_terminal_size(terminal.fileno()).columns or 80
                 utf = terminal.encoding.lower().startswith("utf")
                 # One column stays free, since a full line would move on to the next.
-                text = meter.bar(time.monotonic(), columns - 1, utf)
+                text = printable(meter.bar(time.monotonic(), columns - 1, utf))
             if self._shares_line:
                 # Down and up, which makes room below the last line of a screen; then save the
                 # cursor, go down, draw and restore the cursor.

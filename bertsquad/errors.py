@@ -3,6 +3,19 @@
 from bertsquad.credentials import masked
 
 
+def printable(text: str) -> str:
+    """`text` in one line that changes nothing in a terminal: what shows nothing is escaped.
+
+    A name of a file may hold line ends, a terminal's control sequences, or bytes that are no text.
+    """
+    if text.isprintable():
+        return text
+    return "".join(
+        char if char.isprintable() else char.encode("unicode_escape").decode("ascii")
+        for char in text
+    )
+
+
 class SuiteError(Exception):
     """An error that a user can do something about.
 
@@ -11,7 +24,7 @@ class SuiteError(Exception):
     """
 
     def __init__(self, message: str = "") -> None:
-        super().__init__(masked(message))
+        super().__init__(printable(masked(message)))
 
 
 class Unavailable(SuiteError):

@@ -1,6 +1,7 @@
-"""Dataclasses from JSON: every field is there and has the type of its annotation."""
+"""JSON read: a document that any code may walk, and dataclasses of which every field fits."""
 
 import dataclasses
+import json
 import types
 import typing
 from collections.abc import Mapping
@@ -8,6 +9,50 @@ from functools import cache
 from typing import Any, TypeVar
 
 _Made = TypeVar("_Made")
+
+
+#: What this suite, LoadGen, pytest-benchmark and SQuAD write is nested ten deep or so.
+DEEPEST = 64
+#: Of this many digits on, an integer is more than a float can hold.
+_MOST_DIGITS = 308
+
+
+class NotJson(ValueError):
+    """Text or bytes that hold no JSON, or JSON that is nested too deep; the text says which."""
+
+
+def parse(content: str | bytes, strict: bool = True) -> Any:
+    """The JSON in `content`; NotJson where there is none, for whatever reason.
+
+    What is given back is at most `DEEPEST` deep, so that a walk over it needs no care, and an
+    integer that no float can hold is infinite, so that sums with it need none. Where it isn't
+    `strict`, texts may hold control characters.
+    """
+    try:
+        document = json.loads(content, strict=strict, parse_int=_integer)
+    except RecursionError as error:
+        raise NotJson(f"nested deeper than {DEEPEST}") from error
+    except ValueError as error:
+        raise NotJson(str(error)) from error
+    level = [document]
+    for _ in range(DEEPEST):
+        level = [inner for one in level for inner in _inside(one)]
+        if not level:
+            return document
+    raise NotJson(f"nested deeper than {DEEPEST}")
+
+
+def _integer(digits: str) -> int | float:
+    return int(digits) if len(digits) <= _MOST_DIGITS else float(digits)
+
+
+def _inside(value: Any) -> list[Any]:
+    """The objects and lists in an object or a list."""
+    if isinstance(value, dict):
+        value = value.values()
+    elif not isinstance(value, list):
+        return []
+    return [one for one in value if isinstance(one, (dict, list))]
 
 
 class Misfit(Exception):

@@ -9,13 +9,15 @@ from pathlib import Path
 
 import pytest
 from loopback import UNPRIVILEGED, LoopbackServer, entry, forbid, isolate, register
-from made import performance
+from made import performance, run_folder
 
 from bertsquad import __version__
 from bertsquad.__main__ import main, parser
 from bertsquad.assets import cache, registry
 from bertsquad.devices import DEVICES
 from bertsquad.submission.evidence import group_of
+
+ROOT = Path(__file__).resolve().parents[1]
 
 MODEL = "model.onnx"
 DATASET = "dev-v1.1.json"
@@ -391,3 +393,75 @@ def test_session_takes_the_form_that_its_help_names() -> None:
     result = performance(dataset="squad", device="openvino", precision="int8")
     parts = str(action.metavar).lower().split("-")
     assert "-".join(getattr(result, part) for part in parts) == group_of(result)
+
+
+# Names and encodings.
+
+#: A name that is no text, holds a terminal's control sequence and a line's end.
+ODD_NAME = b"res\xff\x1b[31m\nx \xc3\xa9"
+NARROW = {
+    "utf-8": {"LC_ALL": "C.UTF-8"},
+    "ascii stream": {"PYTHONIOENCODING": "ascii"},
+    "ascii": {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"},
+}
+
+
+@pytest.fixture
+def odd_folder(tmp_path: Path) -> Path:
+    if sys.platform == "win32":
+        pytest.skip("no such names on Windows")
+    folder = tmp_path / os.fsdecode(ODD_NAME)
+    try:
+        folder.mkdir()
+    except OSError:
+        pytest.skip("no such names in this file system")
+    run_folder(folder, performance(case="café-→"))
+    (folder / "half.json").write_text('{"schema_version": 1', "utf-8")
+    broken_off = folder / "accuracy-x"
+    broken_off.mkdir()
+    (broken_off / "timeline.npz").touch()
+    return folder
+
+
+def told(variables: dict[str, str], *arguments: str | Path) -> "subprocess.CompletedProcess[bytes]":
+    return subprocess.run(
+        [sys.executable, "-m", "bertsquad", *map(os.fsencode, arguments)],
+        cwd=ROOT,
+        env=os.environ | variables,
+        capture_output=True,
+        check=False,
+    )
+
+
+@pytest.mark.parametrize("variables", NARROW.values(), ids=NARROW)
+def test_a_report_on_files_of_odd_names_is_made_and_shows_them_escaped(
+    odd_folder: Path, tmp_path: Path, variables: dict[str, str]
+) -> None:
+    page = tmp_path / "page.html"
+    done = told(variables, "report", odd_folder, "-o", page)
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert b"\x1b" not in done.stdout and b"\\x1b[31m\\nx" in done.stdout
+    assert b"left out: " in done.stdout and b"half.json is cut short" in done.stdout
+    assert "café-→" in page.read_text("utf-8")
+
+
+@pytest.mark.parametrize("variables", NARROW.values(), ids=NARROW)
+def test_a_refusal_of_a_file_of_an_odd_name_is_one_line_that_shows_it_escaped(
+    odd_folder: Path, variables: dict[str, str]
+) -> None:
+    for done in (
+        told(variables, "report", odd_folder / "half.json"),
+        told(variables, "submission", odd_folder),
+    ):
+        assert (done.returncode, done.stdout) == (1, b"")
+        assert done.stderr.count(b"\n") == 1 and b"\x1b" not in done.stderr
+        assert b"\\x1b[31m\\nx" in done.stderr
+
+
+@pytest.mark.parametrize("variables", NARROW.values(), ids=NARROW)
+def test_doctor_speaks_in_every_encoding(
+    data: Path, tmp_path: Path, variables: dict[str, str]
+) -> None:
+    done = told(variables | {"BERTSQUAD_CACHE": str(tmp_path / "café")}, "doctor")
+    assert done.stderr.count(b"\n") <= 1 and b"Traceback" not in done.stderr
+    assert done.stdout.startswith(b"bertsquad ") or b"expected a path" in done.stderr

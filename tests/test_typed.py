@@ -1,10 +1,12 @@
 """Dataclasses come of JSON only where every field has its type, and the wrong one is named."""
 
+import math
 from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
 
+from bertsquad import typed
 from bertsquad.typed import Misfit, build
 
 
@@ -99,3 +101,40 @@ def test_a_field_that_is_missing_is_named(name: str) -> None:
 def test_what_must_be_whole_may_lack_nothing() -> None:
     with pytest.raises(Misfit, match="inner share is missing"):
         build(Outer, LEAST, whole=True)
+
+
+@pytest.mark.parametrize("depth", [1, 63, 64])
+def test_json_that_is_nested_like_any_real_one_is_read(depth: int) -> None:
+    found = typed.parse("[" * depth + "]" * depth)
+    for _ in range(depth - 1):
+        (found,) = found
+    assert found == []
+
+
+@pytest.mark.parametrize("depth", [65, 100, 900, 1_000, 10_000, 100_000])
+@pytest.mark.parametrize(("opened", "closed"), [("[", "]"), ('{"a":', "}")], ids=["list", "object"])
+def test_json_that_is_nested_too_deep_for_its_readers_is_none(
+    depth: int, opened: str, closed: str
+) -> None:
+    with pytest.raises(typed.NotJson, match="nested deeper than 64"):
+        typed.parse(opened * depth + "1" + closed * depth)
+
+
+@pytest.mark.parametrize("digits", ["9" * 309, "-" + "9" * 400, "1" * 5_000, "1" * 100_000])
+def test_an_integer_that_no_float_holds_is_infinite(digits: str) -> None:
+    assert abs(typed.parse(f"[{digits}]")[0]) == math.inf
+
+
+def test_an_integer_that_a_float_holds_is_exact() -> None:
+    assert typed.parse("[2085463073848966840, -1]") == [2085463073848966840, -1]
+    assert type(typed.parse("1" * 300)) is int
+
+
+@pytest.mark.parametrize("content", ["", "{", "nothing", b"\xff\xfe\x00", b"\x80", '"a\nb"'])
+def test_what_is_no_json_is_told_so(content: str | bytes) -> None:
+    with pytest.raises(typed.NotJson):
+        typed.parse(content)
+
+
+def test_where_it_is_not_strict_texts_may_hold_control_characters() -> None:
+    assert typed.parse('"a\nb"', strict=False) == "a\nb"

@@ -17,9 +17,10 @@ from typing import Any, Generic, TypeVar
 import pooch
 from filelock import FileLock
 
+from bertsquad import typed
 from bertsquad.assets.fingerprint import Fingerprint, fingerprint, joint_digest
 from bertsquad.errors import SuiteError
-from bertsquad.files import user_path, write_whole
+from bertsquad.files import unreadable, unwritable, user_path, write_whole
 
 PACKAGE = Path(__file__).resolve().parents[1]
 #: Where the facts of a derived model keep its checksum (SHA-256), None where there is no model.
@@ -66,14 +67,13 @@ def _folder(variable: str) -> Path:
 def lock(name: str) -> AbstractContextManager[object]:
     """A lock between processes for the making of the file `name`, held until it is left."""
     folder = cache_folder() / "locks"
+    path = folder / f"{name.replace('/', '_')}.lock"
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        return FileLock(folder / f"{name.replace('/', '_')}.lock").acquire()
+        return FileLock(path).acquire()
     except OSError as error:
-        raise SuiteError(
-            f"the cache folder {folder} can't be written ({error.strerror or error}): set "
-            "BERTSQUAD_CACHE to a folder that can"
-        ) from error
+        place = path if path.exists() else f"the cache folder {folder}"
+        raise unwritable(place, error, "set BERTSQUAD_CACHE to a folder that can") from error
 
 
 def derived(
@@ -82,26 +82,25 @@ def derived(
     """The derived file at `path`: read where the cache has it, else made, by one process at a time.
 
     `read` raises LookupError where the file lacks something, since an older version wrote it, and
-    ValueError, OSError or RecursionError where it is damaged; either is made again. Raises
-    SuiteError where the file can't be written.
+    ValueError or FileNotFoundError where it is damaged; either is made again. Raises SuiteError
+    where the file is there and can't be read, as another user's, or where it can't be written.
     """
-    rebuilt = None
+    rebuilt, elsewhere = None, "set BERTSQUAD_CACHE to another folder"
     with lock(path.name):
-        if path.exists() or path.with_suffix(".json").exists():
-            try:
+        try:
+            if path.exists() or path.with_suffix(".json").exists():
                 return Derived(path, read(path))
-            except LookupError:
-                rebuilt = "older"
-            except (OSError, ValueError, RecursionError):
-                rebuilt = "damaged"
+        except LookupError:
+            rebuilt = "older"
+        except (FileNotFoundError, ValueError):
+            rebuilt = "damaged"
+        except OSError as error:  # which says nothing of what is in it
+            raise unreadable(error.filename or path, error, elsewhere) from error
         try:
             _sweep(path)
             return Derived(path, make(path), rebuilt)
         except OSError as error:
-            raise SuiteError(
-                f"{path} can't be written ({error.strerror or error}): free some space, or set "
-                "BERTSQUAD_CACHE to another folder"
-            ) from error
+            raise unwritable(path, error, elsewhere) from error
 
 
 def weights_beside(path: Path) -> Path:
@@ -125,7 +124,7 @@ def derived_model(
         return tuple(fingerprint(one) for one in (path, weights_beside(path)) if one.exists())
 
     def read(path: Path) -> tuple[Facts, tuple[Fingerprint, ...]]:
-        facts: Facts = json.loads(facts_file.read_bytes())
+        facts: Facts = typed.parse(facts_file.read_bytes())
         if not isinstance(facts, dict):
             raise ValueError(f"{facts_file} holds no JSON object")
         if not {*fields, SUM} <= facts.keys():

@@ -5,6 +5,7 @@ is made of them goes into `BERTSQUAD_CACHE`. Both are the per-user cache folder 
 A file is looked for below the URL `BERTSQUAD_MIRROR` first, then at the registry's addresses.
 """
 
+import hashlib
 import os
 import stat
 import time
@@ -122,14 +123,27 @@ def registry_file() -> Path:
 
 @cache
 def entries() -> dict[str, Entry]:
-    """Every file that the suite knows, by name."""
+    """Every file that the suite knows, by name; SuiteError where the registry can't be read."""
     catalogue = pooch.create(path=PACKAGE, base_url="", registry=None)
-    catalogue.load_registry(registry_file())
+    file = registry_file()
+    try:
+        catalogue.load_registry(file)
+    except (OSError, ValueError) as error:
+        if isinstance(error, OSError) and error.errno:
+            raise unreadable(file, error, "reinstall the suite") from error
+        raise SuiteError(f"{file} is no registry of files: {error}") from error
     found = {}
     for name, checksum in catalogue.registry.items():
         own = (catalogue.urls[name],) if name in catalogue.urls else ()
-        found[name] = Entry(name, checksum, own + MIRRORS.get(name, ()))
+        entry = Entry(name, checksum, own + MIRRORS.get(name, ()))
+        if entry.algorithm not in hashlib.algorithms_available or not _is_hex(entry.digest):
+            raise SuiteError(f"{file}: the checksum of {name} is {checksum!r:.80}, which is none")
+        found[name] = entry
     return found
+
+
+def _is_hex(text: str) -> bool:
+    return bool(text) and set(text) <= set("0123456789abcdef")
 
 
 def path_of(name: str) -> Path:
@@ -239,14 +253,17 @@ def _failure_note(name: str) -> Path | None:
 
 def _recall_failure(name: str) -> str | None:
     note = _failure_note(name)
-    return note.read_text(encoding="utf-8") if note is not None and note.is_file() else None
+    if note is not None:
+        with suppress(OSError):
+            return note.read_text(encoding="utf-8", errors="replace")
+    return None
 
 
 def _remember_failure(name: str, reason: str) -> None:
     note = _failure_note(name)
     if note is not None:
         for other in note.parent.glob(f"{name.replace('/', '_')}.failed-*"):
-            with suppress(FileNotFoundError):
+            with suppress(OSError):
                 # A day old, it belongs to a pytest session that is over.
                 if time.time() - other.stat().st_mtime > 86_400:
                     other.unlink()

@@ -4,7 +4,7 @@ LoadGen has no getter for results, so the detail log's `:::MLLOG` lines are the 
 """
 
 import hashlib
-import json
+import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -14,9 +14,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bertsquad.errors import SuiteError
-from bertsquad.files import unreadable
-from bertsquad.scenarios import Scenario
+from bertsquad import typed
+from bertsquad.errors import SuiteError, printable
+from bertsquad.files import unreadable, unwritable, why_no_room
+from bertsquad.scenarios import SCENARIOS, Scenario
 
 DETAIL = "mlperf_log_detail.txt"
 SUMMARY = "mlperf_log_summary.txt"
@@ -73,8 +74,8 @@ class Run:
         values, count = self.values, self.values.get("result_query_count")
         causes = [Cause(kind, reason) for key, kind, reason in _NOT_MET if values.get(key) is False]
         if values.get("early_stopping_met") is False:
-            said = " ".join(str(values.get("early_stopping_result", "")).replace("*", "").split())
-            wanted = re.search(r"at least (\d+)( more)? queries", said)
+            said = _line(str(values.get("early_stopping_result", "")).replace("*", ""))
+            wanted = re.search(r"at least (\d{1,18})( more)? queries", said)
             needed = None
             if wanted is not None:
                 needed = int(wanted[1]) + ((count or 0) if wanted[2] else 0)
@@ -83,7 +84,7 @@ class Run:
         for error in self.errors:
             kinds = (kind for words, kind in _ENDINGS.items() if words in error)
             causes.append(Cause(next(kinds, "error"), error))
-        recommendation = str(values.get("result_invalid_reason", "")).strip()
+        recommendation = _line(values.get("result_invalid_reason", ""))
         if recommendation and not causes:
             causes.append(Cause("error", recommendation))
         return causes
@@ -126,6 +127,34 @@ _ENDINGS = {
 }
 
 
+#: The keys of the detail log that hold a count, and those that hold another number.
+_COUNTS = frozenset(
+    """result_query_count effective_min_duration_ms effective_min_query_count
+    effective_samples_per_query effective_performance_sample_count
+    effective_accuracy_sample_count""".split()
+)
+_NUMBERS = frozenset(scenario.metric for scenario in SCENARIOS.values())
+_LATENCY = re.compile(r"result_[\d.]+_percentile_(per_query_)?latency_ns")
+
+
+def _checked(key: str, value: Any) -> Any:
+    """The value of a key of the detail log; TypeError if it should be a number and is none."""
+    if key in _COUNTS:
+        fits = type(value) is int and value >= 0
+    elif key in _NUMBERS or _LATENCY.fullmatch(key):
+        fits = type(value) in (int, float) and math.isfinite(value) and value >= 0
+    else:
+        return value
+    if not fits:
+        raise TypeError(f"{key} is {value!r:.60}")
+    return value
+
+
+def _line(value: object) -> str:
+    """A text of the log in one line that a terminal can show."""
+    return printable(" ".join(str(value).split()))
+
+
 def read_run(folder: Path) -> Run:
     """Parse the detail log in `folder`; SuiteError if it is missing or was cut short."""
     path = folder / DETAIL
@@ -137,10 +166,16 @@ def read_run(folder: Path) -> Run:
                 prefix, _, body = line.partition(":::MLLOG ")
                 if prefix or not body:
                     continue
-                record = json.loads(body, strict=False)
-                values[record["key"]] = record["value"]
-                if record["metadata"]["is_error"]:
-                    errors.append(f"LoadGen: {str(record['value']).strip()}")
+                record = typed.parse(body, strict=False)
+                key, value = record["key"], record["value"]
+                if not isinstance(key, str):
+                    raise TypeError(f"a key is {key!r:.60}")
+                values[key] = _checked(key, value)
+                is_error = record["metadata"]["is_error"]
+                if not isinstance(is_error, bool):
+                    raise TypeError(f"is_error is {is_error!r:.60}")
+                if is_error:
+                    errors.append(f"LoadGen: {_line(value)}")
     except OSError as error:
         raise unreadable(path, error) from error
     except (ValueError, KeyError, TypeError) as error:
@@ -149,6 +184,23 @@ def read_run(folder: Path) -> Run:
     if ("power_end" if accuracy else "num_errors") not in values:
         raise SuiteError(f"{path} was cut short: the run didn't end")
     return Run(folder, values, tuple(errors))
+
+
+def check_written(folder: Path) -> None:
+    """SuiteError where a log isn't whole since it couldn't be written, of which LoadGen is silent.
+
+    It is for the process that LoadGen has just written them in, whose limits count.
+    """
+    try:
+        read_run(folder)
+        whole = [(folder / name).read_bytes().rstrip()[-1:] for name in (SUMMARY, ACCURACY)]
+        if whole[0] and whole[1] == b"]":
+            return
+    except (OSError, SuiteError):
+        pass  # the reader says it of a log that is damaged for another reason
+    for name in (DETAIL, SUMMARY, ACCURACY):
+        if (error := why_no_room(folder / name)) is not None:
+            raise unwritable(folder / name, error, "choose another folder with --output")
 
 
 def read_accuracy_log(folder: Path) -> dict[int, NDArray[np.float32]]:
@@ -164,18 +216,23 @@ def read_responses(folder: Path) -> list[tuple[int, NDArray[np.float32]]]:
     """Every logged response in the log's order: the sample and its float32 [length, 2] logits."""
     path = folder / ACCURACY
     try:
-        entries = json.loads(path.read_bytes())
         return [
             (
-                int(entry["qsl_idx"]),
+                _sample(entry["qsl_idx"]),
                 np.frombuffer(bytes.fromhex(entry["data"]), np.float32).reshape(-1, 2),
             )
-            for entry in entries
+            for entry in typed.parse(path.read_bytes())
         ]
     except OSError as error:
         raise unreadable(path, error) from error
     except (ValueError, KeyError, TypeError) as error:
         raise SuiteError(f"{path} is not a whole LoadGen accuracy log: {error}") from error
+
+
+def _sample(index: object) -> int:
+    if type(index) is not int or index < 0:
+        raise TypeError(f"qsl_idx is {index!r:.60}")
+    return index
 
 
 def checksums(folder: Path) -> dict[str, str]:

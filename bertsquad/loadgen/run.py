@@ -9,6 +9,7 @@ import mlperf_loadgen as lg
 
 from bertsquad.errors import SuiteError
 from bertsquad.loadgen import clock, reading
+from bertsquad.loadgen.logs import check_written
 from bertsquad.loadgen.request import Request, Targets, buffered_samples
 from bertsquad.loadgen.sut import Sut
 from bertsquad.loadgen.user_conf import plain
@@ -32,7 +33,8 @@ def start(sut: Sut, settings: Any, request: Request) -> float:
     """Let LoadGen run; the seconds that it took. Its logs lie in the request's folder then.
 
     The SUT is closed at the end. Raises the error that one of its callbacks met, if any did, and
-    SuiteError where the clock by which LoadGen times stepped meanwhile.
+    SuiteError where the clock by which LoadGen times stepped meanwhile, or a log isn't whole since
+    it couldn't be written.
     """
     folder = Path(request.folder)
     audit = folder / "audit.config"
@@ -63,6 +65,7 @@ def start(sut: Sut, settings: Any, request: Request) -> float:
         raise sut.error
     if watch is not None and watch.stepped_s is not None:
         raise clock.stepped(watch.stepped_s)
+    check_written(folder)
     return seconds
 
 

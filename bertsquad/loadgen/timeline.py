@@ -5,9 +5,8 @@ happened in the course of a run, come from the SUT's own clock.
 """
 
 import math
-import zipfile
 from array import array
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,8 +14,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from bertsquad import arrays
 from bertsquad.errors import SuiteError
-from bertsquad.files import unreadable, write_whole
+from bertsquad.files import unreadable
 
 #: The file of a run folder that holds a Timeline. A run that was broken off leaves one too.
 TIMELINE = "timeline.npz"
@@ -57,8 +57,7 @@ class Timeline:
 
     def save(self, folder: Path) -> None:
         """Write the file into the run folder, whole or not at all."""
-        arrays = {field.name: getattr(self, field.name) for field in fields(self)}
-        write_whole(folder / TIMELINE, lambda file: np.savez(file, **arrays))
+        arrays.save(self, folder / TIMELINE)
 
     def digest(self) -> dict[str, Any]:
         """What plots are drawn from, small enough for JSON; docs/results.md says what is what."""
@@ -172,10 +171,17 @@ def load(folder: Path) -> Timeline:
     """Read the timeline of a run folder; SuiteError says what is wrong with it."""
     path = folder / TIMELINE
     try:
-        # NumPy leaves a file that it can't read open.
-        with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
-            return Timeline(**{field.name: arrays[field.name] for field in fields(Timeline)})
+        found = arrays.load(Timeline, path)
     except OSError as error:
         raise unreadable(path, error) from error
-    except (ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
-        raise SuiteError(f"{path} is not a whole timeline of a run: run the case again") from error
+    except (arrays.Damaged, arrays.Lacking) as error:
+        raise _no_timeline(path) from error
+    queries, batches = len(found.issued_ns), len(found.batch_samples)
+    lengths = {name: len(array) for name, array in vars(found).items()}
+    if any(n != (batches if name.startswith("batch") else queries) for name, n in lengths.items()):
+        raise _no_timeline(path)
+    return found
+
+
+def _no_timeline(path: Path) -> SuiteError:
+    return SuiteError(f"{path} is not a whole timeline of a run: run the case again")

@@ -51,9 +51,10 @@ def _limit(folder: Path) -> float | None:
         both = f"{_read(folder / 'cpu.cfs_quota_us')} {_read(folder / 'cpu.cfs_period_us')}"
     try:
         allowed, period = map(int, both.split())
-    except ValueError:  # "max", or nothing there
+        share = allowed / period
+    except (ValueError, ArithmeticError):  # "max", or nothing there
         return None
-    return allowed / period if allowed > 0 and period > 0 else None  # version 1 has -1 for "max"
+    return share if allowed > 0 and period > 0 else None  # version 1 has -1 for "max"
 
 
 def _read(path: Path) -> str | None:
@@ -136,7 +137,7 @@ def gpu_free_bytes() -> int | None:
     """The free memory of the first NVIDIA GPU, in bytes; None where that can't be found out."""
     query = ("--query-gpu=memory.free", "--format=csv,noheader,nounits")
     found = output_of("nvidia-smi", *query).partition("\n")[0].strip()
-    return int(found) * 2**20 if found.isdigit() else None
+    return int(found) * 2**20 if found.isdecimal() else None
 
 
 def driver_cuda_version() -> str | None:

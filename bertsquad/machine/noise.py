@@ -32,7 +32,7 @@ def read(root: Path = Path("/")) -> Reading | None:
         line = (root / "proc/stat").read_text(encoding="utf-8").partition("\n")[0]
         tick = os.sysconf("SC_CLK_TCK")
         user, nice, system, _, _, irq, softirq, steal = (int(n) / tick for n in line.split()[1:9])
-    except (OSError, ValueError, AttributeError):
+    except (OSError, ValueError, OverflowError, AttributeError):
         return None
     times = os.times()
     return Reading(
@@ -59,7 +59,7 @@ def _held_back_s(root: Path) -> float:
         ("sys/fs/cgroup/cpu.stat", "throttled_usec", 1e-6),
         ("sys/fs/cgroup/cpu/cpu.stat", "throttled_time", 1e-9),
     ):
-        with contextlib.suppress(OSError, ValueError):
+        with contextlib.suppress(OSError, ValueError, OverflowError):
             for line in (root / name).read_text(encoding="utf-8").splitlines():
                 word, _, value = line.partition(" ")
                 if word == key:

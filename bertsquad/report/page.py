@@ -17,7 +17,7 @@ import jinja2
 
 from bertsquad import __version__
 from bertsquad.errors import SuiteError
-from bertsquad.files import write_whole
+from bertsquad.files import unwritable, write_whole
 from bertsquad.report import exhibits, published
 from bertsquad.report.exhibits import Chip, Plot, Table
 from bertsquad.report.plots import figure_of
@@ -78,8 +78,7 @@ def write(archive: Archive, path: Path) -> int:
         page = render(archive).encode("utf-8")
         write_whole(path, lambda file: file.write_bytes(page))
     except OSError as error:
-        reason = error.strerror or error
-        raise SuiteError(f"{path} can't be written ({reason}): choose another with -o") from error
+        raise unwritable(path, error, "choose another with -o") from error
     return len(page)
 
 

@@ -13,6 +13,8 @@ from functools import cache
 from pathlib import Path
 
 from bertsquad.devices import GPUS
+from bertsquad.errors import SuiteError
+from bertsquad.files import unreadable
 from bertsquad.results.result import Result
 from bertsquad.rules import CLOSED_MODELS
 from bertsquad.scenarios import SCENARIOS
@@ -24,11 +26,32 @@ _SOURCE = (
 )
 
 
+_COLUMNS = set(
+    "round division submitter system hardware software precision cores offline server "
+    "singlestream".split()
+)
+
+
 @cache
 def submissions() -> list[dict[str, str]]:
-    """The rows of `published.csv`; a cell that doesn't apply is empty."""
-    with Path(__file__).with_name("published.csv").open(encoding="utf-8", newline="") as file:
-        return list(csv.DictReader(file))
+    """The rows of `published.csv`, an empty cell where one doesn't apply.
+
+    Raises SuiteError where the file is damaged.
+    """
+    path = Path(__file__).with_name("published.csv")
+    try:
+        with path.open(encoding="utf-8", newline="") as file:
+            rows = list(csv.DictReader(file, strict=True))
+        for row in rows:
+            if set(row) != _COLUMNS or not all(isinstance(cell, str) for cell in row.values()):
+                raise ValueError("a row has other columns")
+            for name in (*SCENARIOS, "cores"):
+                float(row.get(name) or 0)
+    except OSError as error:
+        raise unreadable(path, error, "reinstall the suite") from error
+    except (ValueError, csv.Error) as error:
+        raise SuiteError(f"{path} is damaged ({error}): reinstall the suite") from error
+    return rows
 
 
 def why_not(result: Result) -> str | None:

@@ -25,7 +25,10 @@ def score_log(data: Data, folder: Path, samples: int) -> Score:
         raise SuiteError(
             f"{folder / logs.ACCURACY} holds {len(logits)} samples where {samples} were run"
         )
-    found = answers.find(data.dataset, data.features, data.vocabulary, logits)
+    try:
+        found = answers.find(data.dataset, data.features, data.vocabulary, logits)
+    except SuiteError as error:
+        raise SuiteError(f"{folder / logs.ACCURACY}: {error}") from error
     return score(found, [q for q in data.dataset.questions if q.id in found])
 
 

@@ -12,7 +12,7 @@ from itertools import compress
 from pathlib import Path
 from typing import Any
 
-from bertsquad.errors import SuiteError
+from bertsquad.errors import SuiteError, printable
 from bertsquad.loadgen.timeline import TIMELINE
 from bertsquad.results import document
 from bertsquad.results.comparison import differences
@@ -157,7 +157,8 @@ def _broken_off(folder: Path) -> Lost:
     if mode not in MODES or not case:
         mode, case = "run", name
     reason = f"the run was broken off: there is no {RESULT}"
-    return Lost(case, mode, FAILED, reason, str(folder), _changed(folder / TIMELINE))
+    name, source = printable(case), printable(str(folder))
+    return Lost(name, mode, FAILED, reason, source, _changed(folder / TIMELINE))
 
 
 def _missing(value: Any, path: Path, at: datetime) -> Lost:
@@ -165,7 +166,8 @@ def _missing(value: Any, path: Path, at: datetime) -> Lost:
     if not isinstance(value, dict) or not all(isinstance(value.get(key), str) for key in keys):
         raise SuiteError(f"{path} is damaged: a case in it has no name, mode and reason")
     verdict = SKIPPED if value.get("verdict") == SKIPPED else FAILED
-    return Lost(value["case"], value["mode"], verdict, value["reason"], str(path), at)
+    source = printable(str(path))
+    return Lost(value["case"], value["mode"], verdict, value["reason"], source, at)
 
 
 def _distinct(results: Iterable[Result]) -> Iterator[Result]:

@@ -31,7 +31,7 @@ def differences(new: Figures, old: Figures) -> list[str]:
     if version is None:
         return ["that is no result of this suite"]
     if version != new["schema_version"]:
-        return [f"schema_version is {new['schema_version']} and was {version}"]
+        return [f"schema_version is {new['schema_version']} and was {str(version)[:200]}"]
     both_probed = new.get("target_source") == old.get("target_source") == "probe"
     found = []
     for place in ALIKE + (ALIKE_IN_SERVER if old.get("scenario") == "server" else ()):
@@ -41,7 +41,7 @@ def differences(new: Figures, old: Figures) -> list[str]:
         if then is None:
             found.append(f"{key} ({now}) isn't in the earlier results")
         elif key != "target_qps" or not both_probed:
-            found.append(f"{key} is {now} and was {then}")
+            found.append(f"{key} is {now} and was {str(then)[:200]}")
     return found + _unlike_settings(new, old)
 
 
@@ -49,7 +49,7 @@ def _unlike_settings(new: Figures, old: Figures) -> list[str]:
     """What LoadGen's settings make unlike; one that isn't there is as without a user.conf."""
     now, then = _settings(new), _settings(old)
     return [
-        f"{key} is {now[key]} and was {then[key]}"
+        f"{key} is {now[key]} and was {str(then[key])[:200]}"
         for key in now
         if key in then and now[key] != then[key]
     ]

@@ -1,6 +1,5 @@
 """Reading a result from a JSON document, with every field checked."""
 
-import json
 import re
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -40,8 +39,8 @@ def load(path: Path) -> Any:
     if not content.strip():
         raise SuiteError(f"{path} is empty: run the case again")
     try:
-        return _clean(json.loads(content))
-    except (ValueError, RecursionError) as error:
+        return _clean(typed.parse(content))
+    except typed.NotJson as error:
         if content.lstrip()[:1] not in (b"{", b"["):
             raise NotOurs(f"{path} is no JSON, as results of this suite are") from error
         raise SuiteError(f"{path} is cut short or damaged: run the case again") from error
@@ -71,8 +70,8 @@ def result_of(document: Any, path: Path) -> Result:
     version = document["schema_version"]
     if version != SCHEMA_VERSION:
         raise SuiteError(
-            f"{path} has schema version {version}, and this is a version of the suite that reads "
-            f"{SCHEMA_VERSION}: run the case again"
+            f"{path} has schema version {version!r:.60}, and this is a version of the suite that "
+            f"reads {SCHEMA_VERSION}: run the case again"
         )
     what = f"{path} is damaged: in its result of {str(document['case'])[:100]}"
     try:

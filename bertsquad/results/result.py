@@ -133,8 +133,10 @@ class Result:
     def save(self, folder: Path | None = None) -> None:
         """Write `result.json`, whole or not at all, into `folder`, which will be the run folder."""
         text = json.dumps(self.as_dict(), indent=2, ensure_ascii=False) + "\n"
+        # What is no character, as a byte of the current folder's name, JSON has as an escape.
+        content = text.encode("utf-8", "backslashreplace")
         place = folder or Path(self.run_dir)
-        write_whole(place / RESULT, lambda file: file.write_text(text, "utf-8"))
+        write_whole(place / RESULT, lambda file: file.write_bytes(content))
 
 
 @dataclass(frozen=True)
@@ -157,7 +159,7 @@ Outcome = Result | Missing
 
 #: What `model_preparation` said before `model_padded_to` and `model_rebuilt` were there. These are
 #: of the past: nothing reads what it says now.
-_PADDED = re.compile(r"needs (\d+) tokens always")
+_PADDED = re.compile(r"needs (\d{1,9}) tokens always")
 _REBUILT = re.compile(r" \(rebuilt, since the cached copy was (\w+)\)$")
 
 

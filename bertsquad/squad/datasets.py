@@ -5,6 +5,7 @@ from pathlib import Path
 
 from bertsquad.assets import cache, registry
 from bertsquad.errors import SuiteError
+from bertsquad.files import unreadable
 from bertsquad.progress import Show, unseen
 from bertsquad.rules import SAMPLES
 from bertsquad.squad import features, questions
@@ -97,6 +98,8 @@ def calibration(name: str, data: Data, show: Show = unseen) -> CalibrationSet:
     if file.suffix == ".txt":  # MLPerf's list of windows of the dev set, which its rules allow
         try:
             windows = tuple(int(line) for line in file.read_text(encoding="utf-8").split())
+        except OSError as error:
+            raise unreadable(file, error) from error
         except ValueError as error:
             raise SuiteError(f"{file} should hold one window number a line: {error}") from error
         if not windows or not 0 <= min(windows) <= max(windows) < len(data.features):

@@ -7,13 +7,13 @@ window; its index is its place in file order.
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from bertsquad.files import write_whole
+from bertsquad import arrays
 from bertsquad.progress import Show, Step, unseen
 from bertsquad.squad.questions import Dataset
 from bertsquad.squad.tokenization import Vocabulary, context_words
@@ -166,51 +166,39 @@ def cache_key(dataset_file: Path, vocabulary_file: Path) -> str:
 
 def save(features: Features, path: Path) -> None:
     """Write `features` to the `.npz` file `path`, which appears whole or not at all."""
-    arrays = {field.name: getattr(features, field.name) for field in fields(features)}
-    write_whole(path, lambda file: np.savez(file, **arrays))
+    arrays.save(features, path)
 
 
 def load(path: Path) -> Features:
     """Read what `save` wrote; LookupError if arrays are missing, ValueError if it is anything else.
 
-    Either names the file.
+    Either names the file. OSError where there is a file that can't be read.
     """
-    names = {field.name for field in fields(Features)}
     try:
-        # NumPy leaves a file that it can't read open.
-        with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
-            arrays = dict(archive)
-        older = arrays.keys() < names
-        if not older:
-            found = Features(**{name: arrays[name] for name in names})
-            _check(found)
-    # A damaged archive makes zipfile and NumPy raise errors of many types, MemoryError among them.
-    except Exception as error:
+        found = arrays.load(Features, path)
+        _check(found)
+    except LookupError as error:
+        raise LookupError(f"{path} is an older cache of features: {error}") from error
+    except (FileNotFoundError, ValueError) as error:
         raise ValueError(f"{path} is not a cache of features: {error}") from error
-    if older:
-        raise LookupError(f"{path} is an older cache of features: it lacks arrays")
     return found
 
 
 def _check(found: Features) -> None:
-    """Raise ValueError unless the arrays have the types and lengths that belong together."""
+    """Raise ValueError unless the arrays have the lengths that belong together."""
     windows, tokens = len(found.question), len(found.tokens)
-    contexts, context_tokens = len(found.context_offsets) - 1, len(found.context_tokens)
+    context_tokens = len(found.context_tokens)
     expected = {
-        "tokens": (np.int32, tokens),
-        "offsets": (np.int64, windows + 1),
-        "question": (np.int32, windows),
-        "context_start": (np.int32, windows),
-        "doc_start": (np.int32, windows),
-        "max_context": (np.bool_, tokens),
-        "context_tokens": (np.int32, context_tokens),
-        "context_offsets": (np.int64, contexts + 1),
-        "word_of_token": (np.int32, context_tokens),
+        "offsets": windows + 1,
+        "context_start": windows,
+        "doc_start": windows,
+        "max_context": tokens,
+        "word_of_token": context_tokens,
     }
-    for name, (dtype, length) in expected.items():
-        array = getattr(found, name)
-        if array.dtype != dtype or array.shape != (length,):
-            raise ValueError(f"{name} is {array.dtype} {array.shape}")
+    for name, length in expected.items():
+        if len(getattr(found, name)) != length:
+            raise ValueError(f"{name} has {len(getattr(found, name))} numbers, not {length}")
     for offsets, total in ((found.offsets, tokens), (found.context_offsets, context_tokens)):
-        if offsets[0] != 0 or offsets[-1] != total or (np.diff(offsets) < 0).any():
+        ends = [*offsets[:1], *offsets[-1:]]
+        if ends != [0, total] or (np.diff(offsets) < 0).any():
             raise ValueError("the offsets don't fit the tokens")

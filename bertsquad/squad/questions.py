@@ -1,12 +1,12 @@
 """SQuAD v1.1's JSON: contexts, questions and the answers that people gave."""
 
-import json
 import reprlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
+from bertsquad import typed
 from bertsquad.errors import SuiteError
 from bertsquad.files import unreadable
 
@@ -32,10 +32,10 @@ class Dataset:
 def load(path: Path) -> Dataset:
     """Read a SQuAD v1.1 JSON file; SuiteError names the file and what is wrong with it."""
     try:
-        document = json.loads(path.read_bytes())
+        document = typed.parse(path.read_bytes())
     except OSError as error:
         raise unreadable(path, error) from error
-    except (ValueError, RecursionError) as error:
+    except typed.NotJson as error:
         raise SuiteError(f"{path} is not SQuAD v1.1 JSON: {error}") from error
     contexts: list[str] = []
     questions: list[Question] = []

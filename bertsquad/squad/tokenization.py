@@ -16,6 +16,9 @@ from tokenizers import Tokenizer
 from tokenizers.models import WordPiece
 from tokenizers.pre_tokenizers import WhitespaceSplit
 
+from bertsquad.errors import SuiteError
+from bertsquad.files import unreadable
+
 #: What MLPerf's `create_squad_data` splits a context at; other blanks stay inside a word.
 CONTEXT_BLANKS = re.compile("[ \t\r\n\u202f]+")
 
@@ -86,8 +89,16 @@ class Vocabulary:
     """A WordPiece vocabulary, one piece a line; a piece's id is its line, counted from 0."""
 
     def __init__(self, path: Path) -> None:
-        self.pieces = path.read_text(encoding="utf-8").rstrip("\n").split("\n")
+        """Read a file of pieces; SuiteError where it is none."""
+        try:
+            self.pieces = path.read_text(encoding="utf-8").rstrip("\n").split("\n")
+        except OSError as error:
+            raise unreadable(path, error) from error
+        except UnicodeDecodeError as error:
+            raise SuiteError(f"{path} is no vocabulary: {error}") from error
         ids = {piece: index for index, piece in enumerate(self.pieces)}
+        if lacking := [piece for piece in ("[CLS]", "[SEP]", "[UNK]") if piece not in ids]:
+            raise SuiteError(f"{path} is no vocabulary of BERT: it lacks {lacking[0]}")
         self.cls_id, self.sep_id = ids["[CLS]"], ids["[SEP]"]
         # 100 is the longest word that MLPerf's tokeniser looks up; longer ones are [UNK].
         self._tokenizer = Tokenizer(

@@ -7,21 +7,24 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from bertsquad.errors import SuiteError
+from bertsquad import typed
+from bertsquad.devices import PRECISIONS
+from bertsquad.errors import SuiteError, printable
 from bertsquad.loadgen import logs
 from bertsquad.loadgen.logs import Run
 from bertsquad.results.document import result_in
 from bertsquad.results.result import RESULT, Result
 from bertsquad.results.validity import objections
 from bertsquad.rules import EDGE_SCENARIOS
+from bertsquad.squad.datasets import DATASETS
 
 
 class Refused(SuiteError):
     """The runs can't be submitted; each of `reasons` names a file, why, and what to do."""
 
     def __init__(self, reasons: Sequence[str]) -> None:
-        super().__init__("\n".join(reasons))
-        self.reasons = tuple(reasons)
+        super().__init__("; ".join(reasons))
+        self.reasons = tuple(map(printable, reasons))
 
 
 @dataclass(frozen=True)
@@ -37,21 +40,42 @@ class Evidence:
         return self.folder / name
 
 
-#: What a submission needs to know of the machine and the model that a run was made with.
-_PROVENANCE = frozenset(
-    """log_checksums model_checksum dataset_checksum model_preparation model_input_type instances
-    threads versions cpu cores physical_cores sockets gpus memory_bytes operating_system
-    suite_version git_revision command model_file provider_proof""".split()
-)
+@dataclass(frozen=True)
+class _Facts:
+    """What a submission needs to know of the machine and the model that a run was made with."""
+
+    log_checksums: dict[str, str]
+    model_checksum: str
+    dataset_checksum: str
+    model_preparation: str
+    model_input_type: str
+    instances: int
+    threads: int
+    versions: dict[str, str]
+    cpu: str
+    cores: int
+    physical_cores: int
+    sockets: int
+    gpus: list[str]
+    memory_bytes: int
+    operating_system: str
+    suite_version: str
+    git_revision: str | None
+    command: str
+    model_file: str
+    provider_proof: str
 
 
 def read_evidence(folder: Path) -> Evidence:
     """Read one run folder; SuiteError names the file that is missing, edited or of another run."""
     result = result_in(folder)
-    lacking = sorted(_PROVENANCE - set(result.provenance))
-    if lacking:
-        raise SuiteError(f"{folder / RESULT} has no {lacking[0]}: run the case again")
-    recorded = result.provenance["log_checksums"]
+    if result.dataset not in DATASETS or result.precision not in PRECISIONS:
+        what = f"{result.dataset[:60]} in {result.precision[:60]}"
+        raise SuiteError(f"{folder / RESULT} is of {what}, which this version doesn't know")
+    try:
+        recorded = typed.build(_Facts, result.provenance).log_checksums
+    except typed.Misfit as error:
+        raise SuiteError(f"{folder / RESULT}: provenance.{error}: run the case again") from error
     for name in (logs.SUMMARY, logs.DETAIL, logs.ACCURACY):
         if not (folder / name).is_file():
             raise SuiteError(f"{folder / name} is missing: run the case again")

@@ -9,6 +9,7 @@ from pathlib import Path
 from bertsquad import __version__
 from bertsquad.devices import GPUS
 from bertsquad.errors import SuiteError
+from bertsquad.files import unreadable, unwritable
 from bertsquad.results.result import Result
 
 DIVISIONS = ("open", "closed")
@@ -59,17 +60,15 @@ class Answers:
 
 def read_answers(path: Path) -> Answers:
     """Read the TOML file; if there is none, write it and raise a SuiteError that says so."""
-    if not path.exists():
-        try:
-            path.write_bytes(_TEMPLATE.read_bytes())
-        except OSError as error:
-            raise SuiteError(f"{path} can't be written: {error.strerror or error}") from error
-        raise SuiteError(
-            f"{path} was written: fill in what it asks for, then run this command again"
-        )
     try:
         document = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+    except FileNotFoundError:
+        raise _written(path) from None
+    except OSError as error:
+        raise unreadable(path, error) from error
+    except RecursionError as error:
+        raise SuiteError(f"{path} can't be read as TOML: it is nested too deep") from error
+    except ValueError as error:  # also a number of too many digits, and what is no text
         raise SuiteError(f"{path} can't be read as TOML: {error}") from error
     unknown = sorted(set(document) - {*_TEXTS, "system_description", "measurements"})
     if unknown:
@@ -108,6 +107,15 @@ def read_answers(path: Path) -> Answers:
     )
 
 
+def _written(path: Path) -> SuiteError:
+    """Write the TOML file to fill in; the error that says so."""
+    try:
+        path.write_bytes(_TEMPLATE.read_bytes())
+    except OSError as error:
+        return unwritable(path, error, "choose another with --answers")
+    return SuiteError(f"{path} was written: fill in what it asks for, then run this command again")
+
+
 def _filled(path: Path, key: str, value: object) -> str:
     """The text that was filled in for a key; SuiteError if there is none."""
     if not isinstance(value, str) or not value.strip():
@@ -118,12 +126,12 @@ def _filled(path: Path, key: str, value: object) -> str:
 def system_description(answers: Answers, result: Result) -> dict[str, str]:
     """The system description with all its keys, from a result's provenance and the answers."""
     provenance = result.provenance
-    cores = provenance["physical_cores"] // provenance["sockets"] or 1
+    cores = provenance["physical_cores"] // max(1, provenance["sockets"]) or 1
     gpus = provenance["gpus"] if result.device in GPUS else []
     versions = provenance["versions"]
     # Results of before there was a key for it have one of two.
     known = (provenance.get("runtime"), "onnxruntime-gpu", "onnxruntime")
-    runtime = next(name for name in known if name in versions)
+    runtime = next((versions[name] for name in known if name in versions), "of unknown version")
     found = {
         "division": answers.division,
         "submitter": answers.submitter,
@@ -135,7 +143,7 @@ def system_description(answers: Answers, result: Result) -> dict[str, str]:
         "host_memory_capacity": f"{provenance['memory_bytes'] / 2**30:.0f} GiB",
         "accelerators_per_node": str(len(gpus)),
         "accelerator_model_name": gpus[0] if gpus else "N/A",
-        "framework": f"ONNX Runtime {versions[runtime]}, {result.provider}",
+        "framework": f"ONNX Runtime {runtime}, {result.provider}",
         "operating_system": provenance["operating_system"],
         "system_type": "edge",
         "other_software_stack": ", ".join(f"{name} {v}" for name, v in versions.items()),

@@ -84,7 +84,7 @@ def refuse_unlike(config: pytest.Config, timed: Mapping[str, Case], options: Opt
     for path, earlier in benchmarks.compared_mapping.items():
         for name, case in timed.items():
             if name in earlier:
-                compared, old = True, earlier[name].get("extra_info", {})
+                compared, old = True, _info(earlier[name])
                 unlike = comparison.differences(expected(case, options, old), old)
                 refusals += [comparison.refusal(name, path, unlike)] if unlike else []
     if benchmarks.compare_fail and not compared:
@@ -108,7 +108,7 @@ def part_unlike(benchmarks: Any) -> list[str]:
     for path, earlier in benchmarks.compared_mapping.items():
         for one in _of_suite(benchmarks):
             if one.fullname in earlier:
-                old = earlier[one.fullname].get("extra_info", {})
+                old = _info(earlier[one.fullname])
                 if unlike := comparison.differences(one.extra_info, old):
                     sentences.append(comparison.refusal(one.fullname, path, unlike))
                     del earlier[one.fullname]
@@ -129,6 +129,12 @@ def has_earlier(benchmarks: Any) -> bool:
     """Whether the earlier results have any case that was timed."""
     found = benchmarks.compared_mapping.values()
     return any(one.fullname in earlier for one in benchmarks.benchmarks for earlier in found)
+
+
+def _info(earlier: Any) -> Figures:
+    """What an entry of pytest-benchmark's file says beside its figures; nothing where it is odd."""
+    info = earlier.get("extra_info") if isinstance(earlier, Mapping) else None
+    return info if isinstance(info, Mapping) else {}
 
 
 def _of_suite(benchmarks: Any) -> list[Any]:

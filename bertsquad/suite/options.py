@@ -40,7 +40,7 @@ class Options:
     rules: str = "quick"
     accuracy_target: float = 99.0
     reference_f1: float | None = None
-    output: Path = field(default_factory=lambda: Path(OUTPUT).absolute())
+    output: Path = field(default_factory=lambda: user_path(OUTPUT))
     user_conf: UserConf | None = None
 
     @property

@@ -14,7 +14,7 @@ import pytest
 from pytest_benchmark.session import PerformanceRegression
 from pytest_benchmark.utils import safe_dumps
 
-from bertsquad.files import write_whole
+from bertsquad.files import cure, reason, write_whole
 from bertsquad.results.result import lists
 from bertsquad.suite import outcomes
 from bertsquad.suite.gate import benchmark_session, has_earlier, part_unlike, without_earlier
@@ -206,7 +206,8 @@ def _files(storage: Any) -> list[Path]:
 
 
 def _unwritten(place: object, error: OSError, flag: str) -> str:
+    way = cure(error, f"choose another place with {flag}")
     return (
-        f"{place} could not be written ({error.strerror or error}): free some space, or choose "
-        f"another place with {flag}; what was measured stands in the table and in each result.json"
+        f"{place} could not be written ({reason(error)}): {way}; what was measured stands in the "
+        "table and in each result.json"
     )

@@ -162,8 +162,8 @@ def decode(line: str) -> Any:
     Raises SuiteError where a message lacks a field or has one of another type.
     """
     try:
-        document = json.loads(line)
-    except (ValueError, RecursionError):
+        document = typed.parse(line)
+    except typed.NotJson:
         return None
     if not isinstance(document, dict) or document.keys() != {"message", "fields"}:
         return None

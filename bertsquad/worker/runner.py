@@ -10,6 +10,7 @@ from pathlib import Path
 from bertsquad.assets.fingerprint import verify_mapped
 from bertsquad.devices import DEVICES
 from bertsquad.errors import Unavailable, describe
+from bertsquad.files import reason
 from bertsquad.loadgen import run as loadgen
 from bertsquad.loadgen.probe import Probe
 from bertsquad.loadgen.request import Request, Targets, given_targets, server_bound_ms
@@ -179,7 +180,7 @@ class Runner:
         try:
             sut.timeline.save(folder)
         except OSError as error:
-            return f"{folder / TIMELINE} could not be written ({error.strerror or error})"
+            return f"{folder / TIMELINE} could not be written ({reason(error)})"
         return None
 
     def _probe(self, engine: Engine, samples: int) -> Probe:
