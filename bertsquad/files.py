@@ -82,7 +82,9 @@ def unwritable(path: object, error: OSError, elsewhere: str) -> SuiteError:
 
 def failure(error: OSError, elsewhere: str = "") -> SuiteError:
     """The error for one of the system of which nothing else is known, and what to do about it."""
-    said = f"{error.filename or 'a file'}: {reason(error)}"
+    said = reason(error)
+    if error.errno not in _EVERYWHERE:  # of which no file is the cause
+        said = f"{error.filename or 'a file'}: {said}"
     if error.filename is None and error.errno not in _EVERYWHERE and not elsewhere:
         return SuiteError(said)  # maybe it was no file, as where standard output is full
     todo = cure(error, elsewhere)

@@ -1,3 +1,4 @@
+import errno
 import os
 import stat
 import threading
@@ -6,7 +7,19 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bertsquad.files import unreadable, write_whole
+from bertsquad.errors import SuiteError
+from bertsquad.files import (
+    failure,
+    unreadable,
+    unwritable,
+    user_path,
+    why_no_room,
+    write_whole,
+)
+
+if os.name != "nt":
+    import pwd
+    import resource
 
 
 def test_a_file_is_written_and_its_folders_made(tmp_path: Path) -> None:
@@ -107,3 +120,71 @@ def test_a_file_that_cannot_be_read_is_told_with_a_reason_and_a_cure() -> None:
     # As libraries raise it, without a number.
     assert str(unreadable("a.txt", OSError("cut short"))) == "a.txt can't be read: cut short"
     assert str(unreadable("a.txt", denied, "mend it")).endswith("denied; mend it")
+
+
+ERRORS = {
+    "full": (errno.ENOSPC, "free some space, or go elsewhere"),
+    "quota": (errno.EDQUOT, "free some space, since a quota limits yours, or go elsewhere"),
+    "file too large": (errno.EFBIG, "free some space, or go elsewhere, or raise the limit"),
+    "descriptors": (errno.EMFILE, "raise the limit of open files (`ulimit -n`)"),
+    "all files": (errno.ENFILE, "end other programs"),
+    "read-only": (errno.EROFS, "go elsewhere"),
+    "denied": (errno.EACCES, "go elsewhere"),
+    "name": (errno.ENAMETOOLONG, "choose a shorter name, or go elsewhere"),
+    "disk": (errno.EIO, "look at that disk, which fails"),
+}
+
+
+@pytest.mark.parametrize(("number", "todo"), ERRORS.values(), ids=ERRORS)
+def test_an_error_of_the_system_is_told_with_what_cures_it(
+    tmp_path: Path, number: int, todo: str
+) -> None:
+    path = tmp_path / "a.txt"
+    error = OSError(number, os.strerror(number), str(path))
+    for told in (unwritable(path, error, "go elsewhere"), failure(error, "go elsewhere")):
+        said = str(told)
+        assert os.strerror(number) in said
+        assert todo in said
+        # Another folder helps against nothing that holds for the whole process.
+        assert ("elsewhere" in said) == (number not in (errno.EMFILE, errno.ENFILE))
+
+
+def test_no_folder_is_blamed_for_what_is_no_fault_of_a_file() -> None:
+    told = failure(OSError(errno.EMFILE, os.strerror(errno.EMFILE)), "choose another folder")
+    assert "folder" not in str(told) and "a file" not in str(told)
+
+
+@pytest.mark.skipif(not hasattr(os, "getuid"), reason="files have no owners here")
+def test_a_file_that_another_user_keeps_to_himself_is_told_as_that(tmp_path: Path) -> None:
+    denied = PermissionError(errno.EACCES, "Permission denied")
+    here = tmp_path / "a.txt"
+    here.touch()
+    assert "belongs" not in str(unreadable(here, denied))
+    owner = pwd.getpwuid(Path("/").stat().st_uid).pw_name
+    theirs = Path("/proc/1/environ" if os.getuid() else "/nowhere")
+    if not os.getuid():
+        os.chown(here, 65_534, -1)
+        theirs, owner = here, pwd.getpwuid(65_534).pw_name
+    for said in (unreadable(theirs, denied), unwritable(theirs / "b", denied, "")):
+        assert f"Permission denied, since {theirs} belongs to {owner}" in str(said)
+
+
+def test_a_path_that_is_no_text_is_refused() -> None:
+    with pytest.raises(SuiteError, match=r"expected a path that is text, got .*udcff") as caught:
+        user_path("results-\udcff")
+    assert str(caught.value).isprintable()
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no such limit")
+def test_a_file_that_can_not_grow_says_why(tmp_path: Path) -> None:
+    path = tmp_path / "log.txt"
+    path.write_text("a" * 1_000, "utf-8")
+    assert why_no_room(path) is None
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1_000, before[1]))
+    try:
+        found = why_no_room(path)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert found is not None and found.errno == errno.EFBIG
+    assert list(tmp_path.iterdir()) == [path]

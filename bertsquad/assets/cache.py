@@ -95,7 +95,8 @@ def derived(
         except (FileNotFoundError, ValueError):
             rebuilt = "damaged"
         except OSError as error:  # which says nothing of what is in it
-            raise unreadable(error.filename or path, error, elsewhere) from error
+            place = error.filename if isinstance(error, PermissionError) else path
+            raise unreadable(place or path, error, elsewhere) from error
         try:
             _sweep(path)
             return Derived(path, make(path), rebuilt)

@@ -227,6 +227,58 @@ def test_a_full_disk_is_said_in_a_sentence_and_leaves_nothing(
     assert files(cache) == []
 
 
+#: Makes them as a user to whom another user's files are closed, root included.
+AS_ANOTHER = """
+import ctypes, pathlib, sys
+from bertsquad.errors import SuiteError
+folder = pathlib.Path(sys.argv[1])
+def note():
+    (folder / "made").touch()
+{make}
+class Capabilities(ctypes.Structure):
+    _fields_ = [("version", ctypes.c_uint32), ("pid", ctypes.c_int)]
+none = (ctypes.c_uint32 * 6)()
+ctypes.CDLL(None).capset(ctypes.byref(Capabilities(0x20080522, 0)), none)
+try:
+    make()
+except SuiteError as error:
+    print(error)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="capabilities are Linux's")
+@pytest.mark.parametrize("make", [MAKE_FEATURES, MAKE_MODEL], ids=["features", "model"])
+@pytest.mark.parametrize("kind", ["lock", "file", "facts"])
+def test_another_users_file_is_told_as_that_and_left_as_it_is(
+    tmp_path: Path, cache: Path, make: str, kind: str
+) -> None:
+    if os.geteuid() != 0:
+        pytest.skip("only root can give a file to another user")
+    tiny.model(tmp_path / "a.onnx", wide=True)
+    out, err = start(LIMITED.format(make=make), tmp_path, 1 << 30).communicate(timeout=60)
+    assert (out, err) == ("", "")
+    derived = [path for path in cache.rglob("*") if path.is_file()]
+    named = {
+        "lock": [path for path in derived if path.suffix == ".lock"],
+        "file": [path for path in derived if path.suffix in (".npz", ".onnx")],
+        "facts": [path for path in derived if path.suffix == ".json"],
+    }[kind]
+    if not named:
+        pytest.skip("features have no facts")
+    before = {path: path.read_bytes() for path in derived}
+    for path in named:
+        os.chown(path, 65_534, -1)
+        path.chmod(0o600)
+    out, err = start(AS_ANOTHER.format(make=make), tmp_path).communicate(timeout=60)
+    assert err == ""
+    assert out.count("\n") == 1
+    assert any(f"since {path} belongs to " in out for path in named)
+    assert "Permission denied" in out and "BERTSQUAD_CACHE" in out
+    assert "damaged" not in out and "free some space" not in out
+    assert not (tmp_path / "made").exists()
+    assert {path: path.read_bytes() for path in before} == before
+
+
 def pytest_session(folder: Path, model: Path) -> tuple[str, dict[str, Any]]:
     """Run an accuracy case of an int8 model; the terminal's text and the result's provenance."""
     options = "--dataset pocket --device cpu --precision int8 -k offline --output out".split()

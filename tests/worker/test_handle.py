@@ -900,3 +900,44 @@ def test_a_librarys_own_warning_fails_no_model_where_warnings_are_errors(
     monkeypatch.setenv("PYTHONWARNINGS", "error")
     assert begin().accuracy("offline")
     assert "goes away" in (folder / "worker.log").read_text(encoding="utf-8")
+
+
+# What the system refuses.
+
+prlimit = pytest.mark.skipif(sys.platform != "linux", reason="needs prlimit")
+
+
+def limit(made: Begun, kind: str, value: int) -> None:
+    """Give a worker that runs another limit."""
+    import resource
+
+    number = getattr(resource, kind)
+    hard = resource.prlimit(pid_of(made.worker), number)[1]
+    resource.prlimit(pid_of(made.worker), number, (value, hard))
+
+
+@prlimit
+@pytest.mark.parametrize("mode", ["accuracy", "performance"])
+@pytest.mark.parametrize("most", [0, 5_000])
+def test_logs_that_have_no_room_are_told_as_that_and_not_as_damaged(
+    begin: Begin, mode: str, most: int
+) -> None:
+    made = begin()
+    made.worker.run(made.request("offline", "accuracy", "before"), timeout_s=60)
+    request = made.request("offline", mode)
+    limit(made, "RLIMIT_FSIZE", most)
+    with pytest.raises(SuiteError) as caught:
+        made.worker.run(request, timeout_s=60)
+    said = str(caught.value)
+    assert said.startswith(f"{request.folder}/mlperf_log_")
+    assert "can't be written (File too large): free some space, or choose another folder" in said
+    assert "--output" in said and "ulimit -f" in said
+
+
+@prlimit
+def test_too_few_file_descriptors_are_told_as_that(begin: Begin) -> None:
+    made = begin()
+    made.worker.run(made.request("offline", "accuracy"), timeout_s=60)  # the session is there
+    limit(made, "RLIMIT_NOFILE", len(list(Path(f"/proc/{pid_of(made.worker)}/fd").iterdir())))
+    with pytest.raises(SuiteError, match=r"Too many open files.*ulimit -n"):
+        made.worker.run(made.request("offline", "performance"), timeout_s=60)
