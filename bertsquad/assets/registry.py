@@ -136,7 +136,7 @@ def entries() -> dict[str, Entry]:
     for name, checksum in catalogue.registry.items():
         own = (catalogue.urls[name],) if name in catalogue.urls else ()
         entry = Entry(name, checksum, own + MIRRORS.get(name, ()))
-        if entry.algorithm not in hashlib.algorithms_available or not _is_hex(entry.digest):
+        if not all(a in hashlib.algorithms_available and _is_hex(d) for a, d in entry.checksums):
             raise SuiteError(f"{file}: the checksum of {name} is {checksum!r:.80}, which is none")
         found[name] = entry
     return found

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, TextIO
 
 from bertsquad.devices import DEVICES
 from bertsquad.errors import SuiteError, describe
+from bertsquad.files import failure
 from bertsquad.loadgen.request import Request
 from bertsquad.runtime.availability import conflict
 from bertsquad.worker import libraries, protocol
@@ -48,6 +49,9 @@ class Service:
                 self.send(self._answer(protocol.decode(line)))
             except SuiteError as error:
                 self.send(protocol.Raised.of(error))
+            except OSError as error:
+                told = failure(error, "choose other folders with --output and BERTSQUAD_CACHE")
+                self.send(protocol.Raised.of(told))
             except Exception as error:  # anything else is the model's or the runtime's
                 self.send(protocol.Raised(SuiteError.__name__, describe(error)))
 

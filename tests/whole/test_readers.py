@@ -28,6 +28,7 @@ from bertsquad.loadgen.timeline import TIMELINE
 from bertsquad.loadgen.timeline import load as load_timeline
 from bertsquad.machine import hardware, noise
 from bertsquad.models.onnx_file import load_model, weight_files
+from bertsquad.progress import Step
 from bertsquad.report import page, published
 from bertsquad.results import archive, comparison, table
 from bertsquad.results.accuracy import score_log
@@ -221,7 +222,8 @@ def _registered(path: Path) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(registry, "registry_file", lambda: path)
         for entry in registry.entries.__wrapped__().values():
-            hashlib.new(entry.algorithm)
+            for algorithm, _ in entry.checksums:
+                hashlib.new(algorithm)
 
 
 def _recalled(path: Path) -> None:
@@ -271,15 +273,8 @@ def _published(path: Path) -> None:
 
 
 _STAT = b"cpu  10 2 3 40 5 6 7 8 0 0\nthrottled_usec 12\nmodel name : a\ncore id : 1\n20000 10000\n"
-_READY = {"preparation": "a", "input_type": "int64", "padded_to": None, "rebuilt": None}
-_STEP = {
-    "name": "running",
-    "done": 1,
-    "expected": 2,
-    "unit": "samples",
-    "duration_s": 1.0,
-    "of": "",
-}
+_STEP = json.loads(protocol.encode(Step("running", 1, 2, "samples", 1.0)))
+_RAISED = json.loads(protocol.encode(protocol.Raised("SuiteError", "a sentence")))
 
 
 @pytest.fixture(scope="module")
@@ -299,8 +294,8 @@ def readers(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Reader]:
         Reader("squad.json", _squad(), _featurised),
         Reader(logs.ACCURACY, _RESPONSES, _scored),
         Reader("facts.json", {"equal": True, "sha256": None}, _prepared),
-        Reader("ready.txt", {"message": "Ready", "fields": _READY}, _message),
-        Reader("step.txt", {"message": "Step", "fields": _STEP}, _message),
+        Reader("raised.txt", _RAISED, _message),
+        Reader("step.txt", _STEP, _message),
         Reader(logs.DETAIL, _log(_VALUES), _judged),
         Reader(TIMELINE, _archived(timeline(20)), lambda path: load_timeline(path.parent)),
         Reader("features.npz", _archived(tiny.build_features(folder)), _features),
@@ -334,14 +329,14 @@ def _tokenised(path: Path) -> None:
 KEYS = ("result_90.00_percentile_latency_ns", "result_query_count", "early_stopping_result")
 DOCUMENTS = (
     *(RESULT, "accuracy.json", "benchmark.json", "earlier.json", "squad.json", logs.ACCURACY),
-    *("facts.json", "ready.txt", "step.txt", *KEYS),
+    *("facts.json", "raised.txt", "step.txt", *KEYS),
 )
 FILES = (
     *(logs.DETAIL, TIMELINE, "features.npz", "a.onnx", "answers.toml", "calibration.txt"),
     *("vocab.txt", "data_registry.txt", "a.failed-1", "stat", "published.csv"),
 )
 #: Readers of what is no file, or whose caller names the file.
-NAMELESS = ("ready.txt", "step.txt", "earlier.json")
+NAMELESS = ("raised.txt", "step.txt", "earlier.json")
 
 
 def hold(reader: Reader, folder: Path, content: bytes) -> None:
