@@ -80,10 +80,14 @@ def parser() -> argparse.ArgumentParser:
     report = commands.add_parser(
         "report", help="make one HTML page of finished runs, with plots and their history"
     )
-    report.set_defaults(run=lambda given: _report(given.results, given.output))
+    report.set_defaults(run=lambda given: _report(given.results, given.case, given.output))
     add = report.add_argument
     results = "folders that --output filled, JSON files of --benchmark-json, or folders of either"
     add("results", nargs="+", type=Path, metavar="RESULTS", help=results)
+    case = (
+        "take only the cases whose names contain TEXT: the plots of a page are of its first cases"
+    )
+    add("--case", metavar="TEXT", default="", help=case)
     output = "the page to make (default: %(default)s)"
     add("-o", "--output", type=Path, default="report.html", metavar="FILE", help=output)
     return made
@@ -165,7 +169,7 @@ def _submission(given: argparse.Namespace) -> int:
     return 0
 
 
-def _report(sources: Sequence[Path], path: Path) -> int:
+def _report(sources: Sequence[Path], case: str, path: Path) -> int:
     from bertsquad.results import archive
 
     try:
@@ -173,7 +177,7 @@ def _report(sources: Sequence[Path], path: Path) -> int:
     except ModuleNotFoundError as error:
         way = "a report needs the extra `report`: pip install -e '.[report]'"
         raise SuiteError(f"{error.name} is not installed, and {way}") from error
-    read = archive.read(sources)
+    read = archive.read(sources).of(case)
     size = page.write(read, path)
     width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
     for line in page.lines(read, width):

@@ -127,9 +127,8 @@ def percentiles(read: Archive) -> str:
     order = ("server", "singlestream", "multistream", "offline")
     found = [one.newest for one in read.series if one.mode == "performance"]
     for result in sorted(found, key=lambda result: order.index(result.scenario)):
-        drawn = exhibits.percentiles("percentiles", result)
-        if drawn is not None:
-            return alone(drawn)
+        for plot in exhibits.latency("percentiles", result):
+            return alone(plot.draw())
     raise SuiteError("expected a performance run with its timeline among the results")
 
 

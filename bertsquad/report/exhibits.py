@@ -1,8 +1,9 @@
 """What a report shows of results: plots with their numbers, and verdicts in a word."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC
+from functools import partial
 from typing import Any
 
 from bertsquad.loadgen.timeline import padding_share
@@ -19,6 +20,9 @@ _HISTORY = (
     ("f1", "F1", "F1, %"),
 )
 _STARTED = "started (UTC)"
+
+#: What can be told apart in a plot: so many runs of a history, so many cases side by side.
+MOST_POINTS, MOST_ROWS = 300, 40
 
 
 @dataclass(frozen=True)
@@ -39,12 +43,16 @@ class Table:
 
 @dataclass(frozen=True)
 class Plot:
-    """A plot and its numbers; `note` says what a reader could misunderstand."""
+    """A plot, which `draw` makes as SVG, and its numbers.
+
+    `note` says what a reader of the numbers could misunderstand, `legend` what one of the plot.
+    """
 
     title: str
-    svg: str
+    draw: Callable[[], str]
     table: Table
     note: str = ""
+    legend: str = ""
 
 
 def chip(result: Result) -> Chip:
@@ -88,39 +96,29 @@ def logged(result: Result) -> list[tuple[float, float]]:
     return [(percentile, ms) for percentile, ms in found if ms is not None]
 
 
-def percentiles(name: str, result: Result) -> str | None:
-    """The percentile plot of a performance run as SVG; None if its latencies weren't kept."""
-    curve = result.timeline.get("latency") or {}
-    if not curve.get("percentile") or not logged(result):
-        return None
-    return plots.latency(name, curve, logged(result), _bound_ms(result))
-
-
-def _bound_ms(result: Result) -> float | None:
-    return result.target_latency_ms if result.scenario == "server" else None
-
-
 def latency(anchor: str, result: Result) -> list[Plot]:
-    """The percentile plot of a performance run with its numbers, if its latencies were kept."""
-    svg = percentiles(f"{anchor}-latency", result)
-    if svg is None:
+    """The percentile plot of a performance run, if its latencies were kept."""
+    curve, loadgen = result.timeline.get("latency") or {}, dict(logged(result))
+    if not curve.get("percentile") or not loadgen:
         return []
-    curve, loadgen, bound = result.timeline["latency"], dict(logged(result)), _bound_ms(result)
+    bound = result.target_latency_ms if result.scenario == "server" else None
+    draw = partial(plots.latency, f"{anchor}-latency", curve, logged(result), bound)
     own = dict(zip(curve["percentile"], curve["ms"], strict=True))
     rows: list[tuple[Any, ...]] = [(p, ms, own.get(p)) for p, ms in loadgen.items()]
     if bound is not None:
         rows.append(("bound", bound, None))
     rows += [(p, None, ms) for p, ms in own.items() if p not in loadgen]
     off_by = result.timeline.get("off_by_us")
-    note = "Points: LoadGen's log. Line: the suite's own clock"
+    notes = []
     if off_by is not None:
         apart = f"{off_by:.0f} µs" if off_by < 1000 else f"{off_by / 1000:.1f} ms"
-        note += f", at most {apart} from LoadGen's at these points"
-    note += "."
+        notes.append(f"The suite's own clock is at most {apart} from LoadGen's log.")
     if result.scenario == "offline":
-        note += " In Offline all samples are issued at once, so a latency is a place in the queue."
+        queue = "In Offline all samples are issued at once, so a latency is a place in the queue."
+        notes.append(queue)
     table = Table(("percentile", "LoadGen, ms", "own clock, ms"), rows)
-    return [Plot("Latency", svg, table, note)]
+    legend = "Points: LoadGen's log. Line: the suite's own clock."
+    return [Plot("Latency", draw, table, " ".join(notes), legend)]
 
 
 def course(anchor: str, result: Result, which: str) -> list[Plot]:
@@ -134,10 +132,10 @@ def course(anchor: str, result: Result, which: str) -> list[Plot]:
         (round(span * n, 3), round(span * (n + 1), 3), rate, speed)
         for n, (rate, speed) in enumerate(zip(rates, speeds, strict=True))
     ]
-    svg = plots.course(f"{anchor}-course", course, result.qps)
+    draw = partial(plots.course, f"{anchor}-course", course, result.qps)
     table = Table(("from, s", "to, s", "samples/s", "tokens/s"), rows)
-    note = "Below: padded tokens a second while an instance calculates, the speed of the model."
-    return [Plot(f"Throughput{which}", svg, table, note)]
+    note = "Tokens/s are padded ones while an instance calculates, the speed of the model."
+    return [Plot(f"Throughput{which}", draw, table, note)]
 
 
 def batches(anchor: str, result: Result, which: str) -> list[Plot]:
@@ -154,7 +152,8 @@ def batches(anchor: str, result: Result, which: str) -> list[Plot]:
     if result.padding_share is not None:
         note = f"{100 * result.padding_share:.1f} % of all tokens calculated were padding."
     table = Table(("samples", "batches", "tokens", "padded tokens", "padding, %"), rows)
-    return [Plot(f"Batches{which}", plots.batches(f"{anchor}-batches", sizes), table, note)]
+    draw = partial(plots.batches, f"{anchor}-batches", sizes)
+    return [Plot(f"Batches{which}", draw, table, note)]
 
 
 def accuracy(anchor: str, result: Result, f1: float) -> Plot:
@@ -168,11 +167,12 @@ def accuracy(anchor: str, result: Result, f1: float) -> Plot:
         rows.append(("one-sided 99.9 % bound", result.f1_upper_bound))
     rows.append(("questions", result.question_count))
     score = plots.Score("", f1, result.f1_interval, result.f1_target)
-    svg = plots.accuracy(f"{anchor}-f1", [score])
-    note = f"{result.question_count} questions; the bar is the 95 % confidence interval."
+    draw = partial(plots.accuracy, f"{anchor}-f1", [score])
+    legend = "The bar is the 95 % confidence interval."
+    note = f"{result.question_count} questions."
     if not result.whole:
         note += " A subset fails only where its one-sided 99.9 % bound is under the target."
-    return Plot("F1 against its target", svg, Table(("", "value"), rows), note)
+    return Plot("F1 against its target", draw, Table(("", "value"), rows), note, legend)
 
 
 def history(name: str, series: Series) -> list[Plot]:
@@ -187,8 +187,10 @@ def history(name: str, series: Series) -> list[Plot]:
         points = [plots.Point(_label(run), getattr(run, key)) for run in alike]
         target = series.newest.f1_target if key == "f1" else None
         rows = [(_when(run), _revision(run), getattr(run, key)) for run in alike]
-        svg = plots.history(f"{name}-{key}", points, unit, target)
-        made.append(Plot(f"{title}, run by run", svg, Table((_STARTED, "revision", unit), rows)))
+        draw = partial(plots.history, f"{name}-{key}", points[-MOST_POINTS:], unit, target)
+        table = Table((_STARTED, "revision", unit), rows)
+        legend = _drawn("newest", rows, MOST_POINTS, "runs")
+        made.append(Plot(f"{title}, run by run", draw, table, legend=legend))
     return made
 
 
@@ -228,7 +230,9 @@ def comparisons(series: Sequence[Series]) -> list[Plot]:
         scores = [plots.Score(r.case, f1, r.f1_interval, r.f1_target) for r, f1 in found]
         rows = [(r.case, f1, *(r.f1_interval or (None, None)), r.f1_target) for r, f1 in found]
         table = Table(("case", "F1, %", "95 % from", "to", "target"), rows)
-        made.append(Plot("F1", plots.accuracy("compare-f1", scores), table))
+        draw = partial(plots.accuracy, "compare-f1", scores[:MOST_ROWS])
+        legend = _drawn("first", rows, MOST_ROWS, "cases")
+        made.append(Plot("F1", draw, table, legend=legend))
     return made
 
 
@@ -253,6 +257,15 @@ def _speeds(timed: Sequence[Result], scenario: Scenario) -> list[Plot]:
         share = round(value / best, 4) if best else None
         bars.append(plots.Bar(name, value, bool(run.loadgen_valid)))
         rows.append((name, value, share, chip(run).word, run.sample_count))
-    svg = plots.comparison(f"compare-{scenario.name}", bars, f"{unit}; {order} is better")
+    said = f"{unit}; {order} is better"
+    draw = partial(plots.comparison, f"compare-{scenario.name}", bars[:MOST_ROWS], said)
     table = Table(("case", unit, "of the best", "verdict", "samples"), rows)
-    return [Plot(scenario.loadgen_name, svg, table)]
+    legend = _drawn("best", rows, MOST_ROWS, "cases")
+    return [Plot(scenario.loadgen_name, draw, table, legend=legend)]
+
+
+def _drawn(which: str, rows: Sequence[Any], most: int, of: str) -> str:
+    """What is said of a plot that would show more rows than can be told apart."""
+    if len(rows) <= most:
+        return ""
+    return f"The {which} {most} of {len(rows):,} {of} are drawn; the numbers are of all."

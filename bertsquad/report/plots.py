@@ -20,6 +20,9 @@ from bertsquad.report.svg import BAND, DATA, GRID, INK, MARK, MUTED, inline
 #: Width of every plot, and height of most, in points (the unit of font sizes).
 WIDTH, HEIGHT = 440, 250
 
+#: More points of a line than these have no marks of their own, which would cover each other.
+MOST_MARKS = 60
+
 #: How plots look. What has a colour has a stand-in for it, which becomes a name afterwards.
 _STYLE = Path(__file__).with_name("plots.mplstyle")
 _COLOURS: dict[Any, Any] = {
@@ -141,7 +144,8 @@ def batches(name: str, sizes: Sequence[Mapping[str, int]]) -> str:
         padding.set_ylabel("padding, %")
         padding.set_ylim(0, max([*shares, 1.0]) * 1.15)
         padding.set_xlabel("samples in a batch")
-        padding.set_xlim(min(places) - 1, max(places) + 1)
+        room = max(1.0, 0.01 * max(places))
+        padding.set_xlim(min(places) - room, max(places) + room)
         padding.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
         count.yaxis.set_major_locator(MaxNLocator(4, integer=True))
         figure.align_ylabels()
@@ -178,7 +182,7 @@ def accuracy(name: str, scores: Sequence[Score]) -> str:
             axes.axvline(targets[0], color=MARK, linewidth=1.4, linestyle="--")
             upward = {"xycoords": axes.get_xaxis_transform(), "va": "top", "color": MARK}
             _say(axes, f"target {targets[0]:.2f}", (targets[0], 1), (5, 0), **upward)
-        room = max(high - low, 1.0) * 0.25
+        room = max(high - low, 1.0, 0.01 * high) * 0.25
         axes.set_xlim(max(low - room, -5.0), high + 1.6 * room)
         axes.set_ylim(-len(scores) + 0.35, 0.95)
         axes.set_yticks([])
@@ -224,7 +228,8 @@ def history(name: str, points: Sequence[Point], unit: str, target: float | None 
         figure, axes = _figure(190)
         places = list(range(len(points)))
         values = [point.value for point in points]
-        axes.plot(places, values, "o-", color=DATA, linewidth=1.8, markersize=5)
+        marker = "o" if len(points) <= MOST_MARKS else ""
+        axes.plot(places, values, color=DATA, linewidth=1.8, marker=marker, markersize=5)
         shown = [*values, *(() if target is None else (target,))]
         if target is not None:
             _level(axes, target, f"target {figure_of(target)}")

@@ -10,6 +10,7 @@ import warnings
 from xml.etree import ElementTree
 
 import matplotlib
+from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 
 #: The colours that matplotlib draws with, each replaced by a name afterwards.
@@ -22,6 +23,10 @@ _LINK = "{http://www.w3.org/1999/xlink}href"
 
 def inline(figure: Figure, name: str, description: str) -> str:
     """The figure as an `<svg>` element with ids that begin with `name`."""
+    FigureCanvasSVG(figure)  # whose letters the layout measures
+    if (layout := figure.get_layout_engine()) is not None:
+        layout.execute(figure)
+        figure.set_layout_engine(None)  # which else would have all drawn once more, for nothing
     file = io.StringIO()
     nothing = dict.fromkeys(("Date", "Creator", "Format", "Type"))
     with matplotlib.rc_context({"svg.hashsalt": name}), warnings.catch_warnings():

@@ -74,6 +74,26 @@ class Archive:
             found.setdefault((result.mode, result.case), []).append(result)
         return [Series(*key, tuple(runs)) for key, runs in sorted(found.items(), key=_place)]
 
+    def of(self, text: str) -> "Archive":
+        """What is of the cases whose names contain a text; `left_out` counts the others.
+
+        SuiteError where there is none.
+        """
+        names = {*(one.case for one in self.results), *(one.case for one in self.missing)}
+        others = sorted(name for name in names if text not in name)
+        if len(others) == len(names):
+            more = f" and {len(others) - 5} more" if len(others) > 5 else ""
+            raise SuiteError(
+                f"expected cases whose names contain {text!r}, found "
+                f"{', '.join(others[:5])}{more}: give a part of one of these"
+            )
+        said = [f"{len(others)} cases whose names don't contain {text!r}"] if others else []
+        return Archive(
+            [one for one in self.results if text in one.case],
+            [one for one in self.missing if text in one.case],
+            self.left_out + said,
+        )
+
 
 def read(sources: Sequence[Path]) -> Archive:
     """Read everything in files and folders.

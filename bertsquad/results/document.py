@@ -168,7 +168,8 @@ def _clean(value: Any) -> Any:
     if isinstance(value, str):
         return masked(_UNSHOWN.sub("", value.encode("utf-8", "replace").decode("utf-8")))
     if isinstance(value, list):
-        return [_clean(one) for one in value]
+        numbers = {*map(type, value)} <= {int, float}  # as the long lists of a timeline are
+        return value if numbers else [_clean(one) for one in value]
     if isinstance(value, dict):
         return {_clean(key): _clean(one) for key, one in value.items()}
     return value

@@ -5,18 +5,28 @@ import os
 import re
 import shutil
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import html5lib
 import pictures
 import pytest
+from counted import calls
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from made import accuracy, benchmark_json, compliance, performance, provenance, run_folder
+from made import (
+    accuracy,
+    benchmark_json,
+    compliance,
+    nights,
+    performance,
+    provenance,
+    run_folder,
+)
 from pytest_sessions import CHEAP, JSON, PytestSession, run_child, run_pytest
 from tiny import model
 
@@ -25,8 +35,9 @@ from bertsquad.errors import SuiteError
 from bertsquad.loadgen import logs
 from bertsquad.loadgen.timeline import TIMELINE
 from bertsquad.machine.noise import Disturbance
-from bertsquad.report.page import lines, render, write
+from bertsquad.report.page import DRAWN_CASES, lines, render, write
 from bertsquad.results import archive
+from bertsquad.results.archive import Archive
 from bertsquad.results.result import FAILED, NO_TARGET, RESULT, SKIPPED, Result
 from bertsquad.scenarios import SCENARIOS
 
@@ -79,7 +90,7 @@ def rows(element: Any) -> list[list[str]]:
 
 
 def page_of(*results: Result, **more: Any) -> Any:
-    return parsed(render(archive.Archive(list(results), **more)))
+    return parsed(render(Archive(list(results), **more)))
 
 
 def command(folder: Path, *arguments: str) -> PytestSession:
@@ -324,7 +335,7 @@ def test_a_failure_leads_and_says_why() -> None:
 def test_a_case_that_failed_without_a_result_is_failed_whatever_it_reached_before() -> None:
     run = performance("server")
     lost = archive.Lost(run.case, "performance", FAILED, "it took too long", "out.json", NOW)
-    read = archive.Archive([run], [lost])
+    read = Archive([run], [lost])
     page = parsed(render(read))
     (verdicts,) = by_class(page, "verdicts")
     assert rows(verdicts)[1:] == [[run.case, "✕ failed no result"]]
@@ -351,7 +362,7 @@ def test_what_to_do_is_told_and_what_was_not_run_makes_no_case() -> None:
 
 def test_what_was_left_out_is_told() -> None:
     said = "left out: old/result.json is empty"
-    read = archive.Archive([accuracy()], left_out=["old/result.json is empty: run the case again"])
+    read = Archive([accuracy()], left_out=["old/result.json is empty: run the case again"])
     assert said in text_of(parsed(render(read)))
     assert any(line.startswith(said) for line in lines(read))
 
@@ -444,6 +455,132 @@ def test_many_nights_of_many_cases_stay_one_small_page(tmp_path: Path) -> None:
         ]
         benchmark_json(tmp_path / f"{day}.json", *runs)
     assert write(archive.read([tmp_path]), tmp_path / "page.html") < 2_000_000
+
+
+# Many nights and many cases.
+
+
+def linear(work: Callable[[int], Any], first: int) -> None:
+    """Assert that what `work` does grows no faster than the size that it is given."""
+    one, two, four = (calls(partial(work, size)) for size in (first, 2 * first, 4 * first))
+    assert four - two < 2.5 * (two - one)
+
+
+SHOWN = pytest.mark.parametrize("shown", [render, lines], ids=["page", "terminal"])
+
+
+@SHOWN
+def test_work_grows_as_the_nights_of_a_history_do(
+    shown: Callable[[Archive], Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("bertsquad.report.page.DRAWN_CASES", 0)
+    linear(lambda count: shown(Archive(list(nights(1, count)))), 40)
+
+
+@SHOWN
+def test_work_grows_as_the_cases_do(
+    shown: Callable[[Archive], Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("bertsquad.report.page.DRAWN_CASES", 0)
+    monkeypatch.setattr("bertsquad.report.exhibits.MOST_ROWS", 2)
+    linear(lambda count: shown(Archive(list(nights(count, 1)))), 10)
+
+
+def cells(table: list[list[str]]) -> list[list[str]]:
+    return [[" ".join(cell.split()) for cell in row] for row in table]
+
+
+def test_cases_beyond_the_first_have_all_numbers_of_their_plots_as_text(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    results = [*nights(4, 3), *(replace(accuracy(), case=one.case) for one in nights(4, 1))]
+    drawn = page_of(*results)
+    monkeypatch.setattr("bertsquad.report.page.DRAWN_CASES", 1)
+    page = page_of(*results)
+    names = [text_of(one) for one in page.iter(f"{HTML}h3")]
+    assert len(names) == 4
+    assert plots(article(page, names[0])).keys() == plots(article(drawn, names[0])).keys()
+    for name in names[1:]:
+        before, now = article(drawn, name), article(page, name)
+        assert not plots(now)
+        assert not list(now.iter(f"{SVG}svg"))
+        assert figures(now) == figures(before)
+        texts = {
+            text_of(one.find(f"{HTML}summary")): "".join(one.find(f"{HTML}pre").itertext())
+            for one in now.iter(f"{HTML}details")
+        }
+        tables = {title: rows(one) for title, one in plots(before).items()}
+        for one in before.iter(f"{HTML}details"):
+            if (title := text_of(one.find(f"{HTML}summary"))) != "Numbers":
+                tables[title] = rows(one)
+        assert len(tables) >= 8
+        assert texts.keys() == tables.keys()
+        for title, table in tables.items():
+            lines = [line.split("\t") for line in texts[title].split("\n")]
+            assert cells(lines) == cells(table)
+
+
+def test_a_case_without_plots_is_light_for_a_browser(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("bertsquad.report.page.DRAWN_CASES", 1)
+    results = list(nights(4, 5))
+    page = page_of(*results)
+    elements = [len(list(one.iter())) for one in page.iter(f"{HTML}article")]
+    assert max(elements[1:]) < 100 < elements[0] / 10
+    few, many = (len(render(Archive(list(nights(count, 1))))) for count in (10, 20))
+    assert many - few < 10 * 10_000
+
+
+def test_which_cases_have_plots_is_told_with_the_way_to_those_of_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("bertsquad.report.page.DRAWN_CASES", 2)
+    source = benchmark_json(tmp_path / "out.json", *nights(5, 1))
+    path = tmp_path / "page.html"
+    assert main(["report", str(source), "-o", str(path)]) == 0
+    page = parsed(path.read_text("utf-8"))
+    said = text_of(page)
+    assert "The first 2 cases have plots; the 3 others have all their numbers" in said
+    assert "python -m bertsquad report … --case TEXT" in said
+    last = text_of(list(page.iter(f"{HTML}h3"))[-1])
+    assert not plots(article(page, last))
+
+    capsys.readouterr()
+    assert main(["report", str(source), "--case", last[4:], "-o", str(path)]) == 0
+    out, _ = capsys.readouterr()
+    assert f"left out: 4 cases whose names don't contain '{last[4:]}'" in out
+    page = parsed(path.read_text("utf-8"))
+    assert [text_of(one) for one in page.iter(f"{HTML}h3")] == [last]
+    assert len(plots(article(page, last))) == 3
+    assert "4 cases whose names don't contain" in text_of(page)
+    assert "cases have plots" not in text_of(page)
+
+
+def test_of_many_rows_as_many_are_drawn_as_can_be_told_apart(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("bertsquad.report.exhibits.MOST_POINTS", 80)
+    monkeypatch.setattr("bertsquad.report.exhibits.MOST_ROWS", 3)
+    scored = [replace(accuracy(), case=f"case{n}", f1=80.0 + n) for n in range(4)]
+    shown = plots(page_of(*nights(1, 100), *scored))
+    history, scores = shown["Throughput, run by run"], shown["F1"]
+    assert len(rows(history)) == 1 + 100
+    assert len(rows(scores)) == 1 + 4
+    assert "The newest 80 of 100 runs are drawn; the numbers are of all." in text_of(history)
+    assert "The first 3 of 4 cases are drawn; the numbers are of all." in text_of(scores)
+    svg = next(scores.iter(f"{SVG}svg"))
+    assert "case2 F1" in svg.get("aria-label")
+    assert "case3 F1" not in svg.get("aria-label")
+    svg = next(history.iter(f"{SVG}svg"))
+    assert "80 runs" in svg.get("aria-label")
+    assert len(list(svg.iter())) < 100
+
+
+@pytest.mark.slow
+def test_a_thousand_cases_and_two_hundred_nights_are_pages_that_open_at_once() -> None:
+    thousand = render(Archive(list(nights(1000, 1))))
+    assert len(thousand) < 12_000_000
+    assert thousand.count("<svg") <= 6 * DRAWN_CASES
+    assert len(render(Archive(list(nights(12, 200))))) < 3_000_000
 
 
 # Where the page is written, and what goes wrong.
@@ -565,7 +702,7 @@ def wide(folder: Path) -> Path:
     long = {"case": "x" * 300, "reason": "y" * 300, "verdict": FAILED, "warnings": ["z" * 300]}
     runs = [replace(performance("server"), **{**LARGE, **long})]
     runs += [replace(performance("offline", day), **LARGE) for day in range(1, 9)]
-    read = archive.Archive(runs, [archive.Lost("m" * 200, "accuracy", FAILED, "n" * 99, "o", NOW)])
+    read = Archive(runs, [archive.Lost("m" * 200, "accuracy", FAILED, "n" * 99, "o", NOW)])
     write(read, folder / "wide.html")
     return folder / "wide.html"
 

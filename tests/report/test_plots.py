@@ -1,6 +1,7 @@
 """Plots are whole SVG that says what it shows, in colours that the page gives."""
 
 import re
+import warnings
 from collections.abc import Callable
 from itertools import pairwise
 from typing import Any
@@ -192,6 +193,30 @@ def test_any_text_can_stand_in_a_plot(text: str) -> None:
 )
 def test_figures_are_short(value: float, text: str) -> None:
     assert plots.figure_of(value) == text
+
+
+@pytest.mark.parametrize("value", [0.0, 5e-324, 1.0, 83.5, 1e6, 1e18])
+def test_figures_that_are_all_the_same_are_drawn_without_a_warning(value: float) -> None:
+    size = dict.fromkeys(("samples", "count", "tokens", "padded_tokens"), int(value))
+    course = {"span_s": value, "samples_per_s": [value], "tokens_per_s": [value]}
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        plots.latency("one", {"percentile": [0.0], "ms": [value]}, [(50.0, value)], value)
+        plots.course("one", course, value)
+        plots.batches("one", [size])
+        plots.accuracy("one", [plots.Score("x", value, (value, value), value)])
+        plots.comparison("one", [plots.Bar("x", value)], "QPS")
+        plots.history("one", [plots.Point("x", value)] * 2, "QPS", value)
+
+
+def test_the_points_of_a_long_history_have_no_marks_of_their_own() -> None:
+    def drawn(count: int) -> Any:
+        points = [plots.Point(f"{n}", 80.0 + n % 7) for n in range(count)]
+        return ElementTree.fromstring(plots.history("one", points, "F1"))
+
+    few, many = drawn(plots.MOST_MARKS), drawn(plots.MOST_MARKS + 1)
+    assert len(list(few.iter(f"{SVG}use"))) > plots.MOST_MARKS
+    assert len(list(many.iter(f"{SVG}use"))) < 20
 
 
 FIGURES = st.floats(-1e18, 1e18) | st.floats(-1, 1) | st.sampled_from([0.0, 1e-300, 5e-324])

@@ -1,13 +1,24 @@
 """Results are read back from wherever they lie, and what can't be read is named."""
 
 import json
+from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
+from counted import calls
 from hypothesis import given
 from hypothesis import strategies as st
-from made import accuracy, benchmark_json, compliance, performance, provenance, run_folder
+from made import (
+    accuracy,
+    benchmark_json,
+    compliance,
+    nights,
+    performance,
+    provenance,
+    run_folder,
+)
 
 from bertsquad.errors import SuiteError
 from bertsquad.loadgen.logs import Cause
@@ -15,6 +26,7 @@ from bertsquad.loadgen.timeline import TIMELINE
 from bertsquad.results import archive
 from bertsquad.results.result import RESULT, Result
 
+NOW = datetime(2026, 11, 30, tzinfo=UTC)
 PYTEST_SESSION = (accuracy("server"), performance("server"))
 
 
@@ -71,6 +83,35 @@ def test_runs_unlike_the_newest_are_told_apart(changes: dict[str, Any], tmp_path
     (series,) = archive.read([tmp_path]).series
     assert len(series.runs) == 3
     assert series.alike == (series.runs[0], series.runs[2])
+
+
+def test_each_file_and_each_run_is_work_once(tmp_path: Path) -> None:
+    for number, result in enumerate(nights(1, 80)):
+        run_folder(tmp_path / f"{number // 20}" / f"night{number}", result)
+        benchmark_json(tmp_path / f"{number // 20}" / f"{number}.json", result)
+    quarters = sorted(tmp_path.iterdir())
+    one, two, four = (calls(partial(archive.read, quarters[:count])) for count in (1, 2, 4))
+    assert four - two < 2.5 * (two - one)
+    (series,) = archive.read([tmp_path]).series
+    assert len(series.runs) == 80
+    assert calls(lambda: (series.alike, series.alike)) < 80 * 250
+
+
+def test_the_cases_of_a_name_are_all_that_is_left_and_the_others_are_counted() -> None:
+    lost = [
+        archive.Lost(case, "accuracy", "failed", "no GPU", "out.json", NOW)
+        for case in ("model000-pocket-offline-cuda-fp16", "x-y-offline-cuda-fp16")
+    ]
+    whole = archive.Archive(list(nights(4, 2)), lost, ["x.json is empty"])
+    found = whole.of("model000")
+    assert {one.case for one in found.results} == {
+        f"model000-pocket-{scenario}-cpu-fp32" for scenario in ("offline", "server")
+    }
+    assert found.missing == lost[:1]
+    assert found.left_out == ["x.json is empty", "3 cases whose names don't contain 'model000'"]
+    assert whole.of("") == whole
+    with pytest.raises(SuiteError, match=r"'model9', found model000-.* and 1 more: give a part"):
+        whole.of("model9")
 
 
 def test_a_run_that_was_named_twice_is_one_run(tmp_path: Path) -> None:

@@ -1,7 +1,10 @@
 """Results as finished runs leave them, made without a run."""
 
+import itertools
 import json
+from collections.abc import Iterator
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -121,6 +124,18 @@ def compliance(scenario: str = "offline", day: int = 1, **changes: Any) -> Resul
         compliance_speed_ratio=0.99,
     )
     return replace(made, **changes)
+
+
+def nights(cases: int, count: int) -> Iterator[Result]:
+    """Performance results of some cases, night by night, each with a figure of its own."""
+    scenarios = ("offline", "server")
+    templates = [performance(scenario) for scenario in scenarios]
+    for night, case in itertools.product(range(count), range(cases)):
+        name = f"model{case // 2:03}-pocket-{scenarios[case % 2]}-cpu-fp32"
+        at = datetime(2026, 1, 1, 2, tzinfo=UTC) + timedelta(days=night, minutes=case)
+        facts = provenance(started_at=at.isoformat(), git_revision=f"{night:04}abcdef")
+        figure = 30.0 + case + (night * 7919 % 100) / 100
+        yield replace(templates[case % 2], case=name, qps=figure, provenance=facts)
 
 
 def run_folder(folder: Path, result: Result) -> Path:
