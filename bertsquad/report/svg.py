@@ -23,14 +23,14 @@ _LINK = "{http://www.w3.org/1999/xlink}href"
 
 def inline(figure: Figure, name: str, description: str) -> str:
     """The figure as an `<svg>` element with ids that begin with `name`."""
-    FigureCanvasSVG(figure)  # whose letters the layout measures
-    if (layout := figure.get_layout_engine()) is not None:
-        layout.execute(figure)
-        figure.set_layout_engine(None)  # which else would have all drawn once more, for nothing
     file = io.StringIO()
     nothing = dict.fromkeys(("Date", "Creator", "Format", "Type"))
     with matplotlib.rc_context({"svg.hashsalt": name}), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of letters that matplotlib's own font doesn't have
+        FigureCanvasSVG(figure)  # whose letters the layout measures
+        if (layout := figure.get_layout_engine()) is not None:
+            layout.execute(figure)
+            figure.set_layout_engine(None)  # else all would be drawn once more for the layout
         figure.savefig(file, format="svg", metadata=nothing, transparent=True)
     root = ElementTree.fromstring(file.getvalue())  # noqa: S314, it is matplotlib's
     for parent in list(root.iter()):

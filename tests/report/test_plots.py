@@ -168,11 +168,13 @@ def test_a_target_that_differs_is_drawn_row_by_row() -> None:
     "text", ["$\\frac{$", "$x_1$", "<b>&\"'", "日本語 ✓", "a" * 500, "-->", "%s {0} \\", "]]>"]
 )
 def test_any_text_can_stand_in_a_plot(text: str) -> None:
-    drawn = [
-        plots.comparison("one", [plots.Bar(text, 1.0)], text),
-        plots.history("one", [plots.Point(text, 1.0), plots.Point(text, 2.0)], text),
-        plots.accuracy("one", [plots.Score(text, 80.0, None, None)]),
-    ]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        drawn = [
+            plots.comparison("one", [plots.Bar(text, 1.0)], text),
+            plots.history("one", [plots.Point(text, 1.0), plots.Point(text, 2.0)], text),
+            plots.accuracy("one", [plots.Score(text, 80.0, None, None)]),
+        ]
     for one in drawn:
         assert text[:20] in " ".join(texts(one))
 
