@@ -6,7 +6,10 @@ the sum of the two logits in double precision. It uses the text of the first one
 one is found here.
 """
 
+from bisect import bisect_right
 from collections.abc import Mapping
+from functools import lru_cache
+from itertools import accumulate
 
 import numpy as np
 from numpy.typing import NDArray
@@ -55,6 +58,8 @@ class AnswerTexts:
         self._features = features
         self._pieces = vocabulary.pieces
         self._words: dict[int, list[str]] = {}
+        # A word can be as long as its context, and many questions be answered from it.
+        self._normal = lru_cache(maxsize=1000)(lambda word: " ".join(basic_tokens(word)))
 
     def text(self, context: int, first: int, last: int) -> str:
         """The text of the tokens `first` to `last` of `context`, both included.
@@ -70,19 +75,22 @@ class AnswerTexts:
         word_of_token = self._features.word_of_token[begin:end]
         tokens = self._features.context_tokens[begin:end]
         first_word, last_word = word_of_token[[first, last]]
-        original = " ".join(words[first_word : last_word + 1])
+        covered = words[first_word : last_word + 1]
+        original = " ".join(covered)
 
-        normal = " ".join(basic_tokens(original))
+        normal = " ".join(filter(None, map(self._normal, covered)))
         predicted = " ".join(self._pieces[token] for token in tokens[first : last + 1])
         predicted = " ".join(predicted.replace(" ##", "").replace("##", "").split())
 
         at = normal.find(predicted)
-        letters = [index for index, char in enumerate(original) if char != " "]
-        if at < 0 or not predicted or len(letters) != len(normal.replace(" ", "")):
+        letters = list(accumulate(map(len, covered)))  # up to the end of each word
+        if at < 0 or not predicted or letters[-1] != len(normal) - normal.count(" "):
             return original
-        first_letter = len(normal[:at].replace(" ", ""))
-        last_letter = first_letter + len(predicted.replace(" ", "")) - 1
-        return original[letters[first_letter] : letters[last_letter] + 1]
+        first_letter = at - normal.count(" ", 0, at)
+        last_letter = first_letter + len(predicted) - predicted.count(" ") - 1
+        # Before a letter, `original` has a blank for each word that ends before it.
+        begins, ends = (one + bisect_right(letters, one) for one in (first_letter, last_letter))
+        return original[begins : ends + 1]
 
 
 def find(

@@ -8,6 +8,7 @@ window; its index is its place in file order.
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -92,13 +93,20 @@ def _max_context(starts: list[int], ends: list[int], window: int) -> NDArray[np.
     # A window is no longer than 3 strides, so those further away share no token with it.
     reach = MAX_TOKENS // DOC_STRIDE
     first = max(0, window - reach)
-    near = slice(first, window + reach + 1)
-    position = np.arange(starts[window], ends[window])
+    near, own = slice(first, window + reach + 1), starts[window]
+    spans = zip(starts[near], ends[near], strict=True)
+    return _most_context(tuple((start - own, end - own) for start, end in spans), window - first)
+
+
+@lru_cache(maxsize=1000)
+def _most_context(spans: tuple[tuple[int, int], ...], window: int) -> NDArray[np.bool_]:
+    """`_max_context` among these windows; of a long context nearly all have the same neighbours."""
+    position = np.arange(*spans[window])
     scores = []
-    for start, end in zip(starts[near], ends[near], strict=True):
+    for start, end in spans:
         context = np.minimum(position - start, end - 1 - position)
         scores.append(np.where(context < 0, -1.0, context + 0.01 * (end - start)))
-    return np.asarray(np.argmax(scores, axis=0) == window - first)
+    return np.asarray(np.argmax(scores, axis=0) == window)
 
 
 def build(dataset: Dataset, vocabulary: Vocabulary, show: Show = unseen) -> Features:

@@ -10,7 +10,9 @@ import re
 import unicodedata
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
+from itertools import chain, groupby
 from pathlib import Path
+from typing import Literal
 
 from tokenizers import Tokenizer
 from tokenizers.models import WordPiece
@@ -21,6 +23,12 @@ from bertsquad.files import unreadable
 
 #: What MLPerf's `create_squad_data` splits a context at; other blanks stay inside a word.
 CONTEXT_BLANKS = re.compile("[ \t\r\n\u202f]+")
+
+#: A text of up to so many characters is normalised quickly, whatever it is made of.
+LONG_TEXT = 1000
+
+#: How many tokens are cut into pieces at once.
+AT_ONCE = 10_000
 
 #: BERT's `_is_chinese_char`: ideographs stand alone, as if surrounded by blanks.
 _IDEOGRAPHS = (
@@ -33,6 +41,7 @@ _IDEOGRAPHS = (
     (0xF900, 0xFAFF),
     (0x2F800, 0x2FA1F),
 )
+_WORDS = re.compile(r"\S+")
 _ASCII_PIECES = re.compile(r"[A-Za-z0-9]+|[!-/:-@\[-`{-~]")
 
 
@@ -64,15 +73,39 @@ def _is_punctuation(char: str) -> bool:
     return unicodedata.category(char).startswith("P")
 
 
+@lru_cache(maxsize=4096)
+def _decomposed(char: str) -> str:
+    return unicodedata.normalize("NFD", char)
+
+
+def _is_mark(char: str) -> bool:
+    """Whether `char` may change its place among others that belong to one letter."""
+    return unicodedata.combining(char) > 0
+
+
+def _normalised(form: Literal["NFC", "NFD"], text: str) -> str:
+    """`unicodedata.normalize`, which takes hours where megabytes of marks follow one letter.
+
+    It brings marks into their order by moving each past those before it. Here they are sorted.
+    """
+    apart = map(_decomposed, set(text)) if len(text) > LONG_TEXT else ()
+    if any(map(_is_mark, "".join(apart))):
+        runs = groupby("".join(map(_decomposed, text)), key=_is_mark)
+        text = "".join(
+            "".join(sorted(run, key=unicodedata.combining) if marks else run) for marks, run in runs
+        )
+    return unicodedata.normalize(form, text)
+
+
 def basic_tokens(text: str) -> list[str]:
     """`text` cleaned, lower-cased, stripped of accents and split at blanks and punctuation."""
     if text.isascii() and text.isprintable():
         return _ASCII_PIECES.findall(text.lower())
     tokens: list[str] = []
-    cleaned = unicodedata.normalize("NFC", "".join(map(_cleaned, text)))
-    for word in cleaned.split():
+    cleaned = _normalised("NFC", "".join(map(_cleaned, text)))
+    for word in map(re.Match.group, _WORDS.finditer(cleaned)):
         run = ""
-        for char in unicodedata.normalize("NFD", word.lower()):
+        for char in _normalised("NFD", word.lower()):
             if unicodedata.category(char) == "Mn":
                 continue
             if _is_punctuation(char):
@@ -108,8 +141,15 @@ class Vocabulary:
 
     def encode(self, texts: Iterable[str]) -> dict[str, Sequence[int]]:
         """The token ids of every distinct text among `texts`."""
-        distinct = list(dict.fromkeys(texts))
-        encoded = self._tokenizer.encode_batch_fast(
-            [" ".join(basic_tokens(text)) for text in distinct], add_special_tokens=False
-        )
-        return {text: encoding.ids for text, encoding in zip(distinct, encoded, strict=True)}
+        tokens_of = {text: basic_tokens(text) for text in dict.fromkeys(texts)}
+        # Each token once, and some at a time: the library keeps far more of them than the ids.
+        distinct = list(dict.fromkeys(chain.from_iterable(tokens_of.values())))
+        ids: dict[str, list[int]] = {}
+        for start in range(0, len(distinct), AT_ONCE):
+            some = distinct[start : start + AT_ONCE]
+            encoded = self._tokenizer.encode_batch_fast(some, add_special_tokens=False)
+            ids |= {token: one.ids for token, one in zip(some, encoded, strict=True)}
+        return {
+            text: [piece for token in tokens for piece in ids[token]]
+            for text, tokens in tokens_of.items()
+        }

@@ -3,6 +3,7 @@ import json
 
 import numpy as np
 import pytest
+from counted import calls
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
@@ -251,6 +252,15 @@ def test_the_words_are_cut_at_the_first_place_that_reads_the_same() -> None:
     texts = answers.AnswerTexts(data, made, vocabulary())
     assert [vocabulary().pieces[token] for token in made.context_tokens[:3]] == ["tom", "-", "tom"]
     assert texts.text(0, 2, 2) == "Tom"
+
+
+def test_a_word_as_long_as_its_context_is_taken_apart_once_for_all_questions() -> None:
+    data, made = one_question("東京" * 5_000 + " tower")
+    texts = answers.AnswerTexts(data, made, vocabulary())
+    first, second = calls(lambda: texts.text(0, 1, 2)), calls(lambda: texts.text(0, 7, 8))
+    assert second < first / 100
+    assert texts.text(0, 1, 2) == "京東"
+    assert texts.text(0, 9_999, 10_000) == "京 tower"
 
 
 def test_each_answer_comes_from_its_own_context() -> None:

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from counted import calls
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
@@ -183,6 +184,41 @@ def test_a_context_of_20_000_tokens_has_windows_to_its_end() -> None:
     starts = range(0, 20_000 - room + 128, 128)
     assert made.doc_start.tolist() == list(starts)
     assert sorted(p for s in range(len(made)) for p in owned(made, s)) == list(range(20_000))
+
+
+LONG_KINDS = {
+    "words": "tide and {} time ",
+    "one word": "a",
+    "ideographs": "東",
+    "accents": "é",
+    "marks": "\u0301\u0323",
+    "signs": "!",
+    "blanks": " ",
+}
+
+
+@pytest.mark.parametrize("kind", LONG_KINDS)
+def test_work_grows_as_a_context_does(kind: str) -> None:
+    def work(times: int) -> int:
+        context = "x " + "".join(LONG_KINDS[kind].format(n) for n in range(times)) + " y"
+        return calls(lambda: build((context, QUESTION)))
+
+    one, two, four = work(4_000), work(8_000), work(16_000)
+    assert four - two < 2.5 * (two - one) + 100
+
+
+def test_each_question_of_a_long_context_is_work_for_its_windows_alone() -> None:
+    context = "".join(f"tide{n} " for n in range(4_000))
+
+    def work(count: int) -> int:
+        questions = [Question(f"{n}", f"When {n}?", 0, ("x",)) for n in range(count)]
+        data = Dataset((context,), tuple(questions))
+        return calls(lambda: features.build(data, vocabulary()))
+
+    windows = len(build((context, QUESTION)))
+    assert windows > 50
+    work(1)  # fills what keeps between calls
+    assert work(3) - work(2) < 30 * windows
 
 
 any_text = st.text(

@@ -121,6 +121,21 @@ def test_every_character_inside_a_word_is_treated_as_bert_treats_it() -> None:
     assert not different
 
 
+marks = st.sampled_from(
+    "\u0300\u0301\u0323\u0345\u05b0\u093c\u0f71\u0f72\u0f73\u0344\u3099e\u00e9가か"
+)
+
+
+@settings(max_examples=100, deadline=None)
+@given(text=st.lists(marks, max_size=40).map("".join), times=st.integers(1, 60))
+def test_many_marks_on_a_letter_are_treated_as_bert_treats_them(text: str, times: int) -> None:
+    assert basic_tokens(f"x{text * times}") == slow_basic_tokens(f"x{text * times}")
+
+
+def test_a_word_of_one_letter_and_a_million_marks_is_taken_apart() -> None:
+    assert basic_tokens("e" + "\u0301\u0323" * 500_000) == ["e"]
+
+
 def test_every_pair_of_ascii_characters_is_treated_as_bert_treats_it() -> None:
     texts = [f"x{chr(a)}{chr(b)}Y" for a in range(128) for b in range(128)]
     assert [text for text in texts if basic_tokens(text) != slow_basic_tokens(text)] == []
