@@ -7,8 +7,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from bertsquad import __version__
-from bertsquad.assets import cache, registry
-from bertsquad.assets.download import part_of
+from bertsquad.assets import cache, cleaning, registry
 from bertsquad.console import Progress, echo, style, take_any_text
 from bertsquad.errors import SuiteError
 from bertsquad.files import failure
@@ -187,37 +186,28 @@ def _report(sources: Sequence[Path], case: str, path: Path) -> int:
     return 0
 
 
-def _remove_folder(folder: Path) -> None:
-    """Remove a folder; empty it if it is a link, so that the user's link stays."""
-    if not folder.is_symlink():
-        shutil.rmtree(folder)
-        return
-    for entry in folder.iterdir():
-        if entry.is_dir():
-            shutil.rmtree(entry)
-        else:
-            entry.unlink()
+#: So many names of what `clean` left are shown.
+_SHOWN = 5
 
 
 def _clean(downloads: bool) -> int:
-    doomed = [cache.cache_folder()]
-    for name, known in registry.entries().items():
-        if downloads and not known.bundled:
-            doomed += [registry.path_of(name), part_of(registry.path_of(name))]
-    status = 0
-    for path in doomed:
-        try:
-            if path.is_dir():
-                _remove_folder(path)
-            elif path.is_file():
-                path.unlink()
-            else:
-                continue
-            echo(f"removed {path}")
-        except OSError as error:
-            echo(f"{path} can't be removed: {error.strerror or error}", file=sys.stderr)
-            status = 1
-    return status
+    cleaned = [(cache.cache_folder(), cleaning.clean_cache())]
+    if downloads:
+        cleaned.append((cache.data_folder(), cleaning.clean_downloads()))
+    for folder, done in cleaned:
+        if folder in done.removed:
+            echo(f"removed {folder}")
+        else:
+            for path in done.removed:
+                echo(f"removed {path}")
+        if done.stayed:
+            shown = [f"{path.relative_to(folder)} ({why})" for path, why in done.stayed[:_SHOWN]]
+            more = len(done.stayed) - len(shown)
+            others = f" and {more} more" if more else ""
+            echo(f"left in {folder}: {', '.join(shown)}{others}")
+        for sentence in done.failed:
+            echo(sentence, file=sys.stderr)
+    return 1 if any(done.failed for _, done in cleaned) else 0
 
 
 if __name__ == "__main__":

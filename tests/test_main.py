@@ -25,6 +25,8 @@ POCKET = "pocket/pocket-v1.1.json"
 MINILM = "pocket/minilm-squad.onnx"
 CALIBRATION = "pocket/calibration-v1.1.json"
 WINDOWS = "bert_calibration_features.txt"
+#: What the suite calls a file of features in the cache.
+FEATURES = f"features/{'0123456789abcdef' * 2}.npz"
 BODIES = {MODEL: b"not really a model", DATASET: b"{}", WINDOWS: b"1"}
 
 
@@ -228,7 +230,7 @@ def test_clean_removes_what_was_derived_and_nothing_else(
     data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     main(["fetch", "squad"])
-    place(tmp_path / "cache" / "derived" / "features" / "squad.npz")
+    place(tmp_path / "cache" / "derived" / FEATURES)
     place(tmp_path / "cache" / "mine.txt")
     capsys.readouterr()
     assert main(["clean"]) == 0
@@ -253,7 +255,7 @@ def test_clean_with_downloads_removes_the_registered_files_and_no_others(
         entry("pocket/vocab.txt", b"text"),
     )
     place(package / "pocket" / "vocab.txt")
-    place(tmp_path / "cache" / "derived" / "features" / "squad.npz")
+    place(tmp_path / "cache" / "derived" / FEATURES)
     place(data / "mine.onnx")
     place(data / "pocket" / "vocab.txt")
     main(["fetch", MODEL])
@@ -280,7 +282,7 @@ def test_clean_keeps_the_downloads_where_both_folders_are_the_users_cache(
     if tmp_path not in cache.cache_folder().parents:
         pytest.skip("the per-user cache folder can't be moved on this system")
     main(["fetch", "squad"])
-    features = place(cache.cache_folder() / "features" / "squad.npz")
+    features = place(cache.cache_folder() / FEATURES)
     assert main(["clean"]) == 0
     assert not features.exists()
     assert registry.path_of(DATASET).is_file()
@@ -293,7 +295,7 @@ def test_clean_with_nothing_to_remove_is_no_error(tmp_path: Path) -> None:
 
 @pytest.mark.skipif(os.name == "nt", reason="links need rights on Windows")
 def test_clean_copes_with_a_derived_folder_that_is_a_link_to_another_disk(tmp_path: Path) -> None:
-    place(tmp_path / "disk" / "features" / "squad.npz")
+    place(tmp_path / "disk" / FEATURES)
     (tmp_path / "cache").mkdir()
     (tmp_path / "cache" / "derived").symlink_to(tmp_path / "disk")
     assert main(["clean"]) == 0

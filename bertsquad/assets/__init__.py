@@ -4,5 +4,6 @@
 - `download`: one file over HTTP, resumed and verified.
 - `answer`: what one address answers: its head in time, its body bounded and fast enough.
 - `fingerprint`: what a file holds, and whether it still does.
+- `cleaning`: what the suite made, removed, and nothing else.
 - `cache`: the folders of downloaded and derived files, and the derived files themselves.
 """

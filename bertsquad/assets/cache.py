@@ -23,10 +23,13 @@ from bertsquad.errors import SuiteError
 from bertsquad.files import unreadable, unwritable, user_path, write_whole
 
 PACKAGE = Path(__file__).resolve().parents[1]
+#: The folders in the cache folder; `cleaning` knows what lies in them.
+FEATURES, PREPARED, TENSORRT, LOCKS = "features", "prepared", "tensorrt", "locks"
 #: Where the facts of a derived model keep its checksum (SHA-256), None where there is no model.
 SUM = "sha256"
 
 Content = TypeVar("Content")
+Key = TypeVar("Key")
 Facts = dict[str, Any]
 
 
@@ -64,15 +67,19 @@ def _folder(variable: str) -> Path:
         ) from error
 
 
+def lock_file(name: str) -> Path:
+    """The file by which `lock` locks the making of the file `name`."""
+    return cache_folder() / LOCKS / f"{name.replace('/', '_')}.lock"
+
+
 def lock(name: str) -> AbstractContextManager[object]:
     """A lock between processes for the making of the file `name`, held until it is left."""
-    folder = cache_folder() / "locks"
-    path = folder / f"{name.replace('/', '_')}.lock"
+    path = lock_file(name)
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        path.parent.mkdir(parents=True, exist_ok=True)
         return FileLock(path).acquire()
     except OSError as error:
-        place = path if path.exists() else f"the cache folder {folder}"
+        place = path if path.exists() else f"the cache folder {path.parent}"
         raise unwritable(place, error, "set BERTSQUAD_CACHE to a folder that can") from error
 
 
@@ -118,7 +125,7 @@ def derived_model(
     say `"equal": false` the model isn't kept. Facts that lack one of `fields` are of an older
     version.
     """
-    path = cache_folder() / "prepared" / name
+    path = cache_folder() / PREPARED / name
     facts_file = path.with_suffix(".json")
 
     def files() -> tuple[Fingerprint, ...]:

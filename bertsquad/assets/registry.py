@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pooch
 
-from bertsquad.assets.cache import PACKAGE, cache_folder, data_folder, lock
+from bertsquad.assets.cache import PACKAGE, data_folder, lock, lock_file
 from bertsquad.assets.fingerprint import Fingerprint, fingerprint
 from bertsquad.errors import SuiteError, Unavailable
 from bertsquad.files import unreadable
@@ -248,7 +248,7 @@ def _failure_note(name: str) -> Path | None:
     test_run = os.environ.get("PYTEST_XDIST_TESTRUNUID")
     if not test_run:
         return None
-    return cache_folder() / "locks" / f"{name.replace('/', '_')}.failed-{test_run}"
+    return lock_file(name).with_suffix(f".failed-{test_run}")
 
 
 def _recall_failure(name: str) -> str | None:
@@ -262,7 +262,7 @@ def _recall_failure(name: str) -> str | None:
 def _remember_failure(name: str, reason: str) -> None:
     note = _failure_note(name)
     if note is not None:
-        for other in note.parent.glob(f"{name.replace('/', '_')}.failed-*"):
+        for other in note.parent.glob(f"{note.stem}.failed-*"):
             with suppress(OSError):
                 # A day old, it belongs to a pytest session that is over.
                 if time.time() - other.stat().st_mtime > 86_400:

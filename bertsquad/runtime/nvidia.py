@@ -8,7 +8,7 @@ import io
 import re
 from functools import cache
 
-from bertsquad.assets.cache import cache_folder
+from bertsquad.assets.cache import TENSORRT, cache_folder
 from bertsquad.devices import Device
 from bertsquad.machine import hardware
 from bertsquad.models.signature import Signature
@@ -40,9 +40,9 @@ def provider_options(device: Device, signature: Signature | None, tokens: int) -
         return {"use_tf32": "0"}  # TF32 is not fp32
     options = {
         "trt_engine_cache_enable": "1",
-        "trt_engine_cache_path": str(cache_folder() / "tensorrt"),
+        "trt_engine_cache_path": str(cache_folder() / TENSORRT),
         "trt_timing_cache_enable": "1",
-        "trt_timing_cache_path": str(cache_folder() / "tensorrt"),
+        "trt_timing_cache_path": str(cache_folder() / TENSORRT),
     }
     if signature is None:
         return options

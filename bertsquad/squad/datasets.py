@@ -135,7 +135,7 @@ def cached_features(
         return built
 
     key = features.cache_key(dataset_file, vocabulary_file)
-    path = cache.cache_folder() / "features" / f"{key}.npz"
+    path = cache.cache_folder() / cache.FEATURES / f"{key}.npz"
     found = cache.derived(path, features.load, build)
     cache.warn_if_rebuilt(found)
     return found.content, path
