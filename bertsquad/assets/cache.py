@@ -8,7 +8,7 @@ import json
 import os
 import shutil
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -106,7 +106,12 @@ def derived(
             raise unreadable(place or path, error, elsewhere) from error
         try:
             _sweep(path)
-            return Derived(path, make(path), rebuilt)
+            try:
+                return Derived(path, make(path), rebuilt)
+            except FileNotFoundError:
+                if path.parent.exists():
+                    raise
+                return Derived(path, make(path), rebuilt)  # somebody removed the cache meanwhile
         except OSError as error:
             raise unwritable(path, error, elsewhere) from error
 
@@ -129,7 +134,8 @@ def derived_model(
     facts_file = path.with_suffix(".json")
 
     def files() -> tuple[Fingerprint, ...]:
-        return tuple(fingerprint(one) for one in (path, weights_beside(path)) if one.exists())
+        beside = weights_beside(path)
+        return tuple(map(fingerprint, [path, beside] if beside.exists() else [path]))
 
     def read(path: Path) -> tuple[Facts, tuple[Fingerprint, ...]]:
         facts: Facts = typed.parse(facts_file.read_bytes())
@@ -137,10 +143,10 @@ def derived_model(
             raise ValueError(f"{facts_file} holds no JSON object")
         if not {*fields, SUM} <= facts.keys():
             raise LookupError(f"{facts_file} lacks facts")
-        if facts[SUM] is None:
+        if facts[SUM] is None and not facts.get("equal", True):
             return facts, ()
         found = files()
-        if not path.exists() or joint_digest(found) != facts[SUM]:
+        if joint_digest(found) != facts[SUM]:
             raise ValueError(f"{path} has another checksum")
         return facts, found
 
@@ -150,9 +156,9 @@ def derived_model(
         except BaseException:
             _remove(path)
             raise
-        if not facts.get("equal", True):
+        found = files() if facts.get("equal", True) else ()
+        if not found:
             _remove(path)
-        found = files()
         facts[SUM] = joint_digest(found) if found else None
         text = json.dumps(facts, indent=1)
         write_whole(facts_file, lambda file: file.write_text(text, encoding="utf-8"))
@@ -161,6 +167,20 @@ def derived_model(
     had = derived(path, read, make_and_describe)
     facts, found = had.content
     return Derived(path, facts, had.rebuilt, found)
+
+
+def kept(
+    make: Callable[[Key], Content], files: Callable[[Content], Sequence[Path]]
+) -> Callable[[Key], Content]:
+    """`make`, what it returns kept by its argument for as long as the `files` of that are there."""
+    made: dict[Key, Content] = {}
+
+    def get(key: Key) -> Content:
+        if key not in made or not all(file.is_file() for file in files(made[key])):
+            made[key] = make(key)
+        return made[key]
+
+    return get
 
 
 def warn_if_rebuilt(found: Derived[Any]) -> None:

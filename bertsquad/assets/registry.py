@@ -171,9 +171,18 @@ def is_here(path: Path) -> bool:
 _failed: dict[tuple[Path, str], str] = {}
 
 
-@cache
-def _verified(entry: Entry, path: Path) -> Fingerprint:
+def _checked(entry: Entry, path: Path) -> Fingerprint:
     """The file at `path`, whose checksum is the entry's; SuiteError if it isn't."""
+    try:
+        found = path.stat()
+    except OSError as error:
+        raise unreadable(path, error) from error
+    return _verified(entry, path, (found.st_ino, found.st_size, found.st_mtime_ns))
+
+
+@cache
+def _verified(entry: Entry, path: Path, state: tuple[int, ...]) -> Fingerprint:
+    """The same for a file in this `state`; another one is another file."""
     try:
         found, fault = entry.look_at(path)
     except OSError as error:
@@ -199,7 +208,7 @@ def verified(name: str, subject: str = "model", show: Show = unseen) -> Fingerpr
     """
     entry, path = entries()[name], path_of(name)
     if is_here(path):
-        return _verified(entry, path)
+        return _checked(entry, path)
     if entry.bundled:
         raise SuiteError(f"{path} is missing: reinstall the package")
     if (path, name) in _failed:
@@ -211,7 +220,7 @@ def verified(name: str, subject: str = "model", show: Show = unseen) -> Fingerpr
                 _failed[path, name] = reason
                 _remember_failure(name, reason)
                 raise Unavailable(reason, subject)
-    return _verified(entry, path)
+    return _checked(entry, path)
 
 
 def _download(entry: Entry, path: Path, show: Show) -> str | None:

@@ -6,12 +6,12 @@ from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import replace
 from datetime import UTC, datetime
-from functools import cache, partial
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from bertsquad import __version__
-from bertsquad.assets.cache import PACKAGE
+from bertsquad.assets.cache import PACKAGE, kept
 from bertsquad.assets.fingerprint import ModelFiles
 from bertsquad.console import SILENT, Progress
 from bertsquad.credentials import masked
@@ -55,9 +55,18 @@ class Harness:
         self._cores = max(1, hardware.cores() // parallel)
         self._command = command
         self._progress = progress
-        # Each is had once: a data set; a model's files, which stay what they are until the end.
-        self._dataset = cache(partial(datasets.load, show=progress.show))
-        self._model = cache(partial(locate, show=progress.show))
+        # Each is had once, and again where its file has gone: a data set; what it is calibrated
+        # with; a model's files, which stay what they are until the end.
+        self._dataset = kept(
+            partial(datasets.load, show=progress.show), lambda data: [data.features_file]
+        )
+        self._calibration_set = kept(
+            self._load_calibration_set, lambda found: [Path(found.features)]
+        )
+        self._model = kept(
+            partial(locate, show=progress.show),
+            lambda found: [Path(one.path) for one in found.files],
+        )
         self._worker: tuple[tuple[str, ...], Worker, Ready] | None = None
         # The newest result of each case and mode, whose logs are still in the run folder.
         self._newest: dict[tuple[str, str], Result] = {}
@@ -159,6 +168,7 @@ class Harness:
         self, case: Case, model: ModelFiles, data: Data, on_message: OnMessage
     ) -> tuple[Worker, Ready]:
         """The worker of the case's group, ready; that of another group is ended first."""
+        calibration = self._calibration(case)  # its files are there, should the worker need them
         if self._worker is not None:
             group, worker, ready = self._worker
             if group == case.group and worker.alive:
@@ -170,7 +180,7 @@ class Harness:
             device=case.device,
             precision=case.precision,
             threads=self._cores,
-            calibration=self._calibration(case, data),
+            calibration=calibration,
         )
         log = self._options.output / f"worker-{'-'.join(case.group)}-{os.getpid()}.log"
         worker = Worker(log)
@@ -187,14 +197,17 @@ class Harness:
 
         return show
 
-    def _calibration(self, case: Case, data: Data) -> CalibrationSet | str:
+    def _calibration(self, case: Case) -> CalibrationSet | str:
         """What the worker may quantise the model with, or why there is nothing."""
         if case.precision != "int8" or case.model.precision == "int8":
             return "no calibration data was given"
         try:
-            return datasets.calibration(case.dataset, data, self._progress.show)
+            return self._calibration_set(case.dataset)
         except Unavailable as error:  # only the worker knows whether it is quantised already
             return str(error)
+
+    def _load_calibration_set(self, dataset: str) -> CalibrationSet:
+        return datasets.calibration(dataset, self._dataset(dataset), self._progress.show)
 
     def _request(self, case: Case, mode: str, data: Data, unaudited: Result | None) -> Request:
         options = self._options

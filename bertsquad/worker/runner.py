@@ -18,7 +18,7 @@ from bertsquad.loadgen.sut import OfflineSut, ServerSut, StreamSut, Sut
 from bertsquad.loadgen.timeline import TIMELINE
 from bertsquad.machine import hardware, noise
 from bertsquad.models.calibration import Calibration, calibrate_with
-from bertsquad.models.preparation import prepare
+from bertsquad.models.preparation import Prepared, prepare
 from bertsquad.progress import Show, Step
 from bertsquad.runtime.availability import why_not
 from bertsquad.runtime.engine import Engine, batch_tokens
@@ -89,19 +89,23 @@ class Runner:
         if setup.precision != "int8":  # what can't be had should be known before models are made
             prove_precision(self._device, setup.precision)
         self._features = features.load(Path(setup.features))
-        self._prepared = prepare(
-            setup.model,
-            setup.device,
-            setup.precision,
-            partial(open_on_cpu, threads=setup.threads),
-            self._calibration,
-            reporter.show,
-        )
+        self._prepared = self._prepare()
         # Before an engine takes memory of its own, which would change the default.
         self._batch_tokens = batch_tokens(self._device)
         self._engine: Engine | None = None
         self._probes: dict[int, Probe] = {}
         self._running: tuple[Sut, Path] | None = None
+
+    def _prepare(self) -> Prepared:
+        setup = self._setup
+        return prepare(
+            setup.model,
+            setup.device,
+            setup.precision,
+            partial(open_on_cpu, threads=setup.threads),
+            self._calibration,
+            self._reporter.show,
+        )
 
     def _calibration(self) -> Calibration:
         given = self._setup.calibration
@@ -124,6 +128,8 @@ class Runner:
             self._reporter.show(Step("making the session"))
             self._probes.clear()
             self._engine = engine = None  # its memory first
+            if not all(Path(one.path).exists() for one in self._prepared.files):
+                self._prepared = self._prepare()  # somebody emptied the cache
             engine = Engine(self._prepared, self._device, self._setup.precision, *wanted)
             self._engine = engine
         return engine

@@ -3,6 +3,7 @@
 import json
 import os
 import pickle
+import shutil
 import subprocess
 import sys
 import time
@@ -17,6 +18,8 @@ import pytest
 import tiny
 from shared_data import POCKET_FILE, PROJECT, VOCABULARY_FILE, pocket, vocabulary
 
+from bertsquad.assets.cache import derived, derived_model, kept
+from bertsquad.files import write_whole
 from bertsquad.squad import datasets, features
 from bertsquad.squad.features import Features
 
@@ -277,6 +280,58 @@ def test_another_users_file_is_told_as_that_and_left_as_it_is(
     assert "damaged" not in out and "free some space" not in out
     assert not (tmp_path / "made").exists()
     assert {path: path.read_bytes() for path in before} == before
+
+
+def test_a_cache_that_vanishes_while_a_file_is_made_is_made_again(cache: Path) -> None:
+    path = cache / "features" / "a.txt"
+    times = []
+
+    def make(path: Path) -> str:
+        times.append(path)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with (path.parent / "half").open("w") as file:
+            if len(times) == 1:
+                shutil.rmtree(cache)
+            file.write("made")
+        (path.parent / "half").replace(path)
+        return "made"
+
+    found = derived(path, lambda path: path.read_text("utf-8"), make)
+    assert (found.content, found.rebuilt) == ("made", None)
+    assert path.read_text("utf-8") == "made"
+
+
+def test_a_model_that_vanishes_before_it_is_described_is_made_again(cache: Path) -> None:
+    times = []
+
+    def make(path: Path) -> dict[str, Any]:
+        times.append(path)
+        write_whole(path, lambda file: file.write_text("model", "utf-8"))
+        if len(times) == 1:
+            shutil.rmtree(cache)
+        return {"equal": True}
+
+    found = derived_model("a.onnx", ("equal",), make)
+    assert found.path.read_text("utf-8") == "model"
+    assert derived_model("a.onnx", ("equal",), make).content == found.content
+    assert len(times) == 2
+
+
+def test_what_is_kept_is_made_again_where_its_file_has_gone(tmp_path: Path) -> None:
+    made = []
+
+    def make(name: str) -> Path:
+        made.append(name)
+        (tmp_path / name).touch()
+        return tmp_path / name
+
+    get = kept(make, lambda path: [path])
+    assert get("a") == get("a") == tmp_path / "a"
+    get("b")
+    (tmp_path / "a").unlink()
+    assert get("a").is_file()
+    assert get("b").is_file()
+    assert made == ["a", "b", "a"]
 
 
 def pytest_session(folder: Path, model: Path) -> tuple[str, dict[str, Any]]:

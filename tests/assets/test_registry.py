@@ -307,6 +307,31 @@ def test_a_file_with_another_checksum_is_named_and_left_alone(
     assert server.count() == 0
 
 
+def test_a_file_that_is_replaced_after_it_was_verified_is_verified_again(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    register(monkeypatch, entry(NAME, BODY))
+    path = place(tmp_path, BODY)
+    assert registry.fetch(NAME) == path
+    path.unlink()
+    place(tmp_path, OTHER_BODY)
+    with pytest.raises(SuiteError, match="is not the file it should be"):
+        registry.fetch(NAME)
+    place(tmp_path, BODY)
+    assert registry.fetch(NAME) == path
+
+
+def test_a_data_folder_that_vanishes_is_filled_again(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, server: LoopbackServer
+) -> None:
+    register(monkeypatch, entry(NAME, BODY, server.serve("/thing.bin", BODY)))
+    registry.fetch(NAME)
+    shutil.rmtree(tmp_path / "data")
+    shutil.rmtree(tmp_path / "cache")
+    assert registry.fetch(NAME).read_bytes() == BODY
+    assert server.count() == 2
+
+
 def test_a_read_only_data_folder_with_the_file_in_it_is_enough(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

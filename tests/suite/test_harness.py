@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -14,11 +15,13 @@ from typing import Any
 import numpy as np
 import pytest
 import tiny
+from loopback import LoopbackServer, entry, isolate, register
 from pytest_sessions import PytestSession, command, environment, name_of, outcomes, run
 
 from bertsquad.__main__ import main
+from bertsquad.assets import registry
 from bertsquad.console import Progress
-from bertsquad.errors import BoundUnattainable, SuiteError
+from bertsquad.errors import BoundUnattainable, SuiteError, Unavailable
 from bertsquad.loadgen import logs
 from bertsquad.loadgen.timeline import TIMELINE
 from bertsquad.models import zoo
@@ -373,3 +376,58 @@ def test_a_link_that_leads_elsewhere_later_is_another_file(tmp_path: Path, make:
     link.symlink_to(second)
     with pytest.raises(SuiteError, match=r"latest\.onnx was changed after its checksum was taken"):
         harness.run(offline(link, "int8"), "accuracy")
+
+
+# What vanishes between two cases.
+
+
+@pytest.fixture
+def place(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Path]:
+    """A folder in which the suite keeps everything, with a server that has the model."""
+    with LoopbackServer() as server:
+        isolate(monkeypatch, tmp_path, server)
+        yield tmp_path
+
+
+@pytest.fixture
+def fresh(place: Path) -> Iterator[Harness]:
+    made = Harness(options(place / "results"))
+    yield made
+    made.close()
+
+
+def case_of(model: zoo.Model, precision: str, scenario: str = "offline") -> Case:
+    return Case(model, "pocket", scenario, "cpu", precision)
+
+
+def test_a_cache_that_vanishes_between_cases_is_made_again(place: Path, fresh: Harness) -> None:
+    file = tiny.model(place / "tiny.onnx", length=384, wide=True)
+    model = replace(zoo.MODELS["minilm"], file=None, path=file, reference_f1={})
+    first = fresh.run(case_of(model, "int8"), "accuracy")
+    made = {path.relative_to(place) for path in (place / "cache").rglob("*.*")}
+    assert len(made) > 5
+    for scenario, precision in (("singlestream", "int8"), ("offline", "fp32"), ("server", "int8")):
+        shutil.rmtree(place / "cache")
+        again = fresh.run(case_of(model, precision, scenario), "accuracy")
+        assert again.provenance["model_rebuilt"] is None
+        assert (again.precision, again.sample_count) == (precision, first.sample_count)
+    assert {path.relative_to(place) for path in (place / "cache").rglob("*.*")} == made
+
+
+def test_a_model_that_vanishes_between_cases_is_fetched_again_or_the_reason_said(
+    place: Path, fresh: Harness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    body = tiny.model(place / "tiny.onnx", wide=True).read_bytes()
+    known = dict(registry.entries())
+    with LoopbackServer() as server:
+        known["tiny.onnx"] = entry("tiny.onnx", body, server.serve("/tiny.onnx", body))
+        register(monkeypatch, *known.values())
+        model = replace(zoo.MODELS["minilm"], file="tiny.onnx", reference_f1={})
+        fresh.run(case_of(model, "fp32"), "accuracy")
+        shutil.rmtree(place / "data")
+        fresh.run(case_of(model, "fp32", "singlestream"), "accuracy")
+        assert server.count() == 2
+        shutil.rmtree(place / "data")
+        server.fail("/tiny.onnx", 503)
+        with pytest.raises(Unavailable, match=r"tiny\.onnx is not in .*503"):
+            fresh.run(case_of(model, "fp32", "server"), "accuracy")
