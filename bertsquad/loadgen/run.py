@@ -171,6 +171,11 @@ def _check_answered(request: Request, settings: Any) -> None:
             f"other samples than the {request.samples} of the run: take it out, and say by "
             "--dataset-size how many"
         )
+    if settings.performance_issue_same:  # LoadGen heeds it here, too
+        raise SuiteError(
+            "performance_issue_same of the user.conf makes LoadGen answer one sample over and "
+            "over, so no F1 can be had: run accuracy cases without it"
+        )
 
 
 def _set_targets(result: Any, scenario: Scenario, targets: Targets) -> None:

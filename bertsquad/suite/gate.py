@@ -20,7 +20,6 @@ from bertsquad.models.zoo import files_of
 from bertsquad.results import comparison
 from bertsquad.results.comparison import Figures
 from bertsquad.results.result import SCHEMA_VERSION
-from bertsquad.rules import MIN_DURATION_S, QUICK_DURATION_S
 from bertsquad.squad.datasets import DATASETS
 from bertsquad.suite.cases import Case, sample_count
 from bertsquad.suite.options import Options
@@ -31,7 +30,7 @@ def expected(case: Case, options: Options, old: Figures) -> Figures:
     available = old.get("dataset_samples")
     samples = sample_count(case, options, available if isinstance(available, int) else 0)
     files = entries()
-    conf = options.user_conf.of(case.scenario) if options.user_conf else {}
+    conf = options.conf(case.scenario)
     asked = Request(
         scenario=case.scenario,
         mode="performance",
@@ -44,8 +43,6 @@ def expected(case: Case, options: Options, old: Figures) -> Figures:
         conf=conf,
     )
     targets = given_targets(asked)
-    usual = MIN_DURATION_S if options.rules == "mlperf" else QUICK_DURATION_S
-    shortest = options.min_duration_s or conf.get("min_duration", usual * 1000) / 1000
     settings = work.usual(case.scenario, options.rules)
     known: dict[str, Any] = {
         "schema_version": SCHEMA_VERSION,
@@ -53,7 +50,7 @@ def expected(case: Case, options: Options, old: Figures) -> Figures:
         "rules": options.rules,
         "sample_count": samples,
         "buffer_size": buffered_samples(asked),
-        "min_duration_s": int(shortest * 1000) / 1000,
+        "min_duration_s": int(options.shortest_s(case.scenario) * 1000) / 1000,
         "target_qps": targets.qps if targets else "probed",
         "target_latency_ms": server_bound_ms(asked),
         "target_source": targets.source if targets else "probe",

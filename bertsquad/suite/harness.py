@@ -229,7 +229,7 @@ class Harness:
             target_latency_ms=latency_ms,
             min_duration_s=options.min_duration_s,
             user_conf=conf.file if conf else None,
-            conf=conf.of(case.scenario) if conf else {},
+            conf=options.conf(case.scenario),
         )
 
     def _facts(self, started: datetime, versions: Mapping[str, str]) -> dict[str, Any]:

@@ -6,7 +6,7 @@ from bertsquad.assets import cache
 from bertsquad.devices import DEVICES
 from bertsquad.loadgen.user_conf import UserConf
 from bertsquad.machine import hardware, provenance
-from bertsquad.rules import MIN_DURATION_S, QUICK_DURATION_S, SAMPLES
+from bertsquad.rules import SAMPLES
 from bertsquad.scenarios import SCENARIOS
 from bertsquad.squad.datasets import DATASETS
 from bertsquad.suite.cases import Case, collect, sample_count
@@ -26,11 +26,10 @@ def estimate_s(case: Case, mode: str, options: Options) -> float:
     if mode == "accuracy":
         samples = sample_count(case, options, DATASETS[case.dataset].samples)
         return _OVERHEAD_S + samples * sample_s
-    duration = MIN_DURATION_S if options.rules == "mlperf" else QUICK_DURATION_S
     queries = SCENARIOS[case.scenario].samples_per_query * 8
     if options.rules == "mlperf" and case.scenario == "offline":
         queries = SAMPLES
-    return _OVERHEAD_S + max(options.min_duration_s or duration, queries * sample_s)
+    return _OVERHEAD_S + max(options.shortest_s(case.scenario), queries * sample_s)
 
 
 def header(options: Options) -> list[str]:

@@ -53,6 +53,15 @@ class Options:
         """The seconds after which a case is stopped, None for never."""
         return self.case_timeout_s or (None if self.whole_dataset else rules.QUICK_TIMEOUT_S)
 
+    def conf(self, scenario: str) -> dict[str, float]:
+        """What LoadGen reads in the user.conf for a scenario; nothing where none was given."""
+        return self.user_conf.of(scenario) if self.user_conf else {}
+
+    def shortest_s(self, scenario: str) -> float:
+        """How long a performance run lasts at least, in seconds."""
+        usual = rules.MIN_DURATION_S if self.rules == "mlperf" else rules.QUICK_DURATION_S
+        return self.min_duration_s or self.conf(scenario).get("min_duration", 1000 * usual) / 1000
+
     def __post_init__(self) -> None:
         """Refuse what can't go together."""
         if self.rules != "mlperf":

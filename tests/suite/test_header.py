@@ -37,6 +37,13 @@ def test_what_loadgen_reads_in_a_user_conf_is_said_and_what_has_no_effect() -> N
     assert not any("user.conf" in line for line in header(Options()))
 
 
+def test_the_duration_of_a_user_conf_is_in_the_estimate() -> None:
+    conf = UserConf("my.conf", {"offline": {"min_duration": 90_000}}, {"offline": {}}, [])
+    assert estimate_s(CASE, "performance", Options(user_conf=conf)) >= 90
+    given = Options(user_conf=conf, min_duration_s=1.0)
+    assert estimate_s(CASE, "performance", given) < 90
+
+
 def test_accuracy_takes_longer_with_more_samples_and_with_a_larger_model() -> None:
     few = estimate_s(CASE, "accuracy", Options())
     some = estimate_s(CASE, "accuracy", Options(dataset_size=1000))

@@ -21,7 +21,7 @@ from workers import Begun, is_gone, pid_of, start
 
 from bertsquad.assets.fingerprint import Fingerprint, ModelFiles
 from bertsquad.errors import BoundUnattainable, SuiteError, Unavailable
-from bertsquad.loadgen import logs, timeline
+from bertsquad.loadgen import logs, timeline, work
 from bertsquad.loadgen.request import Request
 from bertsquad.machine import hardware
 from bertsquad.models.zoo import files_of
@@ -449,6 +449,7 @@ def test_a_target_beyond_what_loadgen_can_hold_starts_no_run_and_says_so(
             "5000 of the user.conf is beyond",
         ),
         ("offline", "accuracy", "accuracy_sample_count_override = 5", "--dataset-size"),
+        ("offline", "accuracy", "min_duration = 5000", "performance_issue_same of the user.conf"),
     ],
 )
 def test_what_of_a_user_conf_loadgen_cannot_run_with_starts_no_run_and_is_named(
@@ -466,6 +467,50 @@ def test_what_of_a_user_conf_loadgen_cannot_run_with_starts_no_run_and_is_named(
         begun.worker.run(request, timeout_s=60)
     assert not isinstance(caught.value, WorkerDied)
     assert not (Path(request.folder) / logs.DETAIL).exists()
+
+
+#: One of each that LoadGen reads in a user.conf and that changes the work.
+WORK = {
+    "samples_per_query": 2,
+    "target_latency_percentile": 97,
+    "coalesce_queries": 1,
+    "max_async_queries": 5000,
+    "performance_issue_unique": 0,
+    "performance_issue_same": 1,
+    "performance_issue_same_index": 2,
+    "sample_concatenate_permutation": 0,
+    "accuracy_log_sampling_target": 3,
+    "min_query_count": 70,
+    "max_query_count": 1000,
+    "max_duration": 50_000,
+}
+
+
+@pytest.mark.parametrize("scenario", SCENARIOS)
+def test_a_run_has_the_settings_that_were_read_in_the_user_conf(
+    begun: Begun, tmp_path: Path, scenario: str
+) -> None:
+    path = tmp_path / "user.conf"
+    path.write_text("".join(f"*.*.{key} = {value}\n" for key, value in WORK.items()))
+    given = {"user_conf": str(path), "conf": read_user_conf(path).of(scenario)}
+    request = begun.request(scenario, "performance", name=f"worked-{scenario}", **given)
+    begun.worker.run(request, timeout_s=60)
+    found = work.effective(
+        scenario, "performance", "quick", logs.read_run(Path(request.folder)).values
+    )
+    assert found == {key: WORK[key] for key in work.usual(scenario, "quick")}
+
+
+@pytest.mark.parametrize("scenario", SCENARIOS)
+def test_no_limit_of_a_user_conf_leaves_a_sample_out_of_an_accuracy_run(
+    begun: Begun, tmp_path: Path, scenario: str
+) -> None:
+    path = tmp_path / "user.conf"
+    limits = "max_query_count max_duration min_query_count performance_issue_unique".split()
+    path.write_text("".join(f"*.*.{key} = 1\n" for key in (*limits, "samples_per_query")))
+    given = {"user_conf": str(path), "conf": read_user_conf(path).of(scenario)}
+    answers = begun.accuracy(scenario, name=f"limited-{scenario}", **given)
+    assert sorted(answers) == list(range(len(begun.features)))
 
 
 def test_a_query_has_the_samples_that_the_user_conf_gives_it(begun: Begun, tmp_path: Path) -> None:
