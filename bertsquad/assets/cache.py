@@ -10,7 +10,7 @@ import shutil
 import warnings
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
@@ -122,13 +122,13 @@ def weights_beside(path: Path) -> Path:
 
 
 def derived_model(
-    name: str, fields: tuple[str, ...], make: Callable[[Path], Facts]
+    name: str, kind: type[Any] | None, make: Callable[[Path], Facts]
 ) -> Derived[Facts]:
     """The derived model `name` and what is known of it: its facts, kept in a JSON file beside it.
 
     `make` writes the model, perhaps with `weights_beside` it, and returns the facts. Where these
-    say `"equal": false` the model isn't kept. Facts that lack one of `fields` are of an older
-    version.
+    say `"equal": false` the model isn't kept. They have what the dataclass `kind` has, if there is
+    one: those that lack some of it are of an older version.
     """
     path = cache_folder() / PREPARED / name
     facts_file = path.with_suffix(".json")
@@ -141,8 +141,14 @@ def derived_model(
         facts: Facts = typed.parse(facts_file.read_bytes())
         if not isinstance(facts, dict):
             raise ValueError(f"{facts_file} holds no JSON object")
-        if not {*fields, SUM} <= facts.keys():
+        wanted = {field.name for field in fields(kind)} if kind is not None else set()
+        if not wanted | {SUM} <= facts.keys():
             raise LookupError(f"{facts_file} lacks facts")
+        try:
+            if kind is not None:
+                typed.build(kind, facts)
+        except typed.Misfit as error:
+            raise ValueError(f"{facts_file}: {error}") from error
         if facts[SUM] is None and not facts.get("equal", True):
             return facts, ()
         found = files()

@@ -13,10 +13,12 @@ Three things are done once and kept in the cache, named by the checksum of what 
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from bertsquad import typed
 from bertsquad.assets.cache import Derived, Facts, derived_model
 from bertsquad.assets.fingerprint import Fingerprint, ModelFiles, verify
 from bertsquad.devices import DEVICES
@@ -25,6 +27,7 @@ from bertsquad.models import quantisation
 from bertsquad.models.calibration import Calibration
 from bertsquad.models.onnx_file import load_model, save_model
 from bertsquad.models.products import HALVES, PARTLY
+from bertsquad.models.scales import Quantisation
 from bertsquad.models.signature import Feed, Opener, Signature, examine
 from bertsquad.models.stored import Stored
 from bertsquad.progress import Show, Step, unseen
@@ -44,7 +47,8 @@ class Prepared:
     """The file to run, how to feed it, and the steps that were done to it, in words for people.
 
     `rebuilt` is "damaged" or "older" where the cache held such a copy, which was made again.
-    `files` are what was checked of it: whoever opens it verifies them.
+    `files` are what was checked of it: whoever opens it verifies them. `quantisation` is None for
+    one that isn't int8.
     """
 
     path: Path
@@ -52,6 +56,7 @@ class Prepared:
     steps: tuple[str, ...] = ()
     rebuilt: str | None = None
     files: tuple[Fingerprint, ...] = field(default=(), compare=False)
+    quantisation: Quantisation | None = None
 
     @property
     def note(self) -> str:
@@ -85,14 +90,31 @@ def prepare(
     prepared = _open_length(prepared, key, open_model, show)
     if precision == "int8" and not signature.quantised:
         prepared = _quantise(prepared, key, device, open_model, calibration(), show)
+    elif precision == "int8":
+        made = Quantisation(signature.products, signature.quantised, by_suite=False)
+        prepared = replace(prepared, quantisation=made)
     elif precision == "fp16" and not signature.half:
         prepared = _halve(prepared, key, open_model, show)
     verify(model.files)  # which the signature was read from
     return prepared
 
 
+@dataclass(frozen=True)
+class _Equal:
+    """The facts of a model that was compared with the original's."""
+
+    equal: bool
+
+
+@dataclass(frozen=True)
+class _Compared(_Equal):
+    """The same, with the largest difference of a logit; None where the model fails."""
+
+    largest_difference: float | None
+
+
 def _derived(
-    name: str, fields: tuple[str, ...], made_of: Prepared, make: Callable[[Path], Facts]
+    name: str, kind: type[Any] | None, made_of: Prepared, make: Callable[[Path], Facts]
 ) -> Derived[Facts]:
     """The derived model `name`, kept only if what it was made of was the same all the time."""
 
@@ -106,7 +128,7 @@ def _derived(
         verify(made_of.files)
         return facts
 
-    return derived_model(name, fields, make_and_verify)
+    return derived_model(name, kind, make_and_verify)
 
 
 def _check_precision(stored: Stored, name: str, precision: str) -> None:
@@ -155,7 +177,7 @@ def _open_zero_sizes(prepared: Prepared, key: str, show: Show) -> Prepared:
         _write_opened(prepared, file, lambda axis, size: size <= 0)
         return {}
 
-    found = _derived(f"{key}-opened-{FORMAT}.onnx", (), prepared, make)
+    found = _derived(f"{key}-opened-{FORMAT}.onnx", None, prepared, make)
     signature = replace(prepared.signature, zero_sized=False)
     return Prepared(found.path, signature, ("sizes of 0 opened",), found.rebuilt, found.files)
 
@@ -172,7 +194,7 @@ def _open_length(prepared: Prepared, key: str, open_model: Opener, show: Show) -
         _write_opened(prepared, file, lambda axis, size: axis == 1)
         return _compare((path, signature), (file, opened), open_model, TOLERANCE)
 
-    found = _derived(f"{key}-{FORMAT}.onnx", ("equal",), prepared, make)
+    found = _derived(f"{key}-{FORMAT}.onnx", _Equal, prepared, make)
     rebuilt = prepared.rebuilt or found.rebuilt
     if not found.content["equal"]:
         step = f"needs {signature.length} tokens always, so every sample is padded"
@@ -217,14 +239,16 @@ def _quantise(
 
     kind = "s8" if symmetric else "u8"
     name = f"{key}-{kind}-{calibration.key}-{FORMAT}-{quantisation.FORMAT}.onnx"
-    found = _derived(name, ("products", "quantised"), prepared, make)
-    products, quantised = found.content["products"], found.content["quantised"]
+    found = _derived(name, quantisation.Report, prepared, make)
+    report = typed.build(quantisation.Report, found.content)
+    made = report.as_fact(calibration.note, len(calibration.windows))
     signature, _ = examine(found.path)
     step = (
-        f"{quantised} of {products} matrix products quantised, calibrated with {calibration.note}"
+        f"{made.quantised} of {made.products} matrix products quantised, calibrated with "
+        f"{calibration.note}"
     )
     rebuilt = prepared.rebuilt or found.rebuilt
-    return Prepared(found.path, signature, (*prepared.steps, step), rebuilt, found.files)
+    return Prepared(found.path, signature, (*prepared.steps, step), rebuilt, found.files, made)
 
 
 def _feed(signature: Signature, window: tuple[NDArray[np.int64], ...]) -> Feed:
@@ -252,7 +276,7 @@ def _halve(prepared: Prepared, key: str, open_model: Opener, show: Show) -> Prep
         return _compare(before, after, open_model, HALF_TOLERANCE, relative=True)
 
     name = f"{key}-fp16-{FORMAT}.onnx"
-    found = _derived(name, ("equal", "largest_difference"), prepared, make)
+    found = _derived(name, _Compared, prepared, make)
     if not found.content["equal"]:
         difference = found.content["largest_difference"]
         why = (

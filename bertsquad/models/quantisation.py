@@ -18,7 +18,14 @@ from numpy.typing import NDArray
 from bertsquad.models.calibration import calibrate
 from bertsquad.models.onnx_file import graphs_inside, load_model, save_model
 from bertsquad.models.products import Constants, Product, products
-from bertsquad.models.scales import Activation, Choice, Floats, Quantised, choose
+from bertsquad.models.scales import (
+    Activation,
+    Choice,
+    Floats,
+    Quantisation,
+    Quantised,
+    choose,
+)
 from bertsquad.models.signature import Feed, Opener
 from bertsquad.models.stored import look_at
 from bertsquad.progress import Show, Step, unseen
@@ -35,6 +42,20 @@ class Report:
     quantised: int
     symmetric: bool
     choices: tuple[Choice, ...]
+
+    def as_fact(self, calibration: str, windows: int) -> Quantisation:
+        """What a result says of it; `calibration` names what it was calibrated with."""
+        return Quantisation(
+            self.products,
+            self.quantised,
+            by_suite=True,
+            symmetric=self.symmetric,
+            tensors=len(self.choices),
+            smoothed=sum(one.smoothing is not None for one in self.choices),
+            clipped=sum(one.clipping < 1 for one in self.choices),
+            calibration=calibration,
+            windows=windows,
+        )
 
 
 def quantise(

@@ -30,6 +30,26 @@ Floats = NDArray[np.float32]
 
 
 @dataclass(frozen=True)
+class Quantisation:
+    """How a model came to be int8: so many of its matrix products are, and who made them so.
+
+    The rest is None where the file was quantised before this suite had it. `symmetric` activations
+    are int8, others uint8 with a zero point; of the `tensors` that enter products, so many were
+    `smoothed` and `clipped`; `calibration` names the data, of so many `windows`.
+    """
+
+    products: int
+    quantised: int
+    by_suite: bool
+    symmetric: bool | None = None
+    tensors: int | None = None
+    smoothed: int | None = None
+    clipped: int | None = None
+    calibration: str | None = None
+    windows: int | None = None
+
+
+@dataclass(frozen=True)
 class Activation:
     """What calibration saw of a tensor [..., channels].
 

@@ -114,7 +114,7 @@ def locate(model: Model, show: Show = unseen) -> ModelFiles:
         return {}
 
     key = f"{model.name}-{random_bert.FORMAT}"
-    built = cache.derived_model(f"{key}.onnx", (), build)
+    built = cache.derived_model(f"{key}.onnx", None, build)
     cache.warn_if_rebuilt(built)
     return ModelFiles(key, built.files)
 

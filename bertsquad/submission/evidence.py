@@ -12,6 +12,7 @@ from bertsquad.devices import PRECISIONS
 from bertsquad.errors import SuiteError, printable
 from bertsquad.loadgen import logs
 from bertsquad.loadgen.logs import Run
+from bertsquad.models.scales import Quantisation
 from bertsquad.results.document import result_in
 from bertsquad.results.result import RESULT, Result
 from bertsquad.results.validity import objections
@@ -29,11 +30,15 @@ class Refused(SuiteError):
 
 @dataclass(frozen=True)
 class Evidence:
-    """One finished run: its folder, what `result.json` says and what LoadGen's detail log says."""
+    """One finished run: its folder, what `result.json` says and what LoadGen's detail log says.
+
+    `quantisation` says how its model came to be int8; None for another precision.
+    """
 
     folder: Path
     result: Result
     run: Run
+    quantisation: Quantisation | None
 
     def file(self, name: str) -> Path:
         """A file of the run folder."""
@@ -64,6 +69,7 @@ class _Facts:
     command: str
     model_file: str
     provider_proof: str
+    model_quantisation: Quantisation | None = None
 
 
 def read_evidence(folder: Path) -> Evidence:
@@ -73,19 +79,21 @@ def read_evidence(folder: Path) -> Evidence:
         what = f"{result.dataset[:60]} in {result.precision[:60]}"
         raise SuiteError(f"{folder / RESULT} is of {what}, which this version doesn't know")
     try:
-        recorded = typed.build(_Facts, result.provenance).log_checksums
+        facts = typed.build(_Facts, result.provenance)
     except typed.Misfit as error:
         raise SuiteError(f"{folder / RESULT}: provenance.{error}: run the case again") from error
+    if result.precision == "int8" and facts.model_quantisation is None:
+        raise SuiteError(f"{folder / RESULT} has no model_quantisation: run the case again")
     for name in (logs.SUMMARY, logs.DETAIL, logs.ACCURACY):
         if not (folder / name).is_file():
             raise SuiteError(f"{folder / name} is missing: run the case again")
     for name, found in logs.checksums(folder).items():
-        if found != recorded.get(name):
+        if found != facts.log_checksums.get(name):
             raise SuiteError(
                 f"{folder / name} is not the log of this run (its sha256 is not the one in "
                 f"{RESULT}), so it was edited, cut or mixed up: run the case again"
             )
-    return Evidence(folder, result, logs.read_run(folder))
+    return Evidence(folder, result, logs.read_run(folder), facts.model_quantisation)
 
 
 def find_evidence(folders: Sequence[Path]) -> list[Evidence]:

@@ -18,12 +18,14 @@ from typing import Any
 from bertsquad.assets import cache
 from bertsquad.errors import SuiteError
 from bertsquad.loadgen import logs
+from bertsquad.models.scales import CLIPPINGS
 from bertsquad.results import compliance
 from bertsquad.results.accuracy import score_log
 from bertsquad.results.result import PASSED, RESULT, Result, Verdict
-from bertsquad.rules import CATEGORIES, EDGE_SCENARIOS, TEST01, Category
+from bertsquad.rules import CATEGORIES, CLOSED_MODELS, EDGE_SCENARIOS, TEST01, Category
 from bertsquad.scenarios import SCENARIOS
 from bertsquad.squad import datasets
+from bertsquad.squad.datasets import DATASETS
 from bertsquad.squad.score import Score
 from bertsquad.submission.evidence import (
     Chosen,
@@ -38,6 +40,8 @@ from bertsquad.submission.system import Answers, read_answers, system_descriptio
 
 #: The accuracy log is cut to this many bytes from its beginning and as many from its end.
 CUT_BYTES = 4096
+#: Where a submitter says how and with what a model was quantised.
+CALIBRATION = Path("documentation", "calibration.md")
 #: The file that marks a tree of shortened runs.
 SHORTENED = "SHORTENED-NOT-FOR-SUBMISSION.txt"
 _NOT_A_RESULT = (
@@ -131,6 +135,9 @@ def _write(
         if shortened:
             description["sw_notes"] += f"; {_NOT_A_RESULT}"
         _write_json(home / "systems" / f"{answers.system}.json", description)
+        accuracy = chosen[EDGE_SCENARIOS[0], "accuracy"]
+        if accuracy.quantisation is not None:
+            _write_text(home / CALIBRATION, calibration(accuracy, answers))
         _copy_source(home / "src")
         written = []
         for category in fitting:
@@ -173,12 +180,49 @@ def _write_scenario(
     _write_text(folder / "README.md", _readme(result, accuracy.result))
     _copy_logs(performance, folder / "performance" / "run_1")
     _copy_logs(accuracy, folder / "accuracy")
-    _write_accuracy(folder / "accuracy", accuracy.file(logs.ACCURACY), score)
+    official = json.dumps({"exact_match": score.exact_match, "f1": score.f1})
+    _write_accuracy(folder / "accuracy", accuracy.file(logs.ACCURACY), official)
+
+
+def calibration(evidence: Evidence, answers: Answers) -> str:
+    """How the model of a run was quantised, and with what data, as MLPerf wants it told."""
+    facts, made = evidence.result.provenance, evidence.quantisation
+    assert made is not None
+    share = f"{made.quantised} of its {made.products} matrix products have int8 inputs"
+    text = f"# Calibration of {facts['model_file']}\n\nChecksum {facts['model_checksum']}; "
+    if not made.by_suite and evidence.result.model in CLOSED_MODELS:
+        return (
+            f"{text}{share}.\n\nThis is MLPerf's own fake-quantised model. MLPerf quantised and "
+            "calibrated it, and its scales were used as they are: nothing was calibrated for this "
+            "submission.\n"
+        )
+    if not made.by_suite:
+        return (
+            f"{text}{share}.\n\nThe file was quantised before it was given to the benchmark, "
+            "which used its scales as they are. The submitter says of its weights: "
+            f"{answers.measurements['weight_transformations']}\n"
+        )
+    activations = "int8, symmetric" if made.symmetric else "uint8 with a zero point"
+    parts = ", ".join(f"{part:g}" for part in CLIPPINGS)
+    return (
+        f"{text}bertsquad {facts['suite_version']} quantised it before it ran: statically, after "
+        f"training, without training it again. {share}; all else is calculated in float32.\n\n"
+        "- Weights: int8, symmetric, a scale for each output channel, by its largest magnitude.\n"
+        f"- Activations: {activations}, one scale for each tensor, fixed before the first run: by "
+        "the lowest and the highest value that the calibration data gave, cut to a part of the "
+        f"largest magnitude ({parts}), after smoothing by SmoothQuant (arXiv 2211.10438) or none. "
+        "The pair was taken whose products come closest to the float ones on the calibration "
+        f"data. Of {made.tensors} tensors {made.smoothed} were smoothed and {made.clipped} cut.\n"
+        f"- Calibration data: {made.calibration}, {made.windows} in all "
+        f"({DATASETS[evidence.result.dataset].calibration}). No other data was used.\n\n"
+        "The code is `src/bertsquad/models/quantisation.py` and `scales.py`.\n"
+    )
 
 
 def _write_audit(folder: Path, audited: Evidence, verdict: Verdict) -> None:
     _copy_logs(audited, folder / "performance" / "run_1")
-    _cut(audited.file(logs.ACCURACY), folder / "accuracy" / logs.ACCURACY)
+    # Of responses that LoadGen chose at random there is no score, only the whole log's hash.
+    _write_accuracy(folder / "accuracy", audited.file(logs.ACCURACY))
     for name in ("verify_accuracy.txt", "verify_performance.txt"):
         _write_text(folder / name, f"{verdict.reason}\nTEST PASS\n")
 
@@ -209,10 +253,10 @@ def _readme(performance: Result, accuracy: Result) -> str:
     )
 
 
-def _write_accuracy(folder: Path, log: Path, score: Score) -> None:
-    official = json.dumps({"exact_match": score.exact_match, "f1": score.f1})
+def _write_accuracy(folder: Path, log: Path, *lines: str) -> None:
+    """Write `lines` and the hash of an accuracy log, and the log, cut."""
     digest = hashlib.sha256(log.read_bytes()).hexdigest()
-    _write_text(folder / "accuracy.txt", f"{official}\nhash={digest}\n")
+    _write_text(folder / "accuracy.txt", "\n".join([*lines, f"hash={digest}", ""]))
     _cut(log, folder / logs.ACCURACY)
 
 

@@ -4,7 +4,7 @@ import contextlib
 import os
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
-from dataclasses import replace
+from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -257,6 +257,7 @@ def _of_files(model: Model, files: ModelFiles, data: Data, ready: Ready) -> dict
         "model_preparation": ready.preparation,
         "model_padded_to": ready.padded_to,
         "model_rebuilt": ready.rebuilt,
+        "model_quantisation": asdict(ready.quantisation) if ready.quantisation else None,
         "model_file": (model.path or files.path).name,
         "model_path": str(model.path) if model.path else None,
         "model_checksum": files.key,

@@ -15,6 +15,7 @@ from bertsquad.errors import BoundUnattainable, SuiteError, Unavailable
 from bertsquad.loadgen.request import Request, Targets
 from bertsquad.loadgen.user_conf import UserConf
 from bertsquad.machine.noise import Disturbance
+from bertsquad.models.scales import Quantisation
 from bertsquad.progress import Step
 from bertsquad.squad.datasets import CalibrationSet
 
@@ -51,6 +52,7 @@ class DevicesFound:
     reasons: dict[str, str | None]
     precisions: dict[str, list[str]] = field(default_factory=dict)
     versions: dict[str, str] = field(default_factory=dict)
+    quantisation: Quantisation | None = None
 
 
 @dataclass(frozen=True)
@@ -73,7 +75,7 @@ class Ready:
 
     `padded_to` is the length that every sample must be padded to, None if none. `rebuilt` says what
     was wrong with the copy in the cache (`damaged` or `older`), None if nothing. `versions` are
-    those that the loaded modules say of themselves.
+    those that the loaded modules say of themselves. `quantisation` is None where it isn't int8.
     """
 
     preparation: str
@@ -81,6 +83,7 @@ class Ready:
     padded_to: int | None
     rebuilt: str | None
     versions: dict[str, str] = field(default_factory=dict)
+    quantisation: Quantisation | None = None
 
 
 @dataclass(frozen=True)

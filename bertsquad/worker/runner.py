@@ -118,7 +118,13 @@ class Runner:
     def ready(self) -> Ready:
         """What is known of the model now that it is prepared."""
         made = self._prepared
-        return Ready(made.note, made.signature.dtype, made.signature.length, made.rebuilt)
+        return Ready(
+            made.note,
+            made.signature.dtype,
+            made.signature.length,
+            made.rebuilt,
+            quantisation=made.quantisation,
+        )
 
     def _engine_for(self, request: Request) -> Engine:
         """The engine in the parallelism of `request`; one of another is given up for it."""

@@ -9,6 +9,9 @@ from typing import Any
 
 import pytest
 import tiny
+from hypothesis import given
+from hypothesis import strategies as st
+from spoilt import quick, sentence, texts
 
 from bertsquad import rules
 from bertsquad.assets import registry
@@ -16,12 +19,13 @@ from bertsquad.assets.cache import PACKAGE
 from bertsquad.errors import SuiteError
 from bertsquad.loadgen import logs
 from bertsquad.models import zoo
+from bertsquad.models.scales import Quantisation
 from bertsquad.results import validity
 from bertsquad.results.result import of_document
 from bertsquad.rules import CATEGORIES, SEEDS, TEST01, Category
 from bertsquad.submission import tree
 from bertsquad.submission.evidence import GROUP_FORM, Refused, find_evidence, refusals
-from bertsquad.submission.system import read_answers, system_description
+from bertsquad.submission.system import Answers, read_answers, system_description
 from bertsquad.submission.tree import SHORTENED, submit
 from bertsquad.suite.cases import Case
 from bertsquad.suite.harness import Harness
@@ -237,6 +241,116 @@ def test_a_closed_tree_carries_test01(runs: Path, closed: Path, tmp_path: Path) 
     detail = (audit / "performance/run_1" / logs.DETAIL).read_text()
     assert str(TEST01.accuracy_log_rng_seed) in detail
     assert (audit / "accuracy" / logs.ACCURACY).stat().st_size <= 10 * 1024
+
+
+def test_the_audits_accuracy_folder_holds_what_the_older_checker_wants(
+    runs: Path, closed: Path, tmp_path: Path
+) -> None:
+    submit([runs], closed, tmp_path / "tree", shortened=True)
+    for scenario in ("Offline", "SingleStream"):
+        results = tmp_path / "tree/closed/Acme/results/two_cores/bert-99"
+        audit = results / scenario / "TEST01/accuracy"
+        # It takes these two files and no other.
+        assert sorted(path.name for path in audit.iterdir()) == ["accuracy.txt", logs.ACCURACY]
+        whole = folder(runs, "compliance", scenario.lower()) / logs.ACCURACY
+        digest = hashlib.sha256(whole.read_bytes()).hexdigest()
+        assert (audit / "accuracy.txt").read_text() == f"hash={digest}\n"
+
+
+@pytest.fixture(scope="module")
+def int8_runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What `finished` holds, of a model that the suite quantised, for the open division."""
+    output = tmp_path_factory.mktemp("int8") / "results"
+    file = tiny.model(output.parent / "wide.onnx", wide=True)
+    model = replace(zoo.MODELS["minilm"], file=None, path=file, reference_f1={})
+    harness = Harness(Options(dataset_size=20, min_duration_s=0.2, output=output))
+    try:
+        for scenario in SCENARIOS:
+            for mode in ("accuracy", "performance"):
+                harness.run(Case(model, "pocket", scenario, "cpu", "int8"), mode)
+    finally:
+        harness.close()
+    return output
+
+
+def test_a_tree_says_how_and_with_what_its_model_was_quantised(
+    int8_runs: Path, answers: Path, tmp_path: Path
+) -> None:
+    submit([int8_runs], answers, tmp_path / "tree", shortened=True)
+    (document,) = (tmp_path / "tree").rglob("calibration.md")
+    assert document == tmp_path / "tree/open/Acme/documentation/calibration.md"
+    text = document.read_text()
+    result = json.loads(next(int8_runs.glob("accuracy-*/result.json")).read_text())
+    made = result["provenance"]["model_quantisation"]
+    assert made["by_suite"] and made["quantised"] and made["windows"]
+    for part in (
+        *("wide.onnx", result["provenance"]["model_checksum"], made["calibration"]),
+        f"{made['quantised']} of its {made['products']} matrix products",
+        f"{made['windows']} in all (pocket/calibration-v1.1.json)",
+        "int8, symmetric" if made["symmetric"] else "uint8 with a zero point",
+        f"Of {made['tensors']} tensors {made['smoothed']} were smoothed",
+    ):
+        assert part in text, part
+
+
+def test_a_tree_of_a_model_that_is_not_quantised_says_nothing_of_calibration(
+    runs: Path, answers: Path, tmp_path: Path
+) -> None:
+    submit([runs], answers, tmp_path / "tree", shortened=True)
+    assert not list((tmp_path / "tree").rglob("calibration.md"))
+
+
+@pytest.mark.parametrize(
+    ("model", "said"),
+    [
+        ("bert_large_int8", "MLPerf quantised and calibrated it"),
+        ("own", "The submitter says of its weights: by hand"),
+    ],
+)
+def test_who_quantised_a_file_that_was_int8_before_is_said(
+    int8_runs: Path, tmp_path: Path, model: str, said: str
+) -> None:
+    told = read_answers(filled_answers(tmp_path / "a.toml", weight_transformations="by hand"))
+    (evidence,) = find_evidence([next(int8_runs.glob("accuracy-*"))])
+    stored = replace(
+        evidence,
+        result=replace(evidence.result, model=model),
+        quantisation=Quantisation(98, 97, by_suite=False),
+    )
+    text = tree.calibration(stored, told)
+    assert said in text and "97 of its 98 matrix products" in text
+    assert "bertsquad" not in text
+
+
+def test_an_int8_run_that_does_not_say_how_it_was_quantised_is_run_again(
+    int8_runs: Path, answers: Path, tmp_path: Path
+) -> None:
+    own = Path(shutil.copytree(int8_runs, tmp_path / "results"))
+    path = next(own.glob("accuracy-*offline*")) / "result.json"
+    result = json.loads(path.read_text())
+    del result["provenance"]["model_quantisation"]
+    path.write_text(json.dumps(result))
+    with pytest.raises(SuiteError, match="no model_quantisation: run the case again"):
+        submit([own], answers, tmp_path / "tree", shortened=True)
+
+
+@quick
+@given(data=st.data())
+def test_a_run_with_anything_anywhere_in_its_facts_is_taken_or_refused_in_a_sentence(
+    data: st.DataObject, finished: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    source = folder(finished, "accuracy", "offline")
+    place = tmp_path_factory.mktemp("facts") / source.name
+    shutil.copytree(source, place)
+    document = json.loads((source / "result.json").read_text())
+    document["timeline"] = {}
+    (place / "result.json").write_text(data.draw(texts(document)), "utf-8")
+    try:
+        (evidence,) = find_evidence([place])
+        assert list(refusals(evidence, "open", shortened=False))
+        system_description(Answers("open", "Acme", "two", "rdi", {}, {}), evidence.result)
+    except SuiteError as error:
+        sentence(error)
 
 
 def rewrite(path: Path, text: str, runs: Path) -> None:
