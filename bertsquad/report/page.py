@@ -102,9 +102,7 @@ def lines(archive: Archive, width: int | None = None) -> list[str]:
     """The terminal's table of the newest runs, and the remarks below it."""
     rows = _rows(archive)
     left_out = [f"left out: {sentence}" for sentence in archive.left_out]
-    failed = [
-        f"{one.case}, {one.mode}: {one.reason}" for one in archive.missing if one.verdict == FAILED
-    ]
+    failed = table.grouped([(one.reason, one) for one in archive.missing if one.verdict == FAILED])
     shown = [row for row in rows if row.verdict != SKIPPED]
     return [*table.table(shown, width), "", *failed, *table.remarks(rows), *left_out]
 

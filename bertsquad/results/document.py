@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterator
 from datetime import UTC, datetime
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -160,13 +161,18 @@ def _draws(timeline: dict[str, Any]) -> bool:
     )
 
 
+@lru_cache(maxsize=1000)
+def _clean_text(text: str) -> str:
+    return masked(_UNSHOWN.sub("", text.encode("utf-8", "replace").decode("utf-8")))
+
+
 def _clean(value: Any) -> Any:
     """A JSON document as any page can hold it.
 
     It has no surrogates and control codes, and no credentials in URLs, which older versions wrote.
     """
     if isinstance(value, str):
-        return masked(_UNSHOWN.sub("", value.encode("utf-8", "replace").decode("utf-8")))
+        return _clean_text(value)
     if isinstance(value, list):
         numbers = {*map(type, value)} <= {int, float}  # as the long lists of a timeline are
         return value if numbers else [_clean(one) for one in value]

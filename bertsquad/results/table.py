@@ -11,6 +11,9 @@ from bertsquad.scenarios import SCENARIOS
 
 COLUMNS = ("case", "mode", "result", "target", "p50/p90/p99 ms", "time", "provider", "verdict")
 
+#: Of so many cases each has a line of its own, where the same is to be said of them.
+MOST_NAMED = 5
+
 _PADDED = "run padded to its fixed length, which costs more than twice the work"
 
 #: How pytest's terminal marks a line, such as `{"red": True}`.
@@ -95,12 +98,11 @@ def remarks(outcomes: Sequence[Outcome]) -> list[str]:
 def advice(outcomes: Sequence[Outcome]) -> list[Remark]:
     """What is no plain success, what to do about it, and what was not run."""
     results = [one for one in outcomes if isinstance(one, Result)]
-    by_cure: dict[str, list[str]] = {}
+    by_cure: dict[str, list[tuple[str, Result]]] = {}
     for result in sorted(results, key=lambda one: one.verdict != FAILED):
         for found in advise(result):
-            line = f"{result.case}, {result.mode}: {found.matter}"
-            by_cure.setdefault(found.cure, []).append(line)
-    made = [Remark(tuple(dict.fromkeys(lines)), cure) for cure, lines in by_cure.items()]
+            by_cure.setdefault(found.cure, []).append((found.matter, result))
+    made = [Remark(tuple(grouped(found)), cure) for cure, found in by_cure.items()]
     made.sort(key=lambda remark: remark.cure == "")  # those without a cure come last
     return [
         *made,
@@ -120,6 +122,23 @@ def _of_versions(results: Sequence[Result]) -> Iterator[Remark]:
     for name, known, version in sorted(found):
         line = f"{name} {version} ran, though {known} is installed by that name"
         yield Remark((line,), f"pip install --force-reinstall {name} brings one version of it")
+
+
+def grouped(matters: Sequence[tuple[str, Outcome]]) -> list[str]:
+    """A line for each case and what there is to say of it, or one for many of which it is the same.
+
+    The table above has a row for each.
+    """
+    cases_of: dict[str, dict[str, None]] = {}
+    for matter, one in matters:
+        cases_of.setdefault(matter, {})[f"{one.case}, {one.mode}"] = None
+    found = []
+    for matter, names in cases_of.items():
+        cases = list(names)
+        if len(cases) > MOST_NAMED:
+            cases = [f"{'; '.join(cases[:3])} and {len(cases) - 3:,} more"]
+        found += [f"{case}: {matter}" for case in cases]
+    return found
 
 
 def _of_models(results: Sequence[Result]) -> Iterator[Remark]:

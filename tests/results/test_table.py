@@ -137,6 +137,21 @@ def test_results_with_the_same_cure_share_its_line() -> None:
     ]
 
 
+def test_what_is_the_same_of_many_cases_is_one_line_that_counts_them() -> None:
+    def below(count: int) -> list[str]:
+        return lines_below(*(replace(SERVER, case=f"case{n}") for n in range(count)))[:-2]
+
+    few, many = below(5), below(1_000)
+    assert [line.partition(",")[0] for line in few if line.startswith("case")] == [
+        f"case{n}" for n in range(5)
+    ]
+    (line,) = [line for line in many if line.startswith("case")]
+    first = "case0, performance; case1, performance; case2, performance and 997 more: "
+    assert line.startswith(first)
+    assert line.removeprefix(first) == few[0].partition(": ")[2]
+    assert many[1:] == few[5:]
+
+
 def test_a_subset_is_told_once_for_its_data_set_with_the_option_that_runs_all() -> None:
     told = lines_below(SUBSET, replace(OFFLINE, sample_count=20), replace(STREAM, sample_count=20))
     place = told.index("pocket: a subset, 20 of 494 samples")
