@@ -2,6 +2,7 @@
 
 import errno
 import os
+import re
 import sys
 import tempfile
 from collections.abc import Callable
@@ -29,7 +30,12 @@ NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 def user_path(text: str) -> Path:
-    """The full path of what a user typed; SuiteError if it begins with `~` and no home is known."""
+    """The full path of what a user typed.
+
+    SuiteError if it is an address, begins with `~` and no home is known, or is no text.
+    """
+    if re.match(r"[A-Za-z][A-Za-z0-9+.-]+://", text):
+        raise SuiteError(f"expected a path, got an address, {text}: give a path on this machine")
     try:
         path = Path(text).expanduser().absolute()
     except RuntimeError as error:

@@ -188,3 +188,21 @@ def test_a_file_that_can_not_grow_says_why(tmp_path: Path) -> None:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
     assert found is not None and found.errno == errno.EFBIG
     assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize(
+    ("address", "shown"),
+    [
+        ("https://someone:hunter2@mirror.invalid/a.onnx", "https://***@mirror.invalid/a.onnx"),
+        ("file:///data/a.onnx", "file:///data/a.onnx"),
+        ("s3://bucket/a.onnx?token=hunter2", "s3://bucket/a.onnx?***"),
+    ],
+)
+def test_an_address_is_no_path_and_is_shown_without_its_credentials(
+    address: str, shown: str
+) -> None:
+    with pytest.raises(SuiteError) as caught:
+        user_path(address)
+    assert str(caught.value) == (
+        f"expected a path, got an address, {shown}: give a path on this machine"
+    )

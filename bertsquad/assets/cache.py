@@ -60,7 +60,7 @@ def cache_folder() -> Path:
 def _folder(variable: str) -> Path:
     chosen = os.environ.get(variable)
     try:
-        return user_path(chosen or pooch.os_cache("bertsquad"))
+        return user_path(chosen or str(pooch.os_cache("bertsquad")))
     except (SuiteError, RuntimeError) as error:
         raise SuiteError(
             f"no folder for files ({error}): set BERTSQUAD_DATA and BERTSQUAD_CACHE to full paths"

@@ -18,7 +18,7 @@ import pytest
 import tiny
 from shared_data import POCKET_FILE, PROJECT, VOCABULARY_FILE, pocket, vocabulary
 
-from bertsquad.assets.cache import derived, derived_model, kept
+from bertsquad.assets.cache import cache_folder, data_folder, derived, derived_model, kept
 from bertsquad.files import write_whole
 from bertsquad.squad import datasets, features
 from bertsquad.squad.features import Features
@@ -315,6 +315,15 @@ def test_a_model_that_vanishes_before_it_is_described_is_made_again(cache: Path)
     assert found.path.read_text("utf-8") == "model"
     assert derived_model("a.onnx", None, make).content == found.content
     assert len(times) == 2
+
+
+def test_both_folders_are_the_users_own_unless_said_otherwise(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for name in ("BERTSQUAD_CACHE", "BERTSQUAD_DATA"):
+        monkeypatch.delenv(name, raising=False)
+    assert data_folder() == cache_folder().parent
+    assert data_folder().name == "bertsquad"
 
 
 def test_what_is_kept_is_made_again_where_its_file_has_gone(tmp_path: Path) -> None:
