@@ -81,6 +81,9 @@ class Harness:
     def close(self) -> None:
         """End the worker, and let others write to the run folders."""
         self.release()
+        self._end_worker()
+
+    def _end_worker(self) -> None:
         if self._worker is not None:
             self._worker[1].close()
             self._worker = None
@@ -173,7 +176,7 @@ class Harness:
             group, worker, ready = self._worker
             if group == case.group and worker.alive:
                 return worker, ready
-            self.close()
+            self._end_worker()
         setup = Setup(
             model=model,
             features=str(data.features_file),
