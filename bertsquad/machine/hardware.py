@@ -101,7 +101,7 @@ def owned_cpus(root: Path = Path("/")) -> tuple[int, ...]:
 
 def cpu_name(root: Path = Path("/")) -> str:
     """The processor's model name."""
-    names = _of_logical_cpus("model name", root)
+    names = [name for name in _of_logical_cpus("model name", root) if name]
     return names[0] if names else platform.processor() or platform.machine()
 
 

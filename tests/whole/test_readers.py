@@ -21,6 +21,7 @@ from made import accuracy, benchmark_json, performance, timeline
 from shared_data import vocabulary
 from spoilt import contents, long, quick, sentence, texts
 
+from bertsquad import typed
 from bertsquad.assets import cache, registry
 from bertsquad.errors import SuiteError
 from bertsquad.loadgen import logs
@@ -64,8 +65,8 @@ def _shown(path: Path) -> None:
     """Read results and show them, as `report` does in a terminal."""
     found = archive.read([path])
     outcomes: list[Outcome] = [*(one.newest for one in found.series), *found.missing]
-    assert "\n".join(table.table(outcomes)).encode("utf-8")
-    assert "\n".join(table.remarks(outcomes)).encode("utf-8")
+    for line in (*table.table(outcomes), *table.remarks(outcomes)):
+        line.encode("utf-8")
 
 
 def _drawn(path: Path) -> None:
@@ -197,7 +198,7 @@ def _prepared(path: Path) -> None:
         facts.write_bytes(path.read_bytes())
         made = cache.derived_model("a.onnx", _Equal, lambda path: {"equal": False})
         assert "sha256" in made.content and isinstance(made.content["equal"], bool)
-        assert json.loads(facts.read_text("utf-8"))
+        assert typed.parse(facts.read_bytes())
 
 
 @dataclass(frozen=True)
@@ -390,7 +391,7 @@ def test_a_spoilt_file_is_read_or_refused_in_a_sentence(
 
 
 @pytest.mark.slow
-@settings(long, max_examples=300)
+@settings(long, max_examples=100)
 @given(data=st.data())
 def test_a_page_is_drawn_of_a_spoilt_result_or_it_is_refused_in_a_sentence(
     data: st.DataObject, readers: dict[str, Reader], tmp_path_factory: pytest.TempPathFactory
