@@ -32,6 +32,8 @@ _ABOVE_0 = ("target_qps", "target_latency", "target_latency_percentile", "sample
 #: What LoadGen can't do with BERT: it ends its process, since no tokens are reported to it.
 _OF_LANGUAGE_MODELS = ("use_token_latencies", "infer_token_latencies")
 
+#: No setting holds a number of so many digits before its point.
+_DIGITS = 400
 #: The key that the suite decides by itself, whatever a file says.
 _MODE = "mode"
 #: The numbers that LoadGen reads as they stand, by the type of the setting.
@@ -50,18 +52,18 @@ class _Line:
     def __init__(self, path: Path, number: int, raw: bytes) -> None:
         self.raw = raw
         self._where = f"{path}, line {number}"
-        self._text = raw.decode().strip()
+        text = raw.decode().strip()
+        self._shown = repr(text if len(text) <= 80 else f"{text[:77]}...")
         self._words = [word.decode() for word in raw.split()]
         # A model's name may have dots, as bert-99.9 has.
         self._parts = self._words[0].rsplit(".", 2) if self._words else []
 
     def refused(self, why: str) -> SuiteError:
         """The error that says what is wrong with the line."""
-        text = repr(self._text if len(self._text) <= 80 else f"{self._text[:77]}...")
-        return SuiteError(f"{self._where}: {why}, found {text}")
+        return SuiteError(f"{self._where}: {why}, found {self._shown}")
 
     def __str__(self) -> str:
-        return f"{self._where.rpartition(', ')[2]} ({self._text})"
+        return f"{self._where.rpartition(', ')[2]} ({self._shown[1:-1]})"
 
     @property
     def is_comment(self) -> bool:
@@ -202,10 +204,10 @@ def read(path: Path) -> UserConf:
                 passed_over.append(str(line))
         settings, own = {}, {}
         for scenario in SCENARIOS:
-            read, usual = loadgen.sets(text, scenario), own_settings(scenario)
-            units = {name: loadgen.sets_by_key(scenario, keys[name], "1")[name] for name in read}
-            settings[scenario] = {keys[n]: _in_unit(v, units[n]) for n, v in read.items()}
-            own[scenario] = {keys[n]: _in_unit(getattr(usual, n), units[n]) for n in read}
+            found, usual = loadgen.sets(text, scenario), own_settings(scenario)
+            units = {name: loadgen.sets_by_key(scenario, keys[name], "1")[name] for name in found}
+            settings[scenario] = {keys[n]: _in_unit(v, units[n]) for n, v in found.items()}
+            own[scenario] = {keys[n]: _in_unit(getattr(usual, n), units[n]) for n in found}
         return UserConf(str(path), settings, own, passed_over)
 
 
@@ -259,7 +261,7 @@ def _says(text: str, read: Any, unit: Any) -> bool:
 
 
 def _number(text: str) -> Decimal | None:
-    """The number that a reader sees in a text; None where it is none, or not a finite one."""
+    """The number that a reader sees in a text; None where it is none that a setting can hold."""
     try:
         number = Decimal(text)
     except InvalidOperation:
@@ -267,7 +269,7 @@ def _number(text: str) -> Decimal | None:
             number = Decimal(float.fromhex(text)) if "x" in text.lower() else Decimal("nan")
         except (ValueError, OverflowError):
             return None
-    return number if number.is_finite() else None
+    return number if number.is_finite() and number.adjusted() < _DIGITS else None
 
 
 def _in_unit(value: Any, unit: Any) -> float:

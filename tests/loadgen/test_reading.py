@@ -146,6 +146,9 @@ def test_a_line_that_loadgen_would_not_understand_is_named(tmp_path: Path, line:
         ("*.*.min_duration = 10.9", "as 10; expected a whole number"),
         ("*.*.min_duration = -5", "as 18446744073709551611; expected a whole number"),
         ("*.*.min_duration = 99999999999999999999", "as 18446744073709551615; expected"),
+        ("*.Server.target_latency = 1e999999", "as 1; expected a whole number"),
+        ("*.Server.target_latency = 1e999999999999999999", "as 1; expected a whole number"),
+        ("*.*.min_duration = 1e-999999", "as 1; expected a whole number"),
         ("*.*.max_async_queries = 5000000000", "of Server as 705032704; expected"),
         ("*.*.max_async_queries = -5", "of Server as 18446744073709551611; expected"),
         ("*.*.performance_issue_unique = 0.5", "as 0; expected 0 or 1"),
@@ -175,6 +178,13 @@ def test_a_key_that_loadgen_does_not_know_is_named(tmp_path: Path) -> None:
     path = conf(tmp_path, "bert.Offline.target_qp = 5")
     with pytest.raises(SuiteError, match="line 1: LoadGen knows no key 'target_qp'"):
         reading.read(Path(path))
+
+
+def test_a_line_that_is_shown_holds_no_escapes(tmp_path: Path) -> None:
+    lines = ("*.*.min_duration = 7", "bert-99.Offline.target_qps # \x1b[31m" + "x" * 99)
+    (told,) = reading.read(Path(conf(tmp_path, *lines))).passed_over
+    assert told.startswith(r"line 2 (bert-99.Offline.target_qps # \x1b[31mxxx")
+    assert told.endswith("x...)")
 
 
 def test_lines_that_seem_to_be_about_bert_but_have_no_effect_are_told(tmp_path: Path) -> None:
