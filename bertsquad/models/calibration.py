@@ -110,8 +110,9 @@ def _write_probe(path: Path, probe: Path) -> dict[str, int]:
     channels = {product.activation: product.rows for product in products(model)}
     if not channels:
         raise SuiteError(
-            f"{path} holds no float product with a constant matrix of {MIN_COLUMNS} columns or "
-            "more, so there is nothing to quantise: give a float BERT"
+            f"{path} holds no float MatMul with a constant matrix of {MIN_COLUMNS} columns or more "
+            "outside of functions and branches, so there is nothing to quantise: give a float BERT "
+            "of such products"
         )
     del model.graph.output[:]
     for name in channels:
