@@ -144,7 +144,7 @@ def batches(name: str, sizes: Sequence[Mapping[str, int]]) -> str:
         padding.set_ylabel("padding, %")
         padding.set_ylim(0, max([*shares, 1.0]) * 1.15)
         padding.set_xlabel("samples in a batch")
-        room = max(1.0, 0.01 * max(places))
+        room = max(1.0, *(0.01 * abs(place) for place in places))
         padding.set_xlim(min(places) - room, max(places) + room)
         padding.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
         count.yaxis.set_major_locator(MaxNLocator(4, integer=True))
