@@ -29,6 +29,12 @@ _NOTHING_COMPARED = (
     "--benchmark-compare-fail compared nothing: no case was timed that the earlier results have"
 )
 
+#: The statistics of an earlier entry that pytest-benchmark compares and shows.
+_COMPARED = (
+    *("min", "max", "mean", "stddev", "median", "iqr", "ops", "rounds", "iterations"),
+    *("q1", "q3"),
+)
+
 #: Sentences for the end of the pytest session: those that make it fail, and the others.
 _FAILURES = pytest.StashKey[list[str]]()
 _NOTES = pytest.StashKey[list[str]]()
@@ -61,12 +67,32 @@ def pytest_benchmark_update_machine_info(machine_info: dict[str, Any]) -> None:
         machine_info.get("cpu", {}).pop(key, None)
 
 
-@pytest.hookimpl(optionalhook=True, wrapper=True)
-def pytest_benchmark_compare_machine_info(benchmarksession: Any) -> Generator[None, object, object]:
-    """Warn of another machine's results wherever they lie.
+def _can_be_compared(document: Any) -> bool:
+    """Whether a document of the storage has what pytest-benchmark compares and shows."""
+    return isinstance(document.get("machine_info"), dict) and all(
+        isinstance(one.get("fullname"), str)
+        and isinstance(one.get("name"), str)
+        and isinstance(one.get("extra_info", {}), dict)
+        and all(type(one["stats"].get(key)) in (int, float) for key in _COMPARED)
+        for one in document["benchmarks"]
+    )
 
-    pytest-benchmark's own warning raises ValueError where they lie outside of the working folder.
+
+@pytest.hookimpl(optionalhook=True, wrapper=True)
+def pytest_benchmark_compare_machine_info(
+    benchmarksession: Any, machine_info: object, compared_benchmark: dict[str, Any]
+) -> Generator[None, object, object]:
+    """Warn of another machine's results wherever they lie, and of a file that lacks something.
+
+    pytest-benchmark's own warning raises ValueError where they lie outside of the working folder,
+    and such a file would end in a traceback: nothing of it is compared.
     """
+    if not _can_be_compared(compared_benchmark):
+        benchmarksession.logger.warning(
+            "A file of the earlier results is damaged or of another program, so nothing of it is "
+            "compared: it lacks what pytest-benchmark's storage has."
+        )
+        compared_benchmark.update(machine_info=machine_info, benchmarks=[])
     try:
         return (yield)
     except ValueError:

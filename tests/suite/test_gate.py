@@ -20,6 +20,7 @@ from bertsquad.results.result import SCHEMA_VERSION
 from bertsquad.suite.cases import Case
 from bertsquad.suite.gate import expected
 from bertsquad.suite.options import Options
+from bertsquad.suite.recording import _can_be_compared
 
 
 def case(scenario: str = "offline") -> Case:
@@ -255,6 +256,35 @@ def test_a_case_that_the_earlier_results_lack_is_named_and_passes(
     assert pytest_session.code == 0, pytest_session.out
     name = name_of("performance", "offline")
     assert f"{name} was compared with nothing: the earlier results lack it" in pytest_session.out
+
+
+@pytest.mark.parametrize(
+    "lost", ["machine_info", "name", "fullname", "extra_info", "stats", "median", "ops"]
+)
+def test_an_earlier_file_that_lacks_something_is_passed_over(
+    baseline: dict[str, Any], lost: str
+) -> None:
+    assert _can_be_compared(deepcopy(baseline))
+    document = deepcopy(baseline)
+    entry = document["benchmarks"][-1]
+    place = document if lost in document else entry if lost in entry else entry["stats"]
+    place[lost] = [lost]
+    if lost == "stats":
+        entry["stats"] = {}
+    assert not _can_be_compared(document)
+
+
+def test_such_a_file_alone_leaves_nothing_to_compare_with(
+    baseline: dict[str, Any], folder: Path
+) -> None:
+    file = folder / "part.json"
+    file.write_text(json.dumps({**baseline, "machine_info": None}))
+    gate = ("--benchmark-compare", str(file), "--benchmark-compare-fail=median:5%")
+    pytest_session = run_tiny(folder / "part", "-k", "performance and offline", *gate)
+    assert pytest_session.code == pytest.ExitCode.USAGE_ERROR
+    assert "nothing of it is compared" in pytest_session.err
+    assert "nothing to compare with" in pytest_session.err
+    assert "Traceback" not in pytest_session.out + pytest_session.err
 
 
 def test_a_gate_that_compared_nothing_fails(baseline: dict[str, Any], folder: Path) -> None:
