@@ -83,9 +83,7 @@ def parser() -> argparse.ArgumentParser:
     add = report.add_argument
     results = "folders that --output filled, JSON files of --benchmark-json, or folders of either"
     add("results", nargs="+", type=Path, metavar="RESULTS", help=results)
-    case = (
-        "take only the cases whose names contain TEXT: the plots of a page are of its first cases"
-    )
+    case = "only the cases whose names contain TEXT; a page has plots of its first cases alone"
     add("--case", metavar="TEXT", default="", help=case)
     output = "the page to make (default: %(default)s)"
     add("-o", "--output", type=Path, default="report.html", metavar="FILE", help=output)
@@ -143,9 +141,9 @@ def _doctor() -> int:
         echo(f"  {name}: {state}")
     echo("devices:")
     tried = try_devices()
+    loaded = provenance.versions(tried.versions)
     for name, version in provenance.claimed(tried.versions).items():
-        real = provenance.versions(tried.versions)[name]
-        print(f"  {name} {real} is what is loaded, though {version} is installed by that name")
+        echo(f"  {name} {loaded[name]} is loaded, though {version} is installed by that name")
     for name, reason in tried.reasons.items():
         state = f"no: {reason}" if reason else f"ok ({', '.join(tried.precisions[name])})"
         echo(f"  {name}: {state}")

@@ -25,7 +25,7 @@ _IN_ADDRESS = re.compile(
 )
 #: `user:password@host` where nobody wrote `https://` before it.
 _ALONE = re.compile(
-    r"(?<! [\w.%+~-] ) [\w.%+~-]+ : (?! : ) [^\s/?#\[\]\\]{1,500} @ (?= [\w\[] )", _FLAGS
+    r"(?<! [\w.%+~/\\-] ) [\w.%+~-]+ : (?! : ) [^\s/?#\[\]\\]{1,500} @ (?= [\w\[] )", _FLAGS
 )
 #: The query of an address, or a fragment with values: signatures and tokens stand there.
 _QUERY = re.compile(

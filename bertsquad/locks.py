@@ -4,12 +4,12 @@ The system gives a lock back when its process ends, however that ends.
 """
 
 import contextlib
-import errno
 import os
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+
+from filelock import FileLock, Timeout
 
 #: Seconds between two looks whether a lock has become free.
 POLL_S = 0.2
@@ -35,37 +35,20 @@ def take_file(path: Path, note: str = "") -> Release | None:
     The file is made for the lock, says `note` meanwhile, and is removed when the lock is given
     back. A symbolic link in its place is not followed. Raises OSError where there can be no lock.
     """
-    if sys.platform == "win32":
-        from filelock import FileLock, Timeout
-
-        lock = FileLock(path)
-        try:
-            lock.acquire(timeout=0)
-        except Timeout:
-            return None
-        return lock.release
-    while True:
-        handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK, 0o666)
-        try:
-            if not _lock(handle):
-                os.close(handle)
-                return None
-            if _is_at(handle, path):
-                break
-        except BaseException:
-            os.close(handle)
-            raise
-        os.close(handle)  # the process before removed it in between
-    with contextlib.suppress(OSError):  # neither is worth a failure
-        os.fchmod(handle, 0o666)  # so that other users can wait for it
-        os.truncate(handle, 0)
-        os.write(handle, note.encode())
+    lock = FileLock(path, mode=0o666)  # so that other users can wait for it
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        return None
+    own = path.lstat()
+    with contextlib.suppress(OSError):  # it is not worth a failure
+        path.write_text(note, encoding="utf-8")
 
     def release() -> None:
         with contextlib.suppress(OSError):
-            if _is_at(handle, path):
+            if os.path.samestat(path.lstat(), own):  # else somebody has put another there
                 path.unlink()
-        os.close(handle)
+        lock.release()
 
     return release
 
@@ -76,24 +59,3 @@ def note_in(path: Path) -> str:
         return path.read_text(encoding="utf-8", errors="replace")[:200]
     except OSError:
         return ""
-
-
-def _lock(handle: int) -> bool:
-    """Whether the lock on an open file could be had."""
-    import fcntl  # Windows has none
-
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        if error.errno in (errno.EAGAIN, errno.EACCES):  # the second on network file systems
-            return False
-        raise
-    return True
-
-
-def _is_at(handle: int, path: Path) -> bool:
-    """Whether an open file is still the one that `path` names."""
-    try:
-        return os.path.samestat(os.fstat(handle), path.lstat())
-    except FileNotFoundError:
-        return False

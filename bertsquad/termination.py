@@ -8,8 +8,8 @@ from collections.abc import Callable, Iterator
 from types import FrameType
 from typing import Any
 
-#: The exit status of a process that Ctrl-C, or SIGTERM, has ended, as a shell shows it.
-INTERRUPTED, TERMINATED = 128 + signal.SIGINT, 128 + signal.SIGTERM
+#: The exit status of a process that Ctrl-C has ended, as a shell shows it.
+INTERRUPTED = 128 + signal.SIGINT
 
 #: Seconds after a signal in which further ones, as of a hand that presses Ctrl-C twice, don't
 #: disturb the cleaning up. Who presses it later insists on an end.

@@ -18,6 +18,7 @@ from filelock import FileLock, Timeout
 from bertsquad.assets import registry
 from bertsquad.assets.cache import FEATURES, LOCKS, PREPARED, TENSORRT, cache_folder, lock_file
 from bertsquad.assets.download import part_of
+from bertsquad.files import reason
 
 _WINDOWS = r"[0-9a-f]{32}"
 _MODEL = r"(?:[0-9a-f]{32,64}|bert_large_random)(?:-[0-9a-z]+)+"
@@ -54,7 +55,7 @@ class Cleaned:
         try:
             yield
         except OSError as error:
-            self.failed.append(f"{path} can't be removed: {error.strerror or error}")
+            self.failed.append(f"{path} can't be removed: {reason(error, path)}")
 
     def remove(self, path: Path) -> None:
         """Remove a file, or a folder with all that is in it."""

@@ -5,7 +5,6 @@ file's name only when its checksum is right. Since the checksum decides, any add
 the part that another began, and if the whole is wrong it is downloaded again from the start.
 """
 
-import errno
 import os
 import time
 from collections.abc import Callable, Generator, Iterator, Sequence
@@ -20,7 +19,7 @@ import requests
 from bertsquad.assets import answer
 from bertsquad.credentials import masked
 from bertsquad.errors import SuiteError
-from bertsquad.files import unreadable
+from bertsquad.files import NO_ROOM, reason, unreadable
 from bertsquad.progress import Show, Step, unseen
 
 #: Seconds to wait for an answer, for all addresses of a file together.
@@ -35,7 +34,6 @@ RETRY_S = 10.0
 LEAST_BYTES, LEAST_S = 60_000, 60.0
 
 _TELLING = 256  # bytes, in which a page shows that it is one
-_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 class Unwritable(Exception):
@@ -239,9 +237,9 @@ def _writing(part: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        reason = error.strerror or error
-        if error.errno not in _NO_ROOM:
-            raise Unwritable(f"{part.parent} can't be written ({reason})") from error
+        why = reason(error, part)
+        if error.errno not in NO_ROOM:
+            raise Unwritable(f"{part.parent} can't be written ({why})") from error
         with suppress(OSError):
             part.unlink()
-        raise Unwritable(f"{part.parent} has no room for it ({reason})") from error
+        raise Unwritable(f"{part.parent} has no room for it ({why})") from error

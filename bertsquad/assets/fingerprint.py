@@ -47,9 +47,9 @@ class ModelFiles:
 def fingerprint(path: Path, algorithm: str = "sha256") -> Fingerprint:
     """Hash the file at `path`; OSError if it can't be read, SuiteError if it changes meanwhile."""
     with path.open("rb") as file:
-        sign = _sign(os.fstat(file.fileno()))
+        sign = sign_of(os.fstat(file.fileno()))
         digest = hashlib.file_digest(file, algorithm).hexdigest()
-        if sign != _sign(os.fstat(file.fileno())):
+        if sign != sign_of(os.fstat(file.fileno())):
             raise SuiteError(f"{path} was changed while it was read: run again when it is done")
     return Fingerprint(str(path), algorithm, digest, sign)
 
@@ -69,7 +69,7 @@ def verify(files: Iterable[Fingerprint]) -> None:
     for one in files:
         path = Path(one.path)
         try:
-            if _sign(path.stat()) == one.sign:
+            if sign_of(path.stat()) == one.sign:
                 continue
             found = fingerprint(path, one.algorithm).digest
         except FileNotFoundError:
@@ -92,14 +92,15 @@ def verify_mapped(files: Iterable[Fingerprint]) -> None:
     """
     for one in files:
         try:
-            now = _sign(Path(one.path).stat())
+            now = sign_of(Path(one.path).stat())
         except OSError:
             continue
         if now[:2] == one.sign[:2]:
             verify([one])
 
 
-def _sign(status: os.stat_result) -> Sign:
+def sign_of(status: os.stat_result) -> Sign:
+    """By what of a file a change of it shows."""
     return (
         *(status.st_dev, status.st_ino, status.st_size),
         *(status.st_mtime_ns, status.st_ctime_ns),

@@ -17,7 +17,7 @@ from pathlib import Path
 import pooch
 
 from bertsquad.assets.cache import PACKAGE, data_folder, lock, lock_file
-from bertsquad.assets.fingerprint import Fingerprint, fingerprint
+from bertsquad.assets.fingerprint import Fingerprint, Sign, fingerprint, sign_of
 from bertsquad.errors import SuiteError, Unavailable
 from bertsquad.files import unreadable
 from bertsquad.progress import Show, unseen
@@ -174,15 +174,15 @@ _failed: dict[tuple[Path, str], str] = {}
 def _checked(entry: Entry, path: Path) -> Fingerprint:
     """The file at `path`, whose checksum is the entry's; SuiteError if it isn't."""
     try:
-        found = path.stat()
+        sign = sign_of(path.stat())
     except OSError as error:
         raise unreadable(path, error) from error
-    return _verified(entry, path, (found.st_ino, found.st_size, found.st_mtime_ns))
+    return _verified(entry, path, sign)
 
 
 @cache
-def _verified(entry: Entry, path: Path, state: tuple[int, ...]) -> Fingerprint:
-    """The same for a file in this `state`; another one is another file."""
+def _verified(entry: Entry, path: Path, sign: Sign) -> Fingerprint:
+    """The same for a file of this `sign`; one of another is another file."""
     try:
         found, fault = entry.look_at(path)
     except OSError as error:

@@ -1,4 +1,4 @@
-"""The clock by which LoadGen times a run, held against one that never steps.
+"""The clock by which LoadGen times a run, compared with one that never steps.
 
 LoadGen reads the system's clock. When that is set meanwhile (by NTP, by hand, when a virtual
 machine wakes), a run ends too early, too late or not at all, and LoadGen still calls it VALID.

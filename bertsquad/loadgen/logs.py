@@ -187,13 +187,13 @@ def read_run(folder: Path) -> Run:
 
 
 def check_written(folder: Path) -> None:
-    """SuiteError where a log isn't whole since it couldn't be written, of which LoadGen is silent.
+    """SuiteError where LoadGen couldn't write a log whole, which it doesn't say itself.
 
-    It is for the process that LoadGen has just written them in, whose limits count.
+    To be called in the process that LoadGen has just written them in, since its limits count.
     """
     try:
         read_run(folder)
-        whole = [(folder / name).read_bytes().rstrip()[-1:] for name in (SUMMARY, ACCURACY)]
+        whole = [_last_byte(folder / name) for name in (SUMMARY, ACCURACY)]
         if whole[0] and whole[1] == b"]":
             return
     except (OSError, SuiteError):
@@ -201,6 +201,13 @@ def check_written(folder: Path) -> None:
     for name in (DETAIL, SUMMARY, ACCURACY):
         if (error := why_no_room(folder / name)) is not None:
             raise unwritable(folder / name, error, "choose another folder with --output")
+
+
+def _last_byte(path: Path) -> bytes:
+    """The last byte of a file that is no blank; an accuracy log is too long to be read for it."""
+    with path.open("rb") as file:
+        file.seek(max(0, path.stat().st_size - 64))
+        return file.read().rstrip()[-1:]
 
 
 def read_accuracy_log(folder: Path) -> dict[int, NDArray[np.float32]]:

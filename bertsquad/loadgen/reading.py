@@ -16,7 +16,7 @@ from typing import Any
 
 import mlperf_loadgen as lg
 
-from bertsquad.errors import SuiteError
+from bertsquad.errors import SuiteError, printable
 from bertsquad.loadgen.user_conf import BENCHMARK, UserConf, content, plain
 from bertsquad.scenarios import SCENARIOS
 
@@ -51,19 +51,19 @@ class _Line:
 
     def __init__(self, path: Path, number: int, raw: bytes) -> None:
         self.raw = raw
-        self._where = f"{path}, line {number}"
+        self._path, self._number = path, number
         text = raw.decode().strip()
-        self._shown = repr(text if len(text) <= 80 else f"{text[:77]}...")
+        self._text = text if len(text) <= 80 else f"{text[:77]}..."
         self._words = [word.decode() for word in raw.split()]
         # A model's name may have dots, as bert-99.9 has.
         self._parts = self._words[0].rsplit(".", 2) if self._words else []
 
     def refused(self, why: str) -> SuiteError:
         """The error that says what is wrong with the line."""
-        return SuiteError(f"{self._where}: {why}, found {self._shown}")
+        return SuiteError(f"{self._path}, line {self._number}: {why}, found {self._text!r}")
 
     def __str__(self) -> str:
-        return f"{self._where.rpartition(', ')[2]} ({self._shown[1:-1]})"
+        return f"line {self._number} ({printable(self._text)})"
 
     @property
     def is_comment(self) -> bool:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from bertsquad import locks
+from bertsquad.files import reason
 
 #: How all users of a machine name its locks. The project's own tests have another name.
 NAME = "bertsquad"
@@ -37,8 +38,8 @@ def device_to_itself(processor: str, tell: Callable[[str], object]) -> Iterator[
         )
     except OSError as error:
         place = error.filename or f"the name {name}"
-        reason = error.strerror or error
-        tell(f"{place} can't be locked ({reason}), so another run may disturb this one")
+        why = reason(error, error.filename)
+        tell(f"{place} can't be locked ({why}), so another run may disturb this one")
     try:
         yield
     finally:

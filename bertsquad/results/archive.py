@@ -87,7 +87,8 @@ class Archive:
                 f"expected cases whose names contain {text!r}, found "
                 f"{', '.join(others[:5])}{more}: give a part of one of these"
             )
-        said = [f"{len(others)} cases whose names don't contain {text!r}"] if others else []
+        count = f"{len(others)} case{'' if len(others) == 1 else 's'}"
+        said = [f"{count} without {text!r} in the name"] if others else []
         return Archive(
             [one for one in self.results if text in one.case],
             [one for one in self.missing if text in one.case],

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from bertsquad import locks
 from bertsquad.errors import SuiteError
+from bertsquad.files import reason
 from bertsquad.loadgen import logs
 from bertsquad.loadgen.timeline import TIMELINE
 from bertsquad.results.result import RESULT, Result
@@ -100,8 +101,8 @@ def owned(path: Path, tell: Callable[[str], object]) -> Iterator[RunFolder]:
             ),
         )
     except OSError as error:
-        reason = error.strerror or error
-        tell(f"{lock} can't be locked ({reason}), so another pytest session may write there, too")
+        why = reason(error, lock)
+        tell(f"{lock} can't be locked ({why}), so another pytest session may write there, too")
     try:
         yield folder
     finally:

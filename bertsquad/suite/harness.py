@@ -17,7 +17,7 @@ from bertsquad.console import SILENT, Progress
 from bertsquad.credentials import masked
 from bertsquad.devices import DEVICES
 from bertsquad.errors import SuiteError, Unavailable
-from bertsquad.files import reason
+from bertsquad.files import unwritable
 from bertsquad.loadgen import logs
 from bertsquad.loadgen.request import Request
 from bertsquad.machine import device_lock, hardware, provenance
@@ -284,11 +284,8 @@ def _saved(result: Result, unwritten: str | None, folder: RunFolder) -> Result:
             return result
     except OSError as error:
         place = Path(result.run_dir) / RESULT
-        unwritten = f"{place} could not be written ({reason(error, place)})"
-    said = (
-        f"{unwritten}: free some space, or choose another folder with --output; what was measured "
-        f"stands in the table. {result.reason}"
-    )
+        unwritten = str(unwritable(place, error, "choose another folder with --output"))
+    said = f"{unwritten}; what was measured stands in the table. {result.reason}"
     failed = replace(result, verdict=FAILED, mlperf_valid=False, reason=said)
     with contextlib.suppress(OSError):
         failed.save(folder.unfinished)

@@ -4,5 +4,6 @@
 - `protocol`: what the two processes say to each other.
 - `__main__`: in the worker: reads the messages and answers them.
 - `libraries`: in the worker: the libraries that it alone loads, or a sentence what to do.
-- `runner`: one model over one data set, running case after case, and telling which step it is at.
+- `reporter`: which step goes on and how far it is, told while somebody waits.
+- `runner`: one model over one data set, running case after case.
 """

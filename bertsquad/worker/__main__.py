@@ -21,10 +21,11 @@ from bertsquad.files import failure
 from bertsquad.loadgen.request import Request
 from bertsquad.runtime.availability import conflict
 from bertsquad.worker import libraries, protocol
+from bertsquad.worker.reporter import Reporter
 
 # What needs the runtime or LoadGen is imported when those are loaded, since they may be broken.
 if TYPE_CHECKING:
-    from bertsquad.worker.runner import Reporter, Runner
+    from bertsquad.worker.runner import Runner
 
 
 class Service:
@@ -33,7 +34,7 @@ class Service:
     def __init__(self, channel: TextIO) -> None:
         self._channel = channel
         self._lock = threading.Lock()
-        self._reporter: Reporter | None = None
+        self._reporter = Reporter(self.send)
         self._runner: Runner | None = None
 
     def send(self, message: protocol.FromWorker) -> None:
@@ -66,7 +67,7 @@ class Service:
                 return reading.read(Path(message.file))
             case protocol.Setup():
                 return self._set_up(message)
-            case Request() if self._runner is not None and self._reporter is not None:
+            case Request() if self._runner is not None:
                 with self._reporter:
                     return self._runner.run(message)
         raise SuiteError(f"expected a Setup first, found {message!r:.60}: reinstall the suite")
@@ -84,9 +85,8 @@ class Service:
 
     def _set_up(self, setup: protocol.Setup) -> protocol.Ready:
         versions = libraries.load(self.send)
-        from bertsquad.worker.runner import Reporter, Runner
+        from bertsquad.worker.runner import Runner
 
-        self._reporter = Reporter(self.send)
         with self._reporter:
             self._runner = Runner(setup, self.send, self._reporter)
             return replace(self._runner.ready, versions=versions)

@@ -69,6 +69,6 @@ def _hollow(name: str, module: ModuleType | None) -> str:
             f"PYTHONPATH, or install all of it again with {reinstall(name)}"
         )
     return (
-        f"{name} is there in name only: its files were removed with another wheel: "
+        f"{name} is there in name only, as when its files were removed with another wheel: "
         f"{reinstall(name)}"
     )

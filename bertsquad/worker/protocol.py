@@ -52,7 +52,6 @@ class DevicesFound:
     reasons: dict[str, str | None]
     precisions: dict[str, list[str]] = field(default_factory=dict)
     versions: dict[str, str] = field(default_factory=dict)
-    quantisation: Quantisation | None = None
 
 
 @dataclass(frozen=True)

@@ -1,8 +1,6 @@
 """Runs cases on one model, one after the other: warm-up, probe, LoadGen's run, what it measured."""
 
-import contextlib
 import os
-import threading
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -10,7 +8,7 @@ from pathlib import Path
 from bertsquad.assets.fingerprint import verify_mapped
 from bertsquad.devices import DEVICES
 from bertsquad.errors import Unavailable, describe
-from bertsquad.files import reason
+from bertsquad.files import unwritable
 from bertsquad.loadgen import run as loadgen
 from bertsquad.loadgen.probe import Probe
 from bertsquad.loadgen.request import Request, Targets, given_targets, server_bound_ms
@@ -19,58 +17,14 @@ from bertsquad.loadgen.timeline import TIMELINE
 from bertsquad.machine import hardware, noise
 from bertsquad.models.calibration import Calibration, calibrate_with
 from bertsquad.models.preparation import Prepared, prepare
-from bertsquad.progress import Show, Step
+from bertsquad.progress import Step
 from bertsquad.runtime.availability import why_not
 from bertsquad.runtime.engine import Engine, batch_tokens
 from bertsquad.runtime.proofs import prove_precision
 from bertsquad.runtime.sessions import open_on_cpu
 from bertsquad.squad import features
 from bertsquad.worker.protocol import Failing, Measured, Ready, Setup
-
-#: Seconds between two reports of a step; one costs a timed run a quarter of a millisecond.
-REPORT_S = 1.0
-
-
-class Reporter:
-    """Shows the step that goes on: when it begins, and then every second how far it is.
-
-    It has a thread while it is a context, which is as long as somebody waits for an answer.
-    """
-
-    def __init__(self, show: Show) -> None:
-        self._show = show
-        self._now: Callable[[], Step] | None = None
-        self._lock = threading.Lock()  # so that no step is shown after the next one
-        self._over = threading.Event()
-        self._thread: threading.Thread | None = None
-
-    def __enter__(self) -> None:
-        self._over.clear()
-        self._thread = threading.Thread(target=self._report, name="reporter", daemon=True)
-        self._thread.start()
-
-    def __exit__(self, *error: object) -> None:
-        self._over.set()
-        if self._thread is not None:
-            self._thread.join()
-        self._now = None
-
-    def show(self, step: Step) -> None:
-        """Show a step; the caller calls again when the step has come further."""
-        self.follow(lambda: step)
-
-    def follow(self, now: Callable[[], Step]) -> None:
-        """Show a step, and ask `now` every second how far it is."""
-        with self._lock:
-            self._now = now
-            self._show(now())
-
-    def _report(self) -> None:
-        with contextlib.suppress(OSError):  # nobody listens any more: this process ends, too
-            while not self._over.wait(REPORT_S):
-                with self._lock:
-                    if self._now is not None:
-                        self._show(self._now())
+from bertsquad.worker.reporter import Reporter
 
 
 class Runner:
@@ -192,7 +146,8 @@ class Runner:
         try:
             sut.timeline.save(folder)
         except OSError as error:
-            return f"{folder / TIMELINE} could not be written ({reason(error)})"
+            place = folder / TIMELINE
+            return str(unwritable(place, error, "choose another folder with --output"))
         return None
 
     def _probe(self, engine: Engine, samples: int) -> Probe:

@@ -14,6 +14,7 @@ from requested import conf, request
 from bertsquad.errors import SuiteError
 from bertsquad.loadgen import reading, run, work
 from bertsquad.loadgen.request import Targets, given_targets
+from bertsquad.loadgen.user_conf import UserConf
 from bertsquad.scenarios import SCENARIOS
 
 
@@ -336,19 +337,10 @@ OWN_FIELDS = {
 }
 
 
-@given(st.lists(LINES, min_size=1, max_size=4))
-@hypothesis_settings(max_examples=150, deadline=None)
-def test_what_is_shown_of_a_file_is_what_loadgen_makes_of_it(
-    tmp_path_factory: pytest.TempPathFactory, lines: list[str]
-) -> None:
-    path = tmp_path_factory.getbasetemp() / "made.conf"
-    path.write_text("\n".join(lines), encoding="utf-8")
-    answers = {scenario: told_by_loadgen(path, scenario) for scenario in SCENARIOS}
-    try:
-        read = reading.read(path)
-    except SuiteError:
-        return
-    for scenario, (answer, made) in answers.items():
+def hold(path: Path, lines: list[str], read: UserConf) -> int:
+    """Hold that what is read of a file is what LoadGen makes of it; how much was read."""
+    for scenario in SCENARIOS:
+        answer, made = told_by_loadgen(path, scenario)
         assert answer == 0
         expected = told_by_loadgen(Path("/dev/null"), scenario)[1]
         for key, value in read.of(scenario).items():
@@ -361,6 +353,59 @@ def test_what_is_shown_of_a_file_is_what_loadgen_makes_of_it(
         assert {n: v for n, v in made.items() if n not in others} == {
             n: v for n, v in expected.items() if n not in others
         }
+    return sum(len(read.of(scenario)) for scenario in SCENARIOS)
+
+
+@given(st.lists(LINES, min_size=1, max_size=4))
+@hypothesis_settings(max_examples=150, deadline=None)
+def test_what_is_shown_of_a_file_is_what_loadgen_makes_of_it(
+    tmp_path_factory: pytest.TempPathFactory, lines: list[str]
+) -> None:
+    path = tmp_path_factory.getbasetemp() / "made.conf"
+    path.write_text("\n".join(lines), encoding="utf-8")
+    try:
+        read = reading.read(path)
+    except SuiteError:
+        return
+    hold(path, lines, read)
+
+
+#: Lines about BERT that nobody could find fault with.
+GOOD = st.builds(
+    "{}.{}.{}".format,
+    st.sampled_from(["bert", "*"]),
+    st.sampled_from(["*", *(one.loadgen_name for one in SCENARIOS.values())]),
+    st.one_of(
+        st.builds(
+            "{} = {}".format,
+            st.sampled_from(
+                """min_duration max_duration min_query_count max_query_count
+                performance_sample_count_override performance_issue_same_index""".split()
+            ),
+            st.integers(1, 10**6),
+        ),
+        st.builds(
+            "{} = {}".format,
+            st.sampled_from(["performance_issue_unique", "performance_issue_same"]),
+            st.integers(0, 1),
+        ),
+    ),
+) | st.sampled_from(
+    """*.Offline.target_qps = 25|bert.Server.target_qps = 12.5|*.Server.target_latency = 100
+    bert.SingleStream.target_latency = 10|*.MultiStream.target_latency_percentile = 97
+    bert.MultiStream.samples_per_query = 4|bert.Server.coalesce_queries = 1
+    bert.Server.max_async_queries = 16""".replace("\n    ", "|").split("|")
+)
+
+
+@given(st.lists(GOOD, min_size=1, max_size=6))
+@hypothesis_settings(max_examples=100, deadline=None)
+def test_good_lines_are_read_in_any_number_and_order_as_loadgen_reads_them(
+    tmp_path_factory: pytest.TempPathFactory, lines: list[str]
+) -> None:
+    path = tmp_path_factory.getbasetemp() / "good.conf"
+    path.write_text("\n".join(lines), encoding="utf-8")
+    assert hold(path, lines, reading.read(path)) > 0
 
 
 @pytest.mark.parametrize("scenario", SCENARIOS)

@@ -201,14 +201,15 @@ def test_two_pytest_sessions_with_one_output_both_end_well(folder: Path) -> None
     for _ in range(3):
         with ThreadPoolExecutor() as pool:
             ended = list(pool.map(one, ("one", "two")))
+        compliance = [one.cases[name_of("compliance", "offline")] for one in ended]
+        assert "passed" in [one.outcome for one in compliance]
+        assert all(one.outcome == "passed" or "another run" in one.message for one in compliance)
         for pytest_session in ended:
             found = outcomes(pytest_session)
             assert [found[name_of(m, "offline")] for m in ("accuracy", "performance")] == [
                 "passed",
                 "passed",
             ]
-            compliance = pytest_session.cases[name_of("compliance", "offline")]
-            assert compliance.outcome == "passed" or "another run" in compliance.message
 
 
 @pytest.mark.slow

@@ -38,7 +38,7 @@ from bertsquad.results.run_folder import UNFINISHED
 from bertsquad.scenarios import SCENARIOS
 from bertsquad.squad import features
 from bertsquad.squad.features import Features
-from bertsquad.termination import INTERRUPTED, TERMINATED
+from bertsquad.termination import INTERRUPTED
 from bertsquad.worker.handle import Worker, WorkerDied
 from bertsquad.worker.protocol import Failing, Setup
 
@@ -602,7 +602,7 @@ def test_after_all_of_this_the_same_caches_serve(begin: Begin, home: Path) -> No
 
 # A command that is told to end.
 
-COMMANDS = {"SIGINT": INTERRUPTED, "SIGTERM": TERMINATED, "SIGHUP": 129}
+COMMANDS = {"SIGINT": INTERRUPTED, "SIGTERM": 128 + signal.SIGTERM, "SIGHUP": 129}
 
 
 def children_of(pid: int) -> list[int]:
@@ -645,7 +645,7 @@ def test_fetch_ends_at_sigterm(begin: Begin, tmp_path: Path) -> None:
         )
         assert server.wait_for(1)
         assert pytest_session.end("SIGTERM") == ""
-    assert pytest_session.process.returncode == TERMINATED
+    assert pytest_session.process.returncode == 128 + signal.SIGTERM
     assert list(data.glob("*.json")) == []
 
 
