@@ -40,16 +40,24 @@ class Told:
     def __init__(self) -> None:
         self.status: int | None = None
         self._at: float | None = None
+        self._finishing = False
 
     @property
     def to_end(self) -> bool:
         """Whether there was any signal, also Ctrl-C's."""
         return self._at is not None
 
+    def finish(self) -> None:
+        """Begin to end without a signal, by saving, which none that comes now disturbs."""
+        if self._at is None:
+            self._at, self._finishing = time.monotonic(), True
+
     def handle(self, number: int, frame: FrameType | None) -> None:
         """Raise KeyboardInterrupt or Terminated, unless that was done just now."""
         now = time.monotonic()
         if self._at is not None and now - self._at < INSIST_S:
+            if self._finishing and number != signal.SIGINT and self.status is None:
+                self.status = 128 + number
             return
         if number == signal.SIGINT:
             self._at = now

@@ -94,3 +94,16 @@ def test_a_process_that_was_told_nothing_has_its_handlers_back() -> None:
     assert not told.to_end
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
     assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+
+
+@pytest.mark.parametrize(
+    ("number", "status"), [(signal.SIGINT, None), (signal.SIGTERM, 128 + signal.SIGTERM)]
+)
+def test_a_signal_that_comes_when_all_is_over_disturbs_no_saving(
+    number: signal.Signals, status: int | None
+) -> None:
+    with terminable() as told:
+        told.finish()
+        signal.raise_signal(number)
+        signal.raise_signal(number)
+    assert told.status == status

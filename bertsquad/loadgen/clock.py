@@ -94,7 +94,8 @@ class Watch:
         self._expected_s = expected_s
         self._give_up = give_up
         self._over = threading.Event()
-        self._thread = threading.Thread(target=self._look, name="clock", daemon=True)
+        self._lock = threading.Lock()
+        self._thread = threading.Thread(target=self._keep_looking, name="clock", daemon=True)
         self._course: Course
 
     def __enter__(self) -> "Watch":
@@ -105,16 +106,22 @@ class Watch:
     def __exit__(self, *error: object) -> None:
         self._over.set()
         self._thread.join()
-        self._course = self._course.until(read())
+        self.look()
+
+    def look(self) -> None:
+        """Look at the clocks now, so that no step is missed that comes back soon; about 2 us."""
+        reading = read()
+        with self._lock:
+            self._course = self._course.until(reading)
 
     @property
     def stepped_s(self) -> float | None:
         """By how many seconds the system's clock stepped in the run that is over; None if not."""
         return self._course.stepped_s()
 
-    def _look(self) -> None:
+    def _keep_looking(self) -> None:
         while not self._over.wait(LOOK_S):
-            self._course = self._course.until(read())
+            self.look()
             seconds = self._course.stepped_s(AT_ONCE_S, self._expected_s)
             if seconds is not None:
                 self._give_up(stepped(seconds))

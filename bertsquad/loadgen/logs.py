@@ -22,6 +22,8 @@ from bertsquad.scenarios import SCENARIOS, Scenario
 DETAIL = "mlperf_log_detail.txt"
 SUMMARY = "mlperf_log_summary.txt"
 ACCURACY = "mlperf_log_accuracy.json"
+#: All that LoadGen writes into a run folder.
+NAMES = (DETAIL, SUMMARY, ACCURACY, "mlperf_log_trace.json")
 
 
 @dataclass(frozen=True)

@@ -52,6 +52,8 @@ def start(sut: Sut, settings: Any, request: Request) -> float:
     # Answers alone are as right by any clock, but Server issues its queries by the clock.
     timed = request.mode != "accuracy" or request.scenario == "server"
     watch = clock.Watch(settings.min_duration_ms / 1000, sut.fail) if timed else None
+    if watch is not None:
+        sut.look = watch.look
     started = time.perf_counter()
     try:
         with watch or contextlib.nullcontext():

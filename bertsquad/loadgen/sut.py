@@ -42,6 +42,8 @@ class Sut:
         self._issued_ns: dict[int, int] = {}  # outstanding samples, by LoadGen's id
         self._lengths = effective_lengths(engine, features)
         self.error: BaseException | None = None
+        #: Called where LoadGen reads its clock: at each query and each completion.
+        self.look: Callable[[], object] = lambda: None
         self.answered = 0
         self.expected: int | None = None
         self._recording = Recording()
@@ -67,6 +69,7 @@ class Sut:
 
     def _receive(self, query: Sequence[Any]) -> None:
         now = time.perf_counter_ns()
+        self.look()
         with self._lock:
             self._issued_ns.update((sample.id, now) for sample in query)
         if self.error is None:
@@ -110,6 +113,7 @@ class Sut:
         lg.QuerySamplesComplete(responses)
         # LoadGen reads its clock somewhere within the call, which takes some 20 us.
         completed = (before + time.perf_counter_ns()) // 2
+        self.look()
         tokens = sum(len(one) for one in logits)
         padded = len(samples) * int(self._lengths[samples].max())
         with self._lock:

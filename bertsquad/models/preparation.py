@@ -142,7 +142,7 @@ def _check_precision(stored: Stored, name: str, precision: str) -> None:
         )
     if partly and not stored.quantised:
         raise SuiteError(
-            f"{name} is quantised in its weights or activations alone, or to fewer than 8 bits "
+            f"{name} is quantised in its weights or activations alone, or not to 8 bits "
             f"({', '.join(stored.forms)} in {partly} of {total} matrix products), {so}: give the "
             "float32 model"
         )

@@ -19,8 +19,10 @@ _MOVERS = frozenset(
     """Concat DepthToSpace Dropout Expand Flatten Gather GatherElements GatherND Identity Pad
     Reshape Slice SpaceToDepth Split Squeeze Tile Transpose Unsqueeze""".split()
 )
-#: The types of fewer than eight bits, or of eight that are no integers.
-_NARROW = ("int4", "uint4", "int2", "uint2", "float8", "float4")
+#: The types of other than eight bits, or of eight that are no integers.
+_NARROW = ("int4", "uint4", "int2", "uint2", "int16", "uint16", "float8", "float4")
+#: The types of weights that somebody dequantises by the operators of floats.
+_BY_HAND = (*_NARROW, "int8", "uint8")
 
 
 @dataclass(frozen=True)
@@ -202,13 +204,19 @@ class _Look:
             to = attributes.get("to")
             tensors = [_cast(first, second.type if to is None else _type_name(to.i))]
         elif operator in _MOVERS:
-            moved = inputs if operator == "Concat" else inputs[:1]
-            told = next((one for one in moved if one.source), first)
+            # Of what is gathered, constant indices of few values tell, too: those of a code book.
+            indices = [second] if operator.startswith("Gather") and second.constant else []
+            moved = inputs if operator == "Concat" else [first, *indices]
+            told = next((replace(first, source=one.source) for one in moved if one.source), first)
             picked = all(one.constant or one.picked for one in moved)
             tensors = [replace(told, constant=constant, picked=picked)]
         else:
             told = next((one for one in inputs if one.source), first)
-            source = told.source if constant else ""
+            # Weights are scaled by what may depend on an input.
+            scaled = (
+                operator in ("Mul", "Div") and told.constant and told.source.startswith(_BY_HAND)
+            )
+            source = told.source if constant or scaled else ""
             types = self._output_types(node, inputs)
             return [_Tensor(name, constant, source=source) for name in types]
         return tensors * len(node.output)
@@ -241,13 +249,18 @@ def _refined(kind: str, operands: Sequence[_Tensor]) -> str:
 
 def _cast(tensor: _Tensor, to: str) -> _Tensor:
     """What is known of a tensor once it was cast."""
-    source = tensor.source if to in FLOATS else ""
-    small = tensor.type.startswith((*_NARROW, "int8", "uint8"))
+    source = tensor.source if to in FLOATS or tensor.constant else ""
+    packed = tensor.type in ("int32", "uint32")  # int64 are positions
+    small = tensor.type.startswith(_BY_HAND)
     half = FLOATS.get(tensor.type) in HALVES and FLOATS.get(to) not in HALVES
-    if to in FLOATS and (small if tensor.constant or tensor.picked else half):
-        # Weights dequantised by hand, or what was calculated in half precision. Weights that are
-        # only stored in half precision and widened before anything is done with them are floats.
+    # Weights dequantised by hand, or what was calculated in half precision. Weights that are only
+    # stored in half precision and widened before anything is done with them are floats.
+    stored = tensor.constant or tensor.picked
+    by_hand = (small and stored) or (packed and tensor.constant)
+    if to in FLOATS and not source and (by_hand or (half and not stored)):
         source = tensor.type
+    elif to not in FLOATS and small and tensor.constant:
+        source = tensor.type  # widened before it is made a float
     return replace(tensor, type=to, source=source)
 
 

@@ -125,7 +125,7 @@ def _read_folder(folder: Path, archive: Archive) -> None:
     for place in sorted(run_folders):
         if (place / RESULT).is_file():
             _if_readable(place / RESULT, archive)
-        else:
+        elif (place / TIMELINE).is_file():
             archive.missing.append(_broken_off(place))
     for path in sorted(folder.rglob("*.json")):
         of_run = path.parent in run_folders or path.name.startswith("mlperf_log_")

@@ -26,7 +26,7 @@ UNFINISHED = ".unfinished"
 _REPLACED = ".replaced"
 _LOCK = ".lock"
 #: What a run writes; anything else in its folder is the user's own.
-_WRITTEN = ("mlperf_log_*", "audit.config", TIMELINE, RESULT)
+_WRITTEN = (*logs.NAMES, "audit.config", TIMELINE, RESULT)
 
 
 class RunFolder:
@@ -63,7 +63,7 @@ class RunFolder:
         finished = (self.unfinished / RESULT).is_file()
         if finished:
             if self._place.exists():
-                self._place.rename(self._replaced)
+                self._place.rename(_free(self._replaced))
             self.unfinished.rename(self._place)
             self._clear_replaced()
         elif self._replaced.exists() and not self._place.exists():
@@ -71,14 +71,18 @@ class RunFolder:
         return finished
 
     def _clear_replaced(self) -> None:
-        """Remove the earlier run once another has its place; the user's own files move there."""
+        """Remove the earlier run once another has its place; the user's own files move there.
+
+        One that can't be removed, as another user's, stays: the new run is no worse for it.
+        """
         if not (self._replaced.exists() and self._place.exists()):
             return
-        for file in _written_in(self._replaced):
-            file.unlink()
-        for own in self._replaced.iterdir():
-            own.rename(_free(self._place / own.name))
-        self._replaced.rmdir()
+        with contextlib.suppress(OSError):
+            for file in _written_in(self._replaced):
+                file.unlink()
+            for own in self._replaced.iterdir():
+                own.rename(_free(self._place / own.name))
+            self._replaced.rmdir()
 
 
 @contextlib.contextmanager
@@ -127,7 +131,7 @@ def case_of(folder: Path) -> str:
 
 
 def _written_in(folder: Path) -> list[Path]:
-    return [file for pattern in _WRITTEN for file in folder.glob(pattern)]
+    return [folder / name for name in _WRITTEN if (folder / name).is_file()]
 
 
 def _free(path: Path) -> Path:

@@ -71,7 +71,14 @@ def prove_products(session: ort.InferenceSession, device: Device, precision: str
     The profile ends here. Raises Unavailable where the device calculates them in another precision,
     SuiteError where the model is of another.
     """
-    events = json.loads(Path(session.end_profiling()).read_bytes())
+    profile = Path(session.end_profiling())
+    try:
+        events = json.loads(profile.read_bytes())
+    except (OSError, ValueError) as error:  # ONNX Runtime doesn't say when it can't write it
+        raise SuiteError(
+            f"{profile}, ONNX Runtime's profile of a batch, is missing or cut: free some space for "
+            "temporary files, or set TMPDIR to another folder"
+        ) from error
     nodes = [one for one in events if "input_type_shape" in one.get("args", {})]
     around = [one for one in nodes if one["args"]["op_name"] in ("If", "Loop", "Scan")]
     ran: dict[tuple[tuple[str, str], ...], str] = {}

@@ -17,22 +17,31 @@ from typing import Any
 
 import pytest
 
-from bertsquad.termination import terminable
+from bertsquad.termination import Told, terminable
 
 #: Seconds between two looks of an xdist worker, which never times anything, for its parent.
 PARENT_S = 0.5
 
+_TOLD = pytest.StashKey[Told]()
+
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
-def pytest_cmdline_main() -> Generator[None, object, object]:
+def pytest_cmdline_main(config: pytest.Config) -> Generator[None, object, object]:
     """Let SIGTERM and SIGHUP end the pytest session like Ctrl-C, with a summary."""
     status: object = None
     try:
         with terminable() as told:
+            config.stash[_TOLD] = told
             status = yield
     except KeyboardInterrupt:  # where pytest doesn't catch it itself
         status = pytest.ExitCode.INTERRUPTED
     return status if told.status is None else told.status
+
+
+def save_in_peace(config: pytest.Config) -> None:
+    """Let no signal of the next seconds disturb what is saved, though the tests are over."""
+    if _TOLD in config.stash:
+        config.stash[_TOLD].finish()
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -29,6 +29,9 @@ _NOTHING_COMPARED = (
     "--benchmark-compare-fail compared nothing: no case was timed that the earlier results have"
 )
 
+#: The plugin that knows of signals; it isn't imported, so that pytest loads it as it does plugins.
+INTERRUPTION = "bertsquad.suite.interruption"
+
 #: The statistics of an earlier entry that pytest-benchmark compares and shows.
 _COMPARED = (
     *("min", "max", "mean", "stddev", "median", "iqr", "ops", "rounds", "iterations"),
@@ -122,6 +125,8 @@ def pytest_runtest_call(item: pytest.Item) -> Generator[None, object, object]:
 @pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_sessionfinish(session: pytest.Session) -> Generator[None, object, object]:
     """Save the results, and take out what can't be compared, before pytest-benchmark goes on."""
+    if ending := session.config.pluginmanager.getplugin(INTERRUPTION):
+        ending.save_in_peace(session.config)
     config, benchmarks = session.config, benchmark_session(session.config)
     failures, notes = (config.stash.setdefault(key, []) for key in (_FAILURES, _NOTES))
     # After a usage error nothing has run.
@@ -181,6 +186,9 @@ def _save(config: pytest.Config, benchmarks: Any) -> list[str]:
     place, name = benchmarks.json, benchmarks.save or benchmarks.autosave
     benchmarks.json = benchmarks.save = benchmarks.autosave = None
     failures = []
+    told = outcomes.carried(config.pluginmanager.getplugin("terminalreporter"))
+    if place and not benchmarks.benchmarks and not told and _is_earlier(place):
+        place = None  # it stays, since there is nothing to put in its place
     if place:
         try:
             _write(place, _document(config, benchmarks, include_data=True))
@@ -219,12 +227,24 @@ def _document(config: pytest.Config, benchmarks: Any, include_data: bool) -> dic
 
 
 def _write(path: Path, document: dict[str, Any]) -> None:
-    """Write a file whole or not at all; what is no file, such as a pipe, is written directly."""
+    """Write a file whole or not at all; what is a device or a pipe gets it added."""
     text = f"{safe_dumps(document, indent=4)}\n"  # type: ignore[no-untyped-call]
-    if path.exists() and not path.is_file():
-        path.write_text(text, encoding="utf-8")
+    if _is_device(path):
+        with path.open("a", encoding="utf-8") as device:
+            device.write(text)
     else:
-        write_whole(path, lambda file: file.write_text(text, encoding="utf-8"))
+        write_whole(path.resolve(), lambda file: file.write_text(text, encoding="utf-8"))
+
+
+def _is_device(path: Path) -> bool:
+    """Whether a path is no plain file; /dev/stdout may lead to one, and must not be replaced."""
+    devices = map(Path, ("/dev", "/dev/fd", "/proc/self/fd"))
+    return path.absolute().parent in devices or (path.exists() and not path.is_file())
+
+
+def _is_earlier(path: Path) -> bool:
+    """Whether a file with something in it is there."""
+    return not _is_device(path) and path.is_file() and path.stat().st_size > 0
 
 
 def _files(storage: Any) -> list[Path]:

@@ -130,12 +130,20 @@ class Stepping:
     offset: Path
     stepped_at: float = 0.0
 
-    def run(self, scenario: str, step_s: float, mode: str = "performance") -> None:
-        """Run a case, a timed one of 4 s, and let the clock step soon after LoadGen has begun."""
+    def run(
+        self, scenario: str, step_s: float, mode: str = "performance", for_s: float | None = None
+    ) -> None:
+        """Run a case, a timed one of 4 s, and let the clock step soon after LoadGen has begun.
+
+        It steps back again after `for_s`, if that is given.
+        """
 
         def step() -> None:
             self.offset.write_text(f"{step_s:+}")
             self.stepped_at = time.monotonic()
+            if for_s is not None:
+                time.sleep(for_s)
+                self.offset.write_text("+0")
 
         timer = threading.Timer(0.05 if mode == "accuracy" else 0.5, step)
 
@@ -190,6 +198,11 @@ def test_a_clock_that_steps_in_a_timed_run_fails_it_and_it_ends(
         stepping.run(scenario, step_s)
     assert words in str(raised.value)
     assert time.monotonic() - stepping.stepped_at < ENDED_S
+
+
+def test_a_step_that_comes_back_at_once_is_seen(stepping: Stepping) -> None:
+    with pytest.raises(SuiteError, match=r"the system's clock.*stepped ahead by 1\.000 s"):
+        stepping.run("singlestream", 1.0, for_s=0.1)
 
 
 def test_a_clock_that_goes_on_fails_nothing(stepping: Stepping) -> None:

@@ -22,6 +22,11 @@ CONSTANTS = {
     **{"f": FLOAT, "d": FLOAT.astype(np.float64), "h": FLOAT.astype(np.float16)},
     **{"q": FLOAT.astype(np.int8), "u": FLOAT.astype(np.uint8), "s": SCALE, "ss": SCALES},
     **{"hs": SCALE.astype(np.float16), "square": np.array([8, 8]), "cube": FLOAT[:, :, None]},
+    **{
+        "p": FLOAT.astype(np.int32),
+        "far": FLOAT.astype(np.int64),
+        "table": np.ones(16, np.float32),
+    },
     **{"row": np.array([1, 2]), "r": FLOAT[None], "many": np.int64(2), "yes": np.array(True)},
 }
 
@@ -111,6 +116,8 @@ def test_floats_that_only_lie_in_the_file_as_halves_are_multiplied_as_floats(bod
         "e = DequantizeLinear(q, s)  i = Unsqueeze(e, row)  w = Squeeze(i, row)",
         "e = DequantizeLinear(q, s)  w = Mul(e, s)",
         "e = Cast<to = 1>(q)  w = Mul(e, ss)",
+        "i = Cast<to = 6>(u)  d = Sub(i, i)  e = Cast<to = 1>(d)  w = Mul(e, s)",
+        "i = Cast<to = 7>(u)  w = Gather(table, i)",
     ],
 )
 def test_products_of_what_was_dequantised_are_quantised_whatever_lies_between(weight: str) -> None:
@@ -119,6 +126,19 @@ def test_products_of_what_was_dequantised_are_quantised_whatever_lies_between(we
     alone = look_at(graph(f"{weight}  y = MatMul(x, w)"))
     assert alone.kinds == {PARTLY: 1}
     assert alone.forms in (("MatMul with int8",), ("MatMul with uint8",))
+
+
+@pytest.mark.parametrize(
+    ("weight", "kind"),
+    [
+        ("e = Cast<to = 1>(p)  w = Mul(e, ss)", PARTLY),  # several codes in a word
+        ("e = Cast<to = 1>(q)  m = ReduceMax(x)  w = Mul(e, m)", PARTLY),  # scaled by an input
+        ("w = Cast<to = 1>(far)", "fp32"),  # positions
+        ("e = Cast<to = 1>(far)  w = Mul(e, x)", "fp32"),
+    ],
+)
+def test_whole_numbers_are_told_to_be_weights_or_positions(weight: str, kind: str) -> None:
+    assert look_at(graph(f"{weight}  y = MatMul(x, w)")).kinds == {kind: 1}
 
 
 @pytest.mark.parametrize(

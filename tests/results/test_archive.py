@@ -108,7 +108,7 @@ def test_the_cases_of_a_name_are_all_that_is_left_and_the_others_are_counted() -
         f"model000-pocket-{scenario}-cpu-fp32" for scenario in ("offline", "server")
     }
     assert found.missing == lost[:1]
-    assert found.left_out == ["x.json is empty", "3 cases whose names don't contain 'model000'"]
+    assert found.left_out == ["x.json is empty", "3 cases without 'model000' in the name"]
     assert whole.of("") == whole
     with pytest.raises(SuiteError, match=r"'model9', found model000-.* and 1 more: give a part"):
         whole.of("model9")

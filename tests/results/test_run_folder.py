@@ -1,5 +1,6 @@
 """A run replaces the earlier one whole, and only when it has a result."""
 
+import errno
 import os
 import subprocess
 import sys
@@ -256,3 +257,32 @@ def test_a_broken_off_run_is_named_until_the_case_has_run_again(folder: RunFolde
     assert case_of(folder.unfinished) == CASE
     finish(folder, "second")
     assert archive.read([folder.path.parent]).missing == []
+
+
+def test_what_only_resembles_a_log_is_the_users_own(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path / "run")
+    ran(folder)
+    (folder.path / "mlperf_log_notes.txt").write_text("mine")
+    (folder.path / "mlperf_log_old").mkdir()
+    ran(folder)
+    assert (folder.path / "mlperf_log_notes.txt").read_text() == "mine"
+    assert (folder.path / "mlperf_log_old").is_dir()
+
+
+def test_an_earlier_run_that_cannot_be_removed_harms_no_later_one(
+    folder: RunFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(path: Path) -> None:
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+
+    monkeypatch.setattr(Path, "unlink", refuse)  # as another user's files do
+    for text in ("one", "two", "three"):
+        finish(folder, text)
+        assert said(folder.path) == {text}
+
+
+def ran(folder: RunFolder) -> None:
+    """Make a run, and let it take its place."""
+    place = folder.begin()
+    (place / RESULT).write_text("{}")
+    assert folder.settle()

@@ -2,6 +2,7 @@
 
 import json
 import shlex
+import subprocess
 import sys
 from collections import Counter
 from collections.abc import Iterator
@@ -12,7 +13,16 @@ from typing import Any
 import pytest
 import tiny
 from made import OFFICIAL
-from pytest_sessions import BENCHMARKS, PytestSession, command, name_of, outcomes, run, start
+from pytest_sessions import (
+    BENCHMARKS,
+    PytestSession,
+    command,
+    environment,
+    name_of,
+    outcomes,
+    run,
+    start,
+)
 
 from bertsquad.loadgen.timeline import TIMELINE
 from bertsquad.results.result import FAILED, NO_TARGET, PASSED, RESULT, SKIPPED, lists
@@ -220,7 +230,7 @@ def test_a_full_disk_costs_the_file_and_not_the_figures(mixed: PytestSession, fo
         "passed",
         "failure",
     )
-    assert f"{TIMELINE} could not be written (" in pytest_session.cases[stream].message
+    assert f"{TIMELINE} can't be written (" in pytest_session.cases[stream].message
     assert "--output" in pytest_session.cases[stream].message
     shown = pytest_session.out.partition(" BERT on SQuAD ")[2]
     for scenario, figure in (("offline", "QPS"), ("singlestream", "p90")):
@@ -240,12 +250,20 @@ def test_a_full_disk_costs_the_file_and_not_the_figures(mixed: PytestSession, fo
 @needs_limits
 def test_an_earlier_json_stays_whole_where_the_disk_is_full(folder: Path) -> None:
     here = folder / "full-again"
-    words = command(here, "-k", "nosuchcase", *json_at(here))
+    words = command(here, "-k", "performance and offline", "--benchmark-skip", *json_at(here))
     (here / "benchmarks.json").write_text("{}")
     done = start(here, here, [sys.executable, "-c", LIMITED, "1000", "-m", "pytest", *words], {})
     assert f"ERROR: {here / 'benchmarks.json'} could not be written (" in done.stdout
     assert (here / "benchmarks.json").read_text() == "{}"
     assert list(here.glob(".benchmarks*.json")) == []
+
+
+@pytest.mark.parametrize("asked", [("-k", "nosuchcase"), ("--collect-only",)])
+def test_an_earlier_json_stays_where_nothing_was_run(folder: Path, asked: tuple[str, ...]) -> None:
+    place = folder / "earlier.json"
+    place.write_text('{"benchmarks": ["earlier"]}')
+    run(folder / "nothing", *asked, "--benchmark-json", str(place))
+    assert place.read_text() == '{"benchmarks": ["earlier"]}'
 
 
 @needs_limits
@@ -265,7 +283,7 @@ def test_a_result_that_cannot_be_written_fails_and_keeps_its_figures(tmp_path: P
     assert kept.run_dir == str(run)
     assert lists([kept])["failures"] == [kept.as_dict()]
     assert (kept.verdict, kept.mlperf_valid, kept.qps) == (FAILED, False, 12.0)
-    for part in (f"{tmp_path / RESULT} could not be written (", "--output", "all is well"):
+    for part in (f"{tmp_path / RESULT} can't be written (", "--output", "all is well"):
         assert part in kept.reason
 
 
@@ -285,6 +303,21 @@ def test_the_json_is_written_whole_wherever_it_is_asked_for(folder: Path, asked:
 def test_a_json_may_go_to_a_device(folder: Path) -> None:
     pytest_session = run(folder / "device", "-k", "nosuchcase", "--benchmark-json", "/dev/stdout")
     assert '"benchmarks": []' in pytest_session.out
+
+
+def test_a_json_on_standard_output_replaces_no_device(folder: Path) -> None:
+    before = Path("/dev/stdout").lstat()
+    words = command(folder / "device", "-k", "nosuchcase", "--benchmark-json", "/dev/stdout")
+    with (folder / "output.txt").open("w") as output:
+        subprocess.run(
+            [sys.executable, "-m", "pytest", *words],
+            cwd=folder,
+            env=environment(folder),
+            stdout=output,
+            check=False,
+        )
+    assert Path("/dev/stdout").lstat().st_ino == before.st_ino
+    assert '"benchmarks": []' in (folder / "output.txt").read_text()
 
 
 # What is written about it.

@@ -50,7 +50,8 @@ BROKEN = {
         "        if name == 'onnxruntime':\n"
         "            return importlib.machinery.ModuleSpec(name, None, is_package=True)\n"
         "sys.meta_path.insert(0, Hollow)\n",
-        "onnxruntime is there in name only: its files were removed with another wheel: " + AGAIN,
+        "onnxruntime is there in name only, as when its files were removed with another wheel: "
+        + AGAIN,
     ),
     "no-file-is-left": (
         "sitecustomize.py",
@@ -60,7 +61,8 @@ BROKEN = {
         "        if name == 'onnxruntime':\n"
         "            raise ModuleNotFoundError('No module named onnxruntime', name=name)\n"
         "sys.meta_path.insert(0, Gone)\n",
-        "onnxruntime is there in name only: its files were removed with another wheel: " + AGAIN,
+        "onnxruntime is there in name only, as when its files were removed with another wheel: "
+        + AGAIN,
     ),
     "loadgen": (
         "mlperf_loadgen.py",
