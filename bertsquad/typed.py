@@ -94,9 +94,9 @@ def _fitted(value: Any, hint: Any, whole: bool) -> Any:
 
     Misfit where it has another type.
     """
-    origin, parts = typing.get_origin(hint), typing.get_args(hint)
-    if hint is Any:
+    if hint is Any or type(value) is hint:  # as nearly all are
         return value
+    origin, parts = typing.get_origin(hint), typing.get_args(hint)
     if origin in (types.UnionType, typing.Union):
         return _any_of(value, parts, whole)
     if origin is list and isinstance(value, list):

@@ -132,8 +132,7 @@ def _numbers(result: Result) -> Iterator[tuple[str, Any]]:
 
 def _is_figure(value: Any) -> bool:
     """Whether a value of JSON is a number that can be drawn."""
-    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    return is_number and abs(value) <= _LARGEST  # which NaN isn't either
+    return type(value) in (int, float) and abs(value) <= _LARGEST  # which NaN isn't either
 
 
 def _draws(timeline: dict[str, Any]) -> bool:

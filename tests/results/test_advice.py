@@ -421,7 +421,7 @@ def as_advised(result: Result, given: Given) -> Given:
         ),
         ("multistream", {"early_stopping"}, {}, "*.*.performance_issue_unique = 1"),
         ("offline", {"min_duration"}, {}, "*.*.performance_issue_unique = 1"),
-        ("server", {"early_stopping"}, {"target_qps": 300.0}, "*.*.max_query_count = 3000"),
+        ("server", {"early_stopping"}, {"target_qps": 100.0}, "*.*.max_query_count = 3000"),
     ],
 )
 def test_what_is_advised_cures_the_run(
