@@ -29,6 +29,8 @@ _PREFIXES = {
 }
 #: Keys whose value LoadGen must not have as 0: it would wait for ever on queries of no samples.
 _ABOVE_0 = ("target_qps", "target_latency", "target_latency_percentile", "samples_per_query")
+#: Keys that LoadGen reads as numbers without a sign, but counts with one.
+_COUNTS = ("min_duration", "max_duration", "min_query_count", "max_query_count")
 #: What LoadGen can't do with BERT: it ends its process, since no tokens are reported to it.
 _OF_LANGUAGE_MODELS = ("use_token_latencies", "infer_token_latencies")
 
@@ -237,6 +239,8 @@ def _check(line: _Line, key: str, value: float) -> None:
     """SuiteError where LoadGen reads a value that it can't run BERT with."""
     if value < 0 or (value == 0 and key in _ABOVE_0):
         raise line.refused(f"expected {key} above 0")
+    if key in _COUNTS and value >= 2**63:
+        raise line.refused(f"expected {key} below 2**63, from which on LoadGen counts below 0")
     if key == "target_latency_percentile" and value >= 100:
         raise line.refused(f"expected {key} below 100")
     if key in _OF_LANGUAGE_MODELS and value:

@@ -265,6 +265,13 @@ def test_a_file_that_changed_since_it_was_read_starts_no_run(tmp_path: Path, aft
         run.settings_for(asked, None)
 
 
+@pytest.mark.parametrize("value", [2**63, 2**64 - 1])
+def test_a_number_that_loadgen_would_count_below_0_is_named(tmp_path: Path, value: int) -> None:
+    path = Path(conf(tmp_path, f"bert.*.max_duration = {value}"))
+    with pytest.raises(SuiteError, match=r"line 1: expected max_duration below 2\*\*63"):
+        reading.read(path)
+
+
 @given(text=st.text(max_size=80) | st.binary(max_size=80))
 @hypothesis_settings(max_examples=100, deadline=None)
 def test_any_text_is_read_as_a_user_conf_or_refused_in_a_sentence(
