@@ -41,7 +41,7 @@ def take_file(path: Path, note: str = "") -> Release | None:
     except Timeout:
         return None
     own = path.lstat()
-    with contextlib.suppress(OSError):  # it is not worth a failure
+    with contextlib.suppress(OSError):  # the lock holds without a note, too
         path.write_text(note, encoding="utf-8")
 
     def release() -> None:

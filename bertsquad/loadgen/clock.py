@@ -109,7 +109,7 @@ class Watch:
         self.look()
 
     def look(self) -> None:
-        """Look at the clocks now, so that no step is missed that comes back soon; about 2 us."""
+        """Look at the clocks now, so that no step is missed that comes back soon; about 4 us."""
         reading = read()
         with self._lock:
             self._course = self._course.until(reading)
