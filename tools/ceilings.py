@@ -175,7 +175,7 @@ def make_engine(given: argparse.Namespace, data: Data, model: ModelFiles, precis
     """The suite's Offline engine of a precision, the model prepared as the suite does."""
 
     def calibration() -> Calibration:
-        return calibrate_with(datasets.calibration(given.dataset, data))
+        return calibrate_with(datasets.calibration(DATASETS[given.dataset], data))
 
     device = DEVICES[given.device]
     cores = hardware.cores()
@@ -196,7 +196,7 @@ def make_engine(given: argparse.Namespace, data: Data, model: ModelFiles, precis
 def measure(given: argparse.Namespace) -> dict[str, Any]:
     """Everything that was asked for, as JSON can hold it."""
     model = zoo.find(given.model)
-    data = datasets.load(given.dataset)
+    data = datasets.load(DATASETS[given.dataset])
     located = zoo.locate(model)
     samples = stratified(data.features.lengths, given.samples)
     few = stratified(data.features.lengths, given.naive_samples)

@@ -69,13 +69,20 @@ class Data:
     checksum: str
 
 
-def load(name: str, show: Show = unseen) -> Data:
-    """Fetch the data set `name` and build its features, or take both from their caches."""
+def find(name: str) -> DatasetEntry:
+    """The data set called `name`."""
+    if name not in DATASETS:
+        raise SuiteError(f"expected one of {', '.join(DATASETS)}, got {name!r}")
+    return DATASETS[name]
+
+
+def load(entry: DatasetEntry, show: Show = unseen) -> Data:
+    """Fetch a data set and build its features, or take both from their caches."""
     vocabulary_file = registry.fetch(VOCABULARY)
-    file = registry.fetch(DATASETS[name].file, "dataset", show)
+    file = registry.fetch(entry.file, "dataset", show)
     dataset, vocabulary = questions.load(file), Vocabulary(vocabulary_file)
     built, path = cached_features(dataset, vocabulary, file, vocabulary_file, show)
-    checksum = registry.entries()[DATASETS[name].file].checksum
+    checksum = registry.entries()[entry.file].checksum
     return Data(dataset, built, vocabulary, path, file, checksum)
 
 
@@ -91,9 +98,8 @@ class CalibrationSet:
     note: str
 
 
-def calibration(name: str, data: Data, show: Show = unseen) -> CalibrationSet:
-    """What an int8 model for the data set `name` is calibrated with."""
-    entry = DATASETS[name]
+def calibration(entry: DatasetEntry, data: Data, show: Show = unseen) -> CalibrationSet:
+    """What an int8 model for a data set is calibrated with."""
     file = registry.fetch(entry.calibration, "dataset", show)
     if file.suffix == ".txt":  # MLPerf's list of windows of the dev set, which its rules allow
         try:
@@ -104,7 +110,7 @@ def calibration(name: str, data: Data, show: Show = unseen) -> CalibrationSet:
             raise SuiteError(f"{file} should hold one window number a line: {error}") from error
         if not windows or not 0 <= min(windows) <= max(windows) < len(data.features):
             raise SuiteError(f"{file} should hold numbers of the {len(data.features)} windows")
-        note = f"MLPerf's {len(windows)} windows of {name}"
+        note = f"MLPerf's {len(windows)} windows of {entry.name}"
         return CalibrationSet(str(data.features_file), windows, note)
     dataset, vocabulary_file = questions.load(file), registry.fetch(VOCABULARY)
     built, path = cached_features(dataset, data.vocabulary, file, vocabulary_file, show)

@@ -100,7 +100,7 @@ def categories(division: str, scores: Mapping[str, Score]) -> list[Category]:
 
 def _score(accuracy: Evidence) -> Score:
     result = accuracy.result
-    data = datasets.load(result.dataset)
+    data = datasets.load(DATASETS[result.dataset])
     if result.provenance.get("dataset_checksum") != data.checksum:
         raise SuiteError(f"{accuracy.file(RESULT)}: made on another version of {result.dataset}")
     return score_log(data, accuracy.folder, result.sample_count)

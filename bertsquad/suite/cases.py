@@ -9,7 +9,7 @@ from bertsquad.models.zoo import DEFAULT_MODELS, MODELS, Model
 from bertsquad.runtime import parallelism
 from bertsquad.runtime.availability import why_not
 from bertsquad.scenarios import MODES, SCENARIOS
-from bertsquad.squad.datasets import DATASETS
+from bertsquad.squad.datasets import DATASETS, DatasetEntry
 from bertsquad.suite.options import Options
 
 
@@ -18,7 +18,7 @@ class Case:
     """One thing to measure."""
 
     model: Model
-    dataset: str
+    dataset: DatasetEntry
     scenario: str
     device: str
     precision: str
@@ -26,7 +26,8 @@ class Case:
     @property
     def id(self) -> str:
         """The name of the case, as in `test_accuracy[minilm-pocket-offline-cpu-fp32]`."""
-        return f"{self.model.name}-{self.dataset}-{self.scenario}-{self.device}-{self.precision}"
+        names = self.model.name, self.dataset.name, self.scenario, self.device, self.precision
+        return "-".join(names)
 
     @property
     def params(self) -> dict[str, str]:
@@ -34,7 +35,7 @@ class Case:
         return {
             "case": self.id,
             "model": self.model.name,
-            "dataset": self.dataset,
+            "dataset": self.dataset.name,
             "scenario": self.scenario,
             "device": self.device,
             "precision": self.precision,
@@ -48,7 +49,7 @@ class Case:
     @property
     def group(self) -> tuple[str, str, str, str]:
         """What cases must share to run in one worker, one after the other."""
-        return self.model.name, self.dataset, self.device, self.precision
+        return self.model.name, self.dataset.name, self.device, self.precision
 
 
 def collect(options: Options, mode: str = "performance") -> list[Case]:
@@ -66,7 +67,7 @@ def collect(options: Options, mode: str = "performance") -> list[Case]:
     for model in models:
         if model.random and mode != "performance":
             continue
-        for dataset in options.datasets or (model.dataset,):
+        for dataset in options.datasets or (DATASETS[model.dataset],):
             for precision in options.precisions or (model.precision,):
                 for device in devices:
                     if precision not in DEVICES[device].precisions:
@@ -151,5 +152,5 @@ def sample_count(case: Case, options: Options, available: int) -> int:
     """How many windows the case runs, of `available`."""
     if options.whole_dataset:
         return available
-    wanted = options.dataset_size or DATASETS[case.dataset].quick_samples or available
+    wanted = options.dataset_size or case.dataset.quick_samples or available
     return min(int(wanted), available)

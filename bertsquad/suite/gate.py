@@ -20,7 +20,6 @@ from bertsquad.models.zoo import files_of
 from bertsquad.results import comparison
 from bertsquad.results.comparison import Figures
 from bertsquad.results.result import SCHEMA_VERSION
-from bertsquad.squad.datasets import DATASETS
 from bertsquad.suite.cases import Case, sample_count
 from bertsquad.suite.options import Options
 
@@ -55,7 +54,7 @@ def expected(case: Case, options: Options, old: Figures) -> Figures:
         "target_latency_ms": server_bound_ms(asked),
         "target_source": targets.source if targets else "probe",
         "settings": work.normal({key: conf.get(key, settings[key]) for key in settings}),
-        "provenance": {"dataset_checksum": files[DATASETS[case.dataset].file].checksum},
+        "provenance": {"dataset_checksum": files[case.dataset.file].checksum},
     }
     if case.model.path is not None:
         with contextlib.suppress(SuiteError):  # which the case will say

@@ -28,7 +28,7 @@ from bertsquad.results.accuracy import score_log
 from bertsquad.results.result import FAILED, RESULT, Result
 from bertsquad.results.run_folder import RunFolder, owned, refuse_another
 from bertsquad.squad import datasets
-from bertsquad.squad.datasets import CalibrationSet, Data
+from bertsquad.squad.datasets import CalibrationSet, Data, DatasetEntry
 from bertsquad.suite.cases import Case, division, missing_device, sample_count
 from bertsquad.suite.judge import Audit, Ran, judge
 from bertsquad.suite.options import Options
@@ -142,7 +142,7 @@ class Harness:
             dataset_samples=len(data.features),
             provenance=facts,
             accuracy_target=self._options.accuracy_target,
-            reference_f1=case.model.reference_f1.get(case.dataset, self._options.reference_f1),
+            reference_f1=case.model.reference_f1.get(case.dataset.name, self._options.reference_f1),
         )
         if mode == "accuracy":
             self._progress.show(Step("scoring", of=f"{case.id}, accuracy"))
@@ -209,7 +209,7 @@ class Harness:
         except Unavailable as error:  # only the worker knows whether it is quantised already
             return str(error)
 
-    def _load_calibration_set(self, dataset: str) -> CalibrationSet:
+    def _load_calibration_set(self, dataset: DatasetEntry) -> CalibrationSet:
         return datasets.calibration(dataset, self._dataset(dataset), self._progress.show)
 
     def _request(self, case: Case, mode: str, data: Data, unaudited: Result | None) -> Request:

@@ -8,7 +8,6 @@ from bertsquad.loadgen.user_conf import UserConf
 from bertsquad.machine import hardware, provenance
 from bertsquad.rules import SAMPLES
 from bertsquad.scenarios import SCENARIOS
-from bertsquad.squad.datasets import DATASETS
 from bertsquad.suite.cases import Case, collect, sample_count
 from bertsquad.suite.options import Options
 
@@ -24,7 +23,7 @@ def estimate_s(case: Case, mode: str, options: Options) -> float:
     speed = device.gflops * (1 if device.is_gpu else hardware.cores())
     sample_s = case.model.gflop / speed
     if mode == "accuracy":
-        samples = sample_count(case, options, DATASETS[case.dataset].samples)
+        samples = sample_count(case, options, case.dataset.samples)
         return _OVERHEAD_S + samples * sample_s
     queries = SCENARIOS[case.scenario].samples_per_query * 8
     if options.rules == "mlperf" and case.scenario == "offline":
@@ -36,7 +35,7 @@ def header(options: Options) -> list[str]:
     """What is under test: versions, machine, models, data sets, folders, rules."""
     cases = collect(options)
     models = {case.model.name: case.model.description for case in cases}
-    datasets = {case.dataset: DATASETS[case.dataset].description for case in cases}
+    datasets = {case.dataset.name: case.dataset.description for case in cases}
     versions = ", ".join(f"{name} {version}" for name, version in provenance.versions().items())
     return [
         f"versions: {versions}",

@@ -40,7 +40,7 @@ class Ran:
     def what(self) -> str:
         """Model, data set, device and precision, for messages."""
         case = self.case
-        return what(case.model.name, case.dataset, case.device, case.precision)
+        return what(case.model.name, case.dataset.name, case.device, case.precision)
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,7 @@ def judge(ran: Ran, score: Score | None = None, audit: Audit | None = None) -> R
         case=case.id,
         mode=request.mode,
         model=case.model.name,
-        dataset=case.dataset,
+        dataset=case.dataset.name,
         scenario=case.scenario,
         device=case.device,
         precision=case.precision,

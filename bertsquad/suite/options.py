@@ -12,7 +12,8 @@ from bertsquad.files import user_path
 from bertsquad.loadgen.user_conf import UserConf, content, plain
 from bertsquad.models.zoo import DEFAULT_MODELS, MODELS, Model, find
 from bertsquad.runtime.parallelism import BATCH_TOKENS, SERVER_THREADS
-from bertsquad.squad.datasets import DATASETS
+from bertsquad.squad import datasets
+from bertsquad.squad.datasets import DATASETS, DatasetEntry
 from bertsquad.squad.features import MAX_TOKENS
 from bertsquad.worker.handle import read_user_conf
 
@@ -25,7 +26,7 @@ class Options:
     """The options of one pytest session, parsed. Empty tuples and None mean "not given"."""
 
     models: tuple[Model, ...] = ()
-    datasets: tuple[str, ...] = ()
+    datasets: tuple[DatasetEntry, ...] = ()
     devices: tuple[str, ...] = ()
     precisions: tuple[str, ...] = ()
     dataset_size: int | str | None = None
@@ -202,7 +203,7 @@ OPTIONS = (
     ),
     Option(
         "--dataset",
-        choice(*DATASETS),
+        datasets.find,
         "NAME",
         f"{' or '.join(DATASETS)}; may be repeated (default: the model's own)",
         repeats=True,

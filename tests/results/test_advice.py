@@ -18,6 +18,7 @@ from bertsquad.machine.noise import Disturbance
 from bertsquad.models.zoo import find
 from bertsquad.results.advice import Advice, advise, steadiness
 from bertsquad.results.result import FAILED, NO_TARGET, UNDECIDED, Result
+from bertsquad.squad.datasets import DATASETS
 from bertsquad.suite.cases import Case, collect
 from bertsquad.suite.harness import Harness
 from bertsquad.suite.options import OPTIONS, Options
@@ -338,7 +339,9 @@ def run(folder: Path, scenario: str, given: Given) -> Result:
     (case,) = (case for case in collect(options) if case.scenario == scenario)
     harness = Harness(options)
     try:
-        return harness.run(Case(case.model, "pocket", scenario, "cpu", "fp32"), "performance")
+        return harness.run(
+            Case(case.model, DATASETS["pocket"], scenario, "cpu", "fp32"), "performance"
+        )
     finally:
         harness.close()
 

@@ -30,7 +30,7 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def pocket(cache: None) -> Data:
-    return datasets.load("pocket")
+    return datasets.load(DATASETS["pocket"])
 
 
 Listed = Callable[[bytes], Path]
@@ -81,14 +81,14 @@ def windows_of(built: Features) -> set[tuple[int, ...]]:
 
 
 def test_pocket_is_calibrated_with_a_data_set_of_its_own(pocket: Data) -> None:
-    chosen = datasets.calibration("pocket", pocket)
+    chosen = datasets.calibration(DATASETS["pocket"], pocket)
     windows = chosen.windows
     assert chosen.features != str(pocket.features_file)
     found = features.load(Path(chosen.features))
     assert windows == tuple(range(len(found)))
     assert len(windows) >= 100
     assert f"{len(windows)} windows of calibration-v1.1.json" in chosen.note
-    assert datasets.calibration("pocket", pocket) == chosen
+    assert datasets.calibration(DATASETS["pocket"], pocket) == chosen
     assert windows_of(found).isdisjoint(windows_of(pocket.features))
 
 
@@ -97,8 +97,8 @@ def test_squad_is_calibrated_with_mlperfs_windows_of_it(
     monkeypatch: pytest.MonkeyPatch, pocket: Data
 ) -> None:
     monkeypatch.setenv("BERTSQUAD_DATA", str(SHARED / "pooch-cache"))
-    dev_set = datasets.load("squad")
-    chosen = datasets.calibration("squad", dev_set)
+    dev_set = datasets.load(DATASETS["squad"])
+    chosen = datasets.calibration(DATASETS["squad"], dev_set)
     windows = chosen.windows
     assert chosen.features == str(dev_set.features_file)
     assert len(windows) == len(set(windows)) == 100
@@ -108,7 +108,7 @@ def test_squad_is_calibrated_with_mlperfs_windows_of_it(
 
 def test_a_list_of_windows_is_read_line_by_line(listed: Listed, pocket: Data) -> None:
     listed(b"7\n0\n\n493\n")
-    chosen = datasets.calibration("squad", pocket)
+    chosen = datasets.calibration(DATASETS["squad"], pocket)
     assert (chosen.features, chosen.windows) == (str(pocket.features_file), (7, 0, 493))
     assert "3 windows" in chosen.note
 
@@ -128,7 +128,7 @@ def test_a_list_that_is_none_of_this_data_set_is_named(
 ) -> None:
     path = listed(content)
     with pytest.raises(SuiteError) as caught:
-        datasets.calibration("squad", pocket)
+        datasets.calibration(DATASETS["squad"], pocket)
     assert str(caught.value).startswith(f"{path} {complaint}")
     assert "\n" not in str(caught.value)
 
@@ -138,7 +138,7 @@ def test_a_list_that_cannot_be_had_counts_as_a_missing_data_set(
 ) -> None:
     listed(b"7\n").unlink()
     with pytest.raises(Unavailable, match=LIST) as caught:
-        datasets.calibration("squad", pocket)
+        datasets.calibration(DATASETS["squad"], pocket)
     assert caught.value.subject == "dataset"
 
 
@@ -147,14 +147,14 @@ def test_featurising_tells_how_far_it_is_and_is_done_once(
 ) -> None:
     monkeypatch.setenv("BERTSQUAD_CACHE", str(tmp_path))
     told: list[Step] = []
-    datasets.load("pocket", told.append)
+    datasets.load(DATASETS["pocket"], told.append)
     questions = len(pocket.dataset.questions)
     assert told[0] == Step("featurising")
     assert told[1:] == [
         Step("featurising", done, questions, "questions") for done in range(questions)
     ]
     told.clear()
-    datasets.load("pocket", told.append)
+    datasets.load(DATASETS["pocket"], told.append)
     assert told == []
 
 

@@ -23,6 +23,7 @@ from bertsquad.models.scales import Quantisation
 from bertsquad.results import validity
 from bertsquad.results.result import of_document
 from bertsquad.rules import CATEGORIES, SEEDS, TEST01, Category
+from bertsquad.squad.datasets import DATASETS
 from bertsquad.submission import tree
 from bertsquad.submission.evidence import GROUP_FORM, Refused, find_evidence, refusals
 from bertsquad.submission.system import Answers, read_answers, system_description
@@ -62,7 +63,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     harness = Harness(Options(dataset_size=20, min_duration_s=0.2, output=output))
     try:
         for scenario in SCENARIOS:
-            case = Case(model, "pocket", scenario, "cpu", "fp32")
+            case = Case(model, DATASETS["pocket"], scenario, "cpu", "fp32")
             for mode in MODES:
                 harness.run(case, mode)
     finally:
@@ -267,7 +268,7 @@ def int8_runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     try:
         for scenario in SCENARIOS:
             for mode in ("accuracy", "performance"):
-                harness.run(Case(model, "pocket", scenario, "cpu", "int8"), mode)
+                harness.run(Case(model, DATASETS["pocket"], scenario, "cpu", "int8"), mode)
     finally:
         harness.close()
     return output

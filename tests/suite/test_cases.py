@@ -10,6 +10,7 @@ from bertsquad.models.zoo import MODELS, find
 from bertsquad.runtime import availability
 from bertsquad.runtime.parallelism import Parallelism
 from bertsquad.scenarios import MODES
+from bertsquad.squad.datasets import DATASETS
 from bertsquad.suite import cases
 from bertsquad.suite.cases import (
     Case,
@@ -27,7 +28,7 @@ MINILM, BERT, INT8, RANDOM = (
     MODELS[name] for name in ("minilm", "bert_large", "bert_large_int8", "bert_large_random")
 )
 
-CASE = Case(MINILM, "pocket", "offline", "cpu", "fp32")
+CASE = Case(MINILM, DATASETS["pocket"], "offline", "cpu", "fp32")
 
 
 def own_model(folder: Path, name: str = "mine.onnx") -> Path:
@@ -51,7 +52,7 @@ def test_a_case_is_named_and_marked_after_what_it_runs() -> None:
 def test_without_options_both_models_meet_every_scenario_and_device() -> None:
     found = collect(Options())
     assert len(found) == len(set(found)) == 2 * 4 * 4
-    assert {(case.model.name, case.dataset, case.precision) for case in found} == {
+    assert {(case.model.name, case.dataset.name, case.precision) for case in found} == {
         ("minilm", "pocket", "fp32"),
         ("bert_large", "squad", "fp32"),
     }
@@ -60,7 +61,7 @@ def test_without_options_both_models_meet_every_scenario_and_device() -> None:
 def test_every_named_option_multiplies_the_cases() -> None:
     options = Options(
         models=(MINILM, BERT),
-        datasets=("squad", "pocket"),
+        datasets=(DATASETS["squad"], DATASETS["pocket"]),
         devices=("openvino",),
         precisions=("fp32", "bf16"),
     )
@@ -129,7 +130,7 @@ def test_a_model_of_random_weights_is_for_speed_alone(mode: str) -> None:
 
 def test_a_model_of_random_weights_must_be_named() -> None:
     assert RANDOM not in {case.model for case in collect(Options())}
-    assert {case.dataset for case in collect(Options(models=(RANDOM,)))} == {"squad"}
+    assert {case.dataset.name for case in collect(Options(models=(RANDOM,)))} == {"squad"}
 
 
 def test_a_case_divides_the_cores_as_its_scenario_and_the_options_say() -> None:
@@ -147,14 +148,14 @@ def test_a_case_divides_the_cores_as_its_scenario_and_the_options_say() -> None:
 
 def test_a_users_model_is_a_case_like_any_other(tmp_path: Path) -> None:
     model = find(str(own_model(tmp_path)))
-    options = Options(models=(model,), datasets=("pocket",), devices=("cpu",))
+    options = Options(models=(model,), datasets=(DATASETS["pocket"],), devices=("cpu",))
     assert ids(options)[0] == "mine-pocket-offline-cpu-fp32"
 
 
 def test_two_files_of_one_name_are_never_taken_for_each_other(tmp_path: Path) -> None:
     models = tuple(find(str(own_model(tmp_path / folder))) for folder in ("old", "new"))
     with pytest.raises(SuiteError, match="rename a file"):
-        collect(Options(models=models, datasets=("pocket",), devices=("cpu",)))
+        collect(Options(models=models, datasets=(DATASETS["pocket"],), devices=("cpu",)))
 
 
 @pytest.mark.parametrize(
@@ -162,7 +163,7 @@ def test_two_files_of_one_name_are_never_taken_for_each_other(tmp_path: Path) ->
     [
         (Options(), set()),
         (Options(models=(MINILM,)), {"model", "dataset"}),
-        (Options(datasets=("squad",)), {"dataset"}),
+        (Options(datasets=(DATASETS["squad"],)), {"dataset"}),
         (Options(devices=("cuda",)), {"device"}),
         (Options(precisions=("fp32",), dataset_size=20), set()),
         (Options(precisions=("bf16",)), {"device"}),
@@ -203,7 +204,7 @@ def test_a_file_may_not_have_the_name_of_a_model_of_mlperfs(tmp_path: Path) -> N
 def test_the_samples_are_those_asked_for_but_no_more_than_there_are(
     dataset: str, options: Options, samples: int
 ) -> None:
-    assert sample_count(replace(CASE, dataset=dataset), options, 494) == samples
+    assert sample_count(replace(CASE, dataset=DATASETS[dataset]), options, 494) == samples
 
 
 def test_a_device_that_shows_to_be_missing_is_named_with_the_reason(
@@ -219,7 +220,7 @@ def test_a_device_that_shows_to_be_missing_is_named_with_the_reason(
 
 def test_cases_run_by_group_and_in_it_by_division_in_the_order_of_their_first() -> None:
     def made(scenario: str, device: str) -> Case:
-        return Case(MINILM, "pocket", scenario, device, "fp32")
+        return Case(MINILM, DATASETS["pocket"], scenario, device, "fp32")
 
     asked = [
         made("server", "cpu"),

@@ -17,6 +17,7 @@ from bertsquad.models.zoo import MODELS, find
 from bertsquad.results import comparison
 from bertsquad.results.comparison import differences
 from bertsquad.results.result import SCHEMA_VERSION
+from bertsquad.squad.datasets import DATASETS
 from bertsquad.suite.cases import Case
 from bertsquad.suite.gate import expected
 from bertsquad.suite.options import Options
@@ -24,7 +25,7 @@ from bertsquad.suite.recording import _can_be_compared
 
 
 def case(scenario: str = "offline") -> Case:
-    return Case(MODELS["minilm"], "pocket", scenario, "cpu", "fp32")
+    return Case(MODELS["minilm"], DATASETS["pocket"], scenario, "cpu", "fp32")
 
 
 def conf(**settings: float) -> UserConf:

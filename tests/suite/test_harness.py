@@ -30,6 +30,7 @@ from bertsquad.progress import Step
 from bertsquad.results.document import result_in
 from bertsquad.results.result import RESULT, Result
 from bertsquad.results.run_folder import UNFINISHED, owned
+from bertsquad.squad.datasets import DATASETS
 from bertsquad.suite.cases import Case
 from bertsquad.suite.harness import Harness
 from bertsquad.suite.options import Options
@@ -44,7 +45,7 @@ def options(output: Path, **others: Any) -> Options:
 
 def case(model: Path) -> Case:
     known = replace(zoo.MODELS["minilm"], file=None, path=model, reference_f1={})
-    return Case(known, "pocket", "server", "cpu", "fp32")
+    return Case(known, DATASETS["pocket"], "server", "cpu", "fp32")
 
 
 class AtRunning(Progress):
@@ -276,7 +277,7 @@ def model(folder: Path, external: bool) -> Path:
 
 
 def offline(path: Path, precision: str = "fp32") -> Case:
-    return Case(find(str(path)), "pocket", "offline", "cpu", precision)
+    return Case(find(str(path)), DATASETS["pocket"], "offline", "cpu", precision)
 
 
 def checksum(result: Result) -> str:
@@ -400,7 +401,7 @@ def fresh(place: Path) -> Iterator[Harness]:
 
 
 def case_of(model: zoo.Model, precision: str, scenario: str = "offline") -> Case:
-    return Case(model, "pocket", scenario, "cpu", precision)
+    return Case(model, DATASETS["pocket"], scenario, "cpu", precision)
 
 
 def test_a_cache_that_vanishes_between_cases_is_made_again(place: Path, fresh: Harness) -> None:

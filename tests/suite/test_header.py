@@ -10,11 +10,12 @@ from bertsquad.loadgen.user_conf import UserConf
 from bertsquad.machine import hardware
 from bertsquad.models.zoo import MODELS
 from bertsquad.scenarios import SCENARIOS
+from bertsquad.squad.datasets import DATASETS
 from bertsquad.suite.cases import Case, collect
 from bertsquad.suite.header import estimate_s, header, workload
 from bertsquad.suite.options import Options
 
-CASE = Case(MODELS["minilm"], "squad", "offline", "cpu", "fp32")
+CASE = Case(MODELS["minilm"], DATASETS["squad"], "offline", "cpu", "fp32")
 LARGE = replace(CASE, model=MODELS["bert_large"])
 
 MINUTE, HOUR = 60.0, 3600.0
@@ -61,7 +62,7 @@ def test_accuracy_takes_less_on_more_cores_and_on_a_gpu(monkeypatch: pytest.Monk
 
 
 def test_a_quick_case_is_said_to_take_seconds_and_the_large_models_dev_set_hours() -> None:
-    quick = replace(CASE, dataset="pocket")
+    quick = replace(CASE, dataset=DATASETS["pocket"])
     assert estimate_s(quick, "performance", Options()) < MINUTE
     assert estimate_s(quick, "accuracy", Options()) < MINUTE
     assert 1 * HOUR < estimate_s(LARGE, "accuracy", Options(dataset_size="all")) < 4 * HOUR

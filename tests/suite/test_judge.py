@@ -14,6 +14,7 @@ from bertsquad.models.zoo import MODELS
 from bertsquad.results.compliance import Audited, Comparison
 from bertsquad.results.result import FAILED, NO_TARGET, PASSED
 from bertsquad.runtime.parallelism import Parallelism
+from bertsquad.squad.datasets import DATASETS
 from bertsquad.squad.score import Score
 from bertsquad.suite.cases import Case
 from bertsquad.suite.judge import Audit, Ran, judge
@@ -45,7 +46,7 @@ LOGGED: dict[str, Any] = {
 
 
 def ran(mode: str, rules: str = "quick", **logged: Any) -> Ran:
-    case = Case(MODELS["minilm"], "pocket", "offline", "cpu", "fp32")
+    case = Case(MODELS["minilm"], DATASETS["pocket"], "offline", "cpu", "fp32")
     request = Request(
         "offline", mode, rules, "results/x", 494, Parallelism(2, 1, ((0,), (1,))), target_qps=12.0
     )

@@ -30,7 +30,7 @@ PARSERS = {option.flag: option.parse for option in OPTIONS}
     ("flag", "text", "value"),
     [
         ("--model", "minilm", MODELS["minilm"]),
-        ("--dataset", "squad", "squad"),
+        ("--dataset", "squad", DATASETS["squad"]),
         ("--device", "openvino", "openvino"),
         ("--precision", "bf16", "bf16"),
         ("--dataset-size", "1", 1),
@@ -263,7 +263,9 @@ def test_the_help_says_which_options_may_be_repeated() -> None:
 
 def samples(dataset: str, given: Options) -> int | str:
     """How much of a data set of a million samples a case runs."""
-    count = sample_count(Case(MODELS["minilm"], dataset, "offline", "cpu", "fp32"), given, 10**6)
+    count = sample_count(
+        Case(MODELS["minilm"], DATASETS[dataset], "offline", "cpu", "fp32"), given, 10**6
+    )
     return "all" if count == 10**6 else count
 
 
@@ -271,10 +273,10 @@ def test_the_defaults_that_the_help_states_are_those_that_count(tmp_path: Path) 
     plain, mlperf, whole = Options(), Options(rules="mlperf"), Options(dataset_size="all")
     cases = collect(Options(models=tuple(MODELS.values())))
     offline, server, on_gpu = (
-        Case(MODELS["minilm"], "pocket", scenario, device, "fp32")
+        Case(MODELS["minilm"], DATASETS["pocket"], scenario, device, "fp32")
         for scenario, device in (("offline", "cpu"), ("server", "cpu"), ("offline", "cuda"))
     )
-    assert {case.dataset == case.model.dataset for case in cases} == {True}
+    assert {case.dataset.name == case.model.dataset for case in cases} == {True}
     assert {case.precision == case.model.precision for case in cases} == {True}
     assert {case.device for case in cases} == set(DEVICES)
     (other,) = {case.model.name for case in cases if case.precision != "fp32"}

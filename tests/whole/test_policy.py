@@ -27,6 +27,7 @@ from bertsquad.models import zoo
 from bertsquad.runtime import parallelism
 from bertsquad.runtime.availability import why_not
 from bertsquad.runtime.parallelism import BATCH_TOKENS
+from bertsquad.squad.datasets import DATASETS
 from bertsquad.suite.cases import Case, division
 from bertsquad.suite.options import OPTIONS, Options
 
@@ -126,7 +127,7 @@ def test_cases_of_a_group_that_divide_the_cores_alike_follow_each_other(
     divisions = []
     for name in collected[""]:
         model, dataset, scenario, device, precision = name.partition("[")[2].rstrip("]").split("-")
-        case = Case(zoo.MODELS[model], dataset, scenario, device, precision)
+        case = Case(zoo.MODELS[model], DATASETS[dataset], scenario, device, precision)
         divisions.append((case.group, division(case, Options(), hardware.cores())))
     assert len(list(groupby(divisions))) == len(set(divisions))
 

@@ -38,6 +38,7 @@ from bertsquad.results.validity import objections
 from bertsquad.rules import SEEDS
 from bertsquad.scenarios import SCENARIOS
 from bertsquad.squad import datasets, features, questions
+from bertsquad.squad.datasets import DATASETS
 from bertsquad.squad.score import score
 from bertsquad.squad.tokenization import Vocabulary
 from bertsquad.submission.system import read_answers
@@ -221,7 +222,7 @@ def _calibration(path: Path) -> None:
             path,
             "",
         )
-        assert datasets.calibration("squad", data).windows
+        assert datasets.calibration(DATASETS["squad"], data).windows
 
 
 def _registered(path: Path) -> None:
