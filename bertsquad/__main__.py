@@ -101,7 +101,8 @@ def _files(names: Sequence[str]) -> list[str]:
         if model and model.file:  # a random model is built, not fetched
             files.append(model.file)
         if dataset:
-            files += [dataset.file, dataset.calibration]  # int8 models are calibrated
+            # int8 models are calibrated
+            files += filter(None, (dataset.file, dataset.calibration))
         elif name in registry.entries():
             files.append(name)
         else:

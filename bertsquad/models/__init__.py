@@ -1,6 +1,7 @@
 """The ONNX files: found, examined, and prepared for a device and a precision.
 
 - `zoo`: the models that the suite knows, and any other given by its path.
+- `own`: which file the user's own model is, and what lies beside it.
 - `onnx_file`: an ONNX file loaded or written, and the other files that hold weights of it.
 - `signature`: a model's inputs and outputs by role, its fixed sizes, its products.
 - `products`: what a matrix product is, and which can be quantised.

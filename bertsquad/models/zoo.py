@@ -3,7 +3,6 @@
 Reference F1 is in per cent, by data set, and always that of the model in fp32.
 """
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,6 +11,7 @@ from bertsquad.assets import cache, registry
 from bertsquad.assets.fingerprint import ModelFiles, fingerprint, joint_digest
 from bertsquad.errors import SuiteError
 from bertsquad.files import unreadable, user_path
+from bertsquad.models import own
 from bertsquad.progress import Show, Step, unseen
 from bertsquad.rules import REFERENCE_F1
 
@@ -22,6 +22,8 @@ class Model:
 
     `file` is a name in the registry; where it is None, `path` says where the user's own file is,
     its folder without links, but the file itself perhaps a link.
+    `tokeniser` is the folder or file of its own tokeniser; where it is None, the model has BERT's
+    uncased vocabulary and is run by MLPerf's rules. `config` is its `config.json`, None if none.
     `precision` is the one it is stored in. `gflop` is the work of one sample of SQuAD's average
     length, for estimates only. A `random` model is built here, and its answers mean nothing.
     """
@@ -32,6 +34,8 @@ class Model:
     precision: str = "fp32"
     reference_f1: Mapping[str, float] = field(default_factory=dict, hash=False)
     path: Path | None = None
+    tokeniser: Path | None = None
+    config: Path | None = None
     gflop: float = 111.0
     random: bool = False
     description: str = ""
@@ -81,22 +85,32 @@ DEFAULT_MODELS = ("minilm", "bert_large")
 
 
 def find(name: str) -> Model:
-    """The model called `name`, or the user's own where `name` is the path of an ONNX file."""
+    """The model called `name`, or the user's own where `name` is the path of a folder or file."""
     if name in MODELS:
         return MODELS[name]
     path = user_path(name)
-    if path.suffix == ".onnx":
-        if not path.is_file():
-            raise SuiteError(f"there is no file {name}")
-        stem = re.sub(r"[^a-z0-9_.-]+", "_", path.stem.lower())
-        if stem in MODELS:
-            raise SuiteError(f"{name} has the name of another model, {stem}: rename the file")
-        # Two operations a weight and token, 178 tokens as in SQuAD's average window.
-        gflop = path.stat().st_size / 4 * 2 * 178 / 1e9
-        # The file may be a link with its weights beside it, as in Hugging Face's cache.
-        path = path.parent.resolve() / path.name
-        return Model(stem, None, "squad", path=path, gflop=gflop, description="your own model")
-    raise SuiteError(f"expected {', '.join(MODELS)} or the path of an .onnx file, got {name!r}")
+    if path.suffix != ".onnx" and not path.is_dir():
+        raise SuiteError(
+            f"expected {', '.join(MODELS)}, or the path of an .onnx file or of a folder that holds "
+            f"one, got {name!r}"
+        )
+    found = own.look(path)
+    if found.name in MODELS:
+        raise SuiteError(
+            f"{name} has the name of another model, {found.name}: rename the file or its folder"
+        )
+    # Two operations a weight and token, 178 tokens as in SQuAD's average window.
+    gflop = found.file.stat().st_size / 4 * 2 * 178 / 1e9
+    return Model(
+        found.name,
+        None,
+        "squad",
+        path=found.file,
+        tokeniser=found.tokeniser,
+        config=found.config,
+        gflop=gflop,
+        description="your own model",
+    )
 
 
 def locate(model: Model, show: Show = unseen) -> ModelFiles:

@@ -1,11 +1,13 @@
 """The data sets that the suite knows, and the windows that are made of them."""
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
 from bertsquad.assets import cache, registry
+from bertsquad.assets.fingerprint import fingerprint
 from bertsquad.errors import SuiteError
-from bertsquad.files import unreadable
+from bertsquad.files import unreadable, user_path
 from bertsquad.progress import Show, unseen
 from bertsquad.rules import SAMPLES
 from bertsquad.squad import features, questions
@@ -14,24 +16,30 @@ from bertsquad.squad.questions import Dataset
 from bertsquad.squad.tokenization import Vocabulary
 
 VOCABULARY = "pocket/vocab.txt"
+#: What the name of a file of the user's own questions ends in.
+SUFFIXES = (".json", ".jsonl")
+#: As in SQuAD's dev set; for estimates alone.
+_BYTES_A_QUESTION = 460
 
 
 @dataclass(frozen=True)
 class DatasetEntry:
-    """A data set that the suite knows, and its `file` in the registry.
+    """A data set: one that the suite knows with its `file` in the registry, or the user's own.
 
-    `quick_samples` is the number of windows that `--rules quick` runs, None for all of them;
-    `samples` is the number of all windows (for estimates; the features say what is really there).
+    Where `file` is None, `path` says where the user's file is. `quick_samples` is the number of
+    windows that `--rules quick` runs, None for all of them; `samples` is the number of all windows
+    (for estimates; the features say what is really there).
     An int8 model is calibrated with `calibration`: a file of window numbers of this data set
-    (.txt), or another data set (.json).
+    (.txt), or another data set (.json); None for the user's own, of which a part must do.
     """
 
     name: str
-    file: str
-    calibration: str
+    file: str | None
+    calibration: str | None
     quick_samples: int | None
     samples: int
     description: str
+    path: Path | None = None
 
 
 DATASETS = {
@@ -70,19 +78,57 @@ class Data:
 
 
 def find(name: str) -> DatasetEntry:
-    """The data set called `name`."""
-    if name not in DATASETS:
-        raise SuiteError(f"expected one of {', '.join(DATASETS)}, got {name!r}")
-    return DATASETS[name]
+    """The data set called `name`, or the user's own where `name` is the path of a file."""
+    if name in DATASETS:
+        return DATASETS[name]
+    try:
+        path = own_file(name)
+        size = path.stat().st_size
+    except SuiteError as error:
+        raise SuiteError(f"expected {', '.join(DATASETS)} or a file of your own: {error}") from None
+    stem = re.sub(r"[^a-z0-9_.-]+", "_", path.stem.lower())
+    if stem in DATASETS:
+        raise SuiteError(f"{name} has the name of another data set, {stem}: rename the file")
+    return DatasetEntry(
+        stem,
+        None,
+        None,
+        DATASETS["squad"].quick_samples,
+        max(1, size // _BYTES_A_QUESTION),
+        "your own questions",
+        path,
+    )
+
+
+def locate(entry: DatasetEntry, show: Show = unseen) -> tuple[Path, str]:
+    """A data set's file, downloaded if need be, and its checksum with its algorithm before it."""
+    if entry.file is not None:
+        file = registry.fetch(entry.file, "dataset", show)
+        return file, registry.entries()[entry.file].checksum
+    assert entry.path is not None  # it has one of the two
+    try:
+        found = fingerprint(entry.path)
+    except OSError as error:
+        raise unreadable(entry.path, error) from error
+    return entry.path, f"{found.algorithm}:{found.digest}"
+
+
+def own_file(text: str) -> Path:
+    """The path of a file of questions that a user typed; SuiteError if it can't be one."""
+    path = user_path(text)
+    if path.suffix not in SUFFIXES:
+        raise SuiteError(f"expected the path of a {' or '.join(SUFFIXES)} file, got {text!r}")
+    if not path.is_file():
+        raise SuiteError(f"there is no file {text}")
+    return path
 
 
 def load(entry: DatasetEntry, show: Show = unseen) -> Data:
     """Fetch a data set and build its features, or take both from their caches."""
     vocabulary_file = registry.fetch(VOCABULARY)
-    file = registry.fetch(entry.file, "dataset", show)
+    file, checksum = locate(entry, show)
     dataset, vocabulary = questions.load(file), Vocabulary(vocabulary_file)
     built, path = cached_features(dataset, vocabulary, file, vocabulary_file, show)
-    checksum = registry.entries()[entry.file].checksum
     return Data(dataset, built, vocabulary, path, file, checksum)
 
 
@@ -100,6 +146,8 @@ class CalibrationSet:
 
 def calibration(entry: DatasetEntry, data: Data, show: Show = unseen) -> CalibrationSet:
     """What an int8 model for a data set is calibrated with."""
+    if entry.calibration is None:
+        raise SuiteError(f"{entry.name} has no calibration data: give some with --calibration")
     file = registry.fetch(entry.calibration, "dataset", show)
     if file.suffix == ".txt":  # MLPerf's list of windows of the dev set, which its rules allow
         try:

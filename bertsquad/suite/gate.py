@@ -20,6 +20,7 @@ from bertsquad.models.zoo import files_of
 from bertsquad.results import comparison
 from bertsquad.results.comparison import Figures
 from bertsquad.results.result import SCHEMA_VERSION
+from bertsquad.squad.datasets import locate
 from bertsquad.suite.cases import Case, sample_count
 from bertsquad.suite.options import Options
 
@@ -54,8 +55,13 @@ def expected(case: Case, options: Options, old: Figures) -> Figures:
         "target_latency_ms": server_bound_ms(asked),
         "target_source": targets.source if targets else "probe",
         "settings": work.normal({key: conf.get(key, settings[key]) for key in settings}),
-        "provenance": {"dataset_checksum": files[case.dataset.file].checksum},
+        "provenance": {},
     }
+    if case.dataset.file is not None:
+        known["provenance"]["dataset_checksum"] = files[case.dataset.file].checksum
+    else:
+        with contextlib.suppress(SuiteError):  # which the case will say
+            known["provenance"]["dataset_checksum"] = locate(case.dataset)[1]
     if case.model.path is not None:
         with contextlib.suppress(SuiteError):  # which the case will say
             known["provenance"]["model_checksum"] = _files(case.model.path).key

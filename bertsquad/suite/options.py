@@ -1,7 +1,7 @@
 """The command-line options of the suite: how each is parsed, and what its help says."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -9,12 +9,13 @@ from bertsquad import rules
 from bertsquad.devices import DEVICES, PRECISIONS
 from bertsquad.errors import SuiteError
 from bertsquad.files import user_path
-from bertsquad.loadgen.user_conf import UserConf, content, plain
+from bertsquad.loadgen.user_conf import UserConf, plain
 from bertsquad.models.zoo import DEFAULT_MODELS, MODELS, Model, find
 from bertsquad.runtime.parallelism import BATCH_TOKENS, SERVER_THREADS
 from bertsquad.squad import datasets
 from bertsquad.squad.datasets import DATASETS, DatasetEntry
-from bertsquad.squad.features import MAX_TOKENS
+from bertsquad.squad.features import DOC_STRIDE, MAX_TOKENS
+from bertsquad.suite import parsers
 from bertsquad.worker.handle import read_user_conf
 
 #: Where results go unless `--output` says otherwise, from the current folder.
@@ -43,6 +44,12 @@ class Options:
     reference_f1: float | None = None
     output: Path = field(default_factory=lambda: user_path(OUTPUT))
     user_conf: UserConf | None = None
+    tokenizer: Path | None = None
+    max_length: int | None = None
+    doc_stride: int | None = None
+    null_threshold: float = 0.0
+    outputs: tuple[str, str] | None = None
+    calibration: Path | None = None
 
     @property
     def whole_dataset(self) -> bool:
@@ -65,6 +72,7 @@ class Options:
 
     def __post_init__(self) -> None:
         """Refuse what can't go together."""
+        self._check_own()
         if self.rules != "mlperf":
             return
         if self.user_conf is not None:
@@ -84,6 +92,29 @@ class Options:
                 f"wants {rules.MIN_DURATION_S:g} s or more"
             )
 
+    def _check_own(self) -> None:
+        """Refuse an option for a model or data of the user's own where there is none."""
+        own = [model for model in self.models if model.path is not None]
+        model = "a model of your own: give one with --model DIR|FILE"
+        read = "a model with a tokeniser of its own, since MLPerf's rules leave no choice to others"
+        data = "data of your own, since the others bring theirs: give some with --dataset FILE"
+        reads = any(one.tokeniser for one in own)
+        for flag, value, fits, meant in (
+            ("--tokenizer", self.tokenizer, own, model),
+            ("--outputs", self.outputs, own, model),
+            ("--max-length", self.max_length, reads, read),
+            ("--doc-stride", self.doc_stride, reads, read),
+            ("--calibration", self.calibration, any(one.path for one in self.datasets), data),
+        ):
+            if value is not None and not fits:
+                raise SuiteError(f"{flag} is for {meant}")
+        least = self.max_length or 0
+        if self.batch_tokens is not None and self.batch_tokens < least:
+            raise SuiteError(
+                f"--batch-tokens {self.batch_tokens} has no room for a window of --max-length "
+                f"{least}: raise it"
+            )
+
 
 def _check_official(conf: UserConf) -> None:
     """Refuse a user.conf that changes what MLPerf's rules leave to LoadGen."""
@@ -98,78 +129,6 @@ def _check_official(conf: UserConf) -> None:
                 "leaves all but the targets, and a min_duration of "
                 f"{rules.MIN_DURATION_S * 1000:g} ms or more, to LoadGen"
             )
-
-
-def choice(*names: str) -> Callable[[str], str]:
-    """A parser that takes one of `names`."""
-
-    def parse(text: str) -> str:
-        if text not in names:
-            raise SuiteError(f"expected one of {', '.join(names)}, got {text!r}")
-        return text
-
-    return parse
-
-
-def count(text: str) -> int:
-    """A parser that takes a whole number of at least 1."""
-    try:
-        value = int(text)
-    except ValueError:
-        value = 0
-    if value < 1:
-        raise SuiteError(f"expected a whole number of at least 1, got {text!r}")
-    return value
-
-
-def size(text: str) -> int | str:
-    """A parser that takes a number of samples, or `all`."""
-    return text if text == "all" else count(text)
-
-
-def tokens(text: str) -> int:
-    """A parser that takes a batch's token budget, which must have room for the longest window."""
-    value = count(text)
-    if value < MAX_TOKENS:
-        raise SuiteError(
-            f"expected at least {MAX_TOKENS}, the tokens of the longest sample, got {text!r}"
-        )
-    return value
-
-
-def positive(text: str) -> float:
-    """A parser that takes a finite number above 0."""
-    try:
-        value = float(text)
-    except ValueError:
-        value = 0.0
-    if not 0 < value < float("inf"):
-        raise SuiteError(f"expected a number above 0, got {text!r}")
-    return value
-
-
-def per_cent(text: str) -> float:
-    """A parser that takes a number above 0 and at most 100."""
-    value = positive(text)
-    if value > 100:
-        raise SuiteError(f"expected per cent, at most 100, got {text!r}")
-    return value
-
-
-def user_conf(text: str) -> Path:
-    """A parser that takes the path of a text file; what LoadGen reads in it shows later."""
-    path = user_path(text)
-    content(path)
-    return path
-
-
-def output(text: str) -> Path:
-    """A parser that takes the path of a folder, which need not exist yet."""
-    path = user_path(text)
-    there = next(place for place in (path, *path.parents) if place.exists())
-    if not there.is_dir():
-        raise SuiteError(f"expected a folder, but {str(there)!r} is a file")
-    return path
 
 
 @dataclass(frozen=True)
@@ -196,28 +155,30 @@ OPTIONS = (
     Option(
         "--model",
         find,
-        "NAME|FILE",
-        f"{', '.join(MODELS)} or the path of an .onnx file; may be repeated "
+        "NAME|DIR|FILE",
+        f"{', '.join(MODELS)} or the path of an .onnx file, or of a folder that holds one with its "
+        "tokeniser, as optimum-cli leaves it; may be repeated "
         f"(default: {' and '.join(DEFAULT_MODELS)})",
         repeats=True,
     ),
     Option(
         "--dataset",
         datasets.find,
-        "NAME",
-        f"{' or '.join(DATASETS)}; may be repeated (default: the model's own)",
+        "NAME|FILE",
+        f"{' or '.join(DATASETS)} or a file of your own, SQuAD's .json (v1.1 or v2.0) or one "
+        "question a line (.jsonl); may be repeated (default: the model's own)",
         repeats=True,
     ),
     Option(
         "--device",
-        choice(*DEVICES),
+        parsers.choice(*DEVICES),
         "NAME",
         f"{', '.join(DEVICES)}; may be repeated (default: all)",
         repeats=True,
     ),
     Option(
         "--precision",
-        choice(*PRECISIONS),
+        parsers.choice(*PRECISIONS),
         "NAME",
         f"{', '.join(PRECISIONS)}; may be repeated (default: the one the model is stored in, fp32 "
         f"for all but {', '.join(n for n, model in MODELS.items() if model.precision != 'fp32')})",
@@ -225,7 +186,7 @@ OPTIONS = (
     ),
     Option(
         "--dataset-size",
-        size,
+        parsers.size,
         "N|all",
         "samples (windows) to run, from the first on (default: "
         f"{DATASETS['squad'].quick_samples} of a downloaded data set, all of a bundled one; always "
@@ -233,77 +194,124 @@ OPTIONS = (
     ),
     Option(
         "--buffer-size",
-        count,
+        parsers.count,
         "N",
         "LoadGen's performance sample count: how many samples a performance run draws from "
         "(default: all that are run)",
     ),
-    Option("--target-qps", positive, "QPS", "the rate of Offline and Server (default: probed)"),
+    Option(
+        "--target-qps", parsers.positive, "QPS", "the rate of Offline and Server (default: probed)"
+    ),
     Option(
         "--target-latency-ms",
-        positive,
+        parsers.positive,
         "MS",
         "the latency LoadGen expects in SingleStream and MultiStream (default: probed), and "
         f"Server's bound (default: {rules.SERVER_BOUND_MS:g})",
     ),
     Option(
         "--min-duration-s",
-        positive,
+        parsers.positive,
         "S",
         f"how long a performance run lasts at least (default: {rules.QUICK_DURATION_S:g}, under "
         f"--rules mlperf {rules.MIN_DURATION_S:g})",
     ),
     Option(
         "--case-timeout-s",
-        positive,
+        parsers.positive,
         "S",
         f"stop a case after this long (default: {rules.QUICK_TIMEOUT_S:g}; none for whole data "
         "sets)",
     ),
     Option(
         "--batch-tokens",
-        tokens,
+        parsers.tokens,
         "N",
         f"tokens that a batch may have, padding included (default: {BATCH_TOKENS}; on a GPU what "
         "its free memory holds)",
     ),
     Option(
         "--instances",
-        count,
+        parsers.count,
         "N",
         "batches that are calculated side by side in Offline and Server (default: in Offline one a "
         f"core, in Server one for {SERVER_THREADS} cores; on a GPU 1)",
     ),
     Option(
-        "--threads", count, "N", "threads of an instance (default: its share of the physical cores)"
+        "--threads",
+        parsers.count,
+        "N",
+        "threads of an instance (default: its share of the physical cores)",
     ),
     Option(
         "--rules",
-        choice(*rules.RULES),
+        parsers.choice(*rules.RULES),
         "NAME",
         "quick: a few seconds a case, never a valid MLPerf result; mlperf: LoadGen's own constants "
         f"and all samples (default: {Options.rules})",
     ),
     Option(
         "--accuracy-target",
-        per_cent,
+        parsers.per_cent,
         "PERCENT",
         "the share of the reference F1 to reach, as MLPerf's 99 or 99.9 "
         f"(default: {Options.accuracy_target:g})",
     ),
     Option(
         "--reference-f1",
-        per_cent,
+        parsers.per_cent,
         "F1",
         "the fp32 model's F1 in per cent, where the suite doesn't know it",
     ),
     Option(
         "--output",
-        output,
+        parsers.output,
         "DIR",
         f"a folder for each case's logs and result.json (default: {OUTPUT})",
     ),
-    Option("--user-conf", user_conf, "FILE", "a LoadGen user.conf"),
+    Option("--user-conf", parsers.user_conf, "FILE", "a LoadGen user.conf"),
+    Option(
+        "--tokenizer",
+        parsers.existing,
+        "FILE|DIR",
+        "the tokeniser of a model of your own, a tokenizer.json or a folder that holds one "
+        "(default: the one beside the model; BERT's uncased vocabulary where there is none)",
+    ),
+    Option(
+        "--max-length",
+        parsers.count,
+        "N",
+        "tokens that a window may have, for a model with a tokeniser of its own (default: "
+        f"{MAX_TOKENS}, or fewer where the model takes no more)",
+    ),
+    Option(
+        "--doc-stride",
+        parsers.count,
+        "N",
+        "tokens that a window shares with the one before, for a model with a tokeniser of its own "
+        f"(default: {DOC_STRIDE})",
+    ),
+    Option(
+        "--null-threshold",
+        parsers.number,
+        "X",
+        "how much better than its best answer no answer must score to be chosen, on SQuAD v2.0 "
+        f"data (default: {Options.null_threshold:g})",
+    ),
+    Option(
+        "--outputs",
+        parsers.pair,
+        "START,END",
+        "the outputs of a model of your own whose names don't say which is which (default: asked "
+        "of the model by known questions)",
+    ),
+    Option(
+        "--calibration",
+        datasets.own_file,
+        "FILE",
+        "questions to quantise a model with, where it runs in int8 on data of your own (default: "
+        "some of those, which are left out then)",
+    ),
 )
 
 
@@ -322,4 +330,9 @@ def build(given: Mapping[str, Any]) -> Options:
             values["user_conf"] = read_user_conf(path)
         except SuiteError as error:
             raise SuiteError(f"--user-conf: {error}") from error
+    if "tokenizer" in values and "models" in values:
+        values["models"] = tuple(
+            replace(model, tokeniser=values["tokenizer"]) if model.path is not None else model
+            for model in values["models"]
+        )
     return Options(**values)

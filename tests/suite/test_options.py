@@ -2,7 +2,7 @@
 
 import re
 import subprocess
-from collections.abc import Callable, Collection
+from collections.abc import Collection
 from pathlib import Path
 
 import pytest
@@ -16,7 +16,7 @@ from bertsquad.models.zoo import MODELS
 from bertsquad.rules import RULES
 from bertsquad.runtime.engine import batch_tokens
 from bertsquad.squad.datasets import DATASETS
-from bertsquad.suite import options
+from bertsquad.squad.features import DOC_STRIDE, MAX_TOKENS
 from bertsquad.suite.cases import Case, collect, division, sample_count
 from bertsquad.suite.gate import expected
 from bertsquad.suite.options import OPTIONS, Option, Options, build
@@ -54,35 +54,6 @@ PARSERS = {option.flag: option.parse for option in OPTIONS}
 )
 def test_a_good_value_is_read(flag: str, text: str, value: object) -> None:
     assert PARSERS[flag](text) == value
-
-
-@pytest.mark.parametrize(
-    ("parse", "texts"),
-    [
-        (options.count, ("0", "-1", "1.5", "", "ten", "nan")),
-        (options.tokens, ("383", "1", "0", "-384", "384.0", "many")),
-        (options.size, ("0", "-20", "ALL", "everything")),
-        (options.positive, ("0", "-1", "nan", "inf", "-inf", "1e999", "", "fast")),
-        (options.per_cent, ("0", "-99", "100.1", "99%")),
-        (options.choice("cpu", "cuda"), ("gpu3", "CPU", "", "cpu ")),
-    ],
-)
-def test_a_bad_value_is_quoted_in_one_line(
-    parse: Callable[[str], object], texts: tuple[str, ...]
-) -> None:
-    for text in texts:
-        with pytest.raises(SuiteError) as caught:
-            parse(text)
-        assert repr(text) in str(caught.value)
-        assert "\n" not in str(caught.value)
-
-
-def test_a_budget_smaller_than_a_sample_says_how_large_a_sample_is() -> None:
-    with pytest.raises(SuiteError) as caught:
-        options.tokens("383")
-    assert str(caught.value) == (
-        "expected at least 384, the tokens of the longest sample, got '383'"
-    )
 
 
 def test_what_was_not_given_stays_at_its_default() -> None:
@@ -234,12 +205,22 @@ def test_an_option_takes_the_form_that_its_help_names(option: Option, tmp_path: 
     there, conf, model = tmp_path / "there", tmp_path / "user.conf", tmp_path / "my.onnx"
     there.mkdir()
     conf.write_text("*.Offline.target_qps = 12\n")
-    model.touch()
+    questions = tmp_path / "mine.json"
+    for file in (model, questions):
+        file.touch()
+    whole = tmp_path / "whole"
+    whole.mkdir()
+    (whole / "model.onnx").touch()
     names = tuple(NAMES.get(option.flag, ()))
+    files = {"--user-conf": conf, "--calibration": questions}
     forms = FORMS | {
         "NAME": (names, ("gpu3", "", str(there))),
-        "NAME|FILE": ((*names, str(model)), ("gpu3", str(there), str(conf))),
-        "FILE": ((str(conf),), (str(there), str(tmp_path / "nowhere"))),
+        "NAME|FILE": ((*names, str(questions)), ("gpu3", str(there), str(conf))),
+        "NAME|DIR|FILE": ((*names, str(model), str(whole)), ("gpu3", str(there), str(conf))),
+        "FILE": ((str(files.get(option.flag)),), (str(there), str(tmp_path / "nowhere"))),
+        "FILE|DIR": ((str(conf), str(there)), (str(tmp_path / "nowhere"),)),
+        "X": (("0", "-1.5", "1e3"), ("", "none", "nan", "inf")),
+        "START,END": (("a,b", "output_0, output_1"), ("", "a", "a,a", "a,b,c", ",b")),
         "DIR": ((str(there), str(tmp_path / "new")), (str(conf),)),
     }
     good, bad = forms[option.metavar]
@@ -280,7 +261,7 @@ def test_the_defaults_that_the_help_states_are_those_that_count(tmp_path: Path) 
     assert {case.precision == case.model.precision for case in cases} == {True}
     assert {case.device for case in cases} == set(DEVICES)
     (other,) = {case.model.name for case in cases if case.precision != "fp32"}
-    bundled = {name: registry.entries()[one.file].bundled for name, one in DATASETS.items()}
+    bundled = {name: registry.entries()[str(one.file)].bundled for name, one in DATASETS.items()}
     (few,) = {samples(name, plain) for name in DATASETS if not bundled[name]}
     (all_of,) = {samples(name, plain) for name in DATASETS if bundled[name]}
     assert {samples(name, mlperf) for name in DATASETS} == {"all"}
@@ -323,6 +304,12 @@ def test_the_defaults_that_the_help_states_are_those_that_count(tmp_path: Path) 
         "--reference-f1": [],
         "--output": [plain.output.name],
         "--user-conf": [],
+        "--tokenizer": ["the one beside the model; BERT's uncased vocabulary where there is none"],
+        "--max-length": [f"{MAX_TOKENS}, or fewer where the model takes no more"],
+        "--doc-stride": [f"{DOC_STRIDE}"],
+        "--null-threshold": [f"{plain.null_threshold:g}"],
+        "--outputs": ["asked of the model by known questions"],
+        "--calibration": ["some of those, which are left out then"],
     }
 
 

@@ -25,7 +25,7 @@ FIGURES: dict[str, Any] = {
     "qps": 41.0,
     "provenance": {
         "model_checksum": registry.entries()["pocket/minilm-squad.onnx"].digest,
-        "dataset_checksum": registry.entries()[DATASETS["pocket"].file].checksum,
+        "dataset_checksum": registry.entries()[str(DATASETS["pocket"].file)].checksum,
         "instances": 2,
         "threads": 1,
         "cores": 2,

@@ -1,0 +1,102 @@
+"""A model of the user's own: which file it is, and what was found beside it.
+
+`optimum-cli export onnx` and transformers leave a folder with `model.onnx`, a tokeniser and
+`config.json`; a repository of the Hugging Face hub has its ONNX files in a folder `onnx` below the
+tokeniser, and its cache has links in place of files.
+"""
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from bertsquad.assets import registry
+from bertsquad.errors import SuiteError
+from bertsquad.files import unreadable
+from bertsquad.squad.datasets import VOCABULARY
+
+CONFIG = "config.json"
+#: The files that a tokeniser may consist of.
+FILES = (("tokenizer.json",), ("vocab.txt",), ("vocab.json", "merges.txt"))
+#: Where a repository of the hub keeps its ONNX files, below the tokeniser's folder.
+ONNX_FOLDER = "onnx"
+#: A hub's cache holds a repository as `models--OWNER--NAME/snapshots/REVISION`.
+_REPOSITORY = re.compile(r"models--(?:.+--)?(.+)")
+
+
+@dataclass(frozen=True)
+class OwnModel:
+    """The user's model: its `file`, and its name in cases.
+
+    `tokeniser` is the folder of its tokeniser, None where it has BERT's uncased vocabulary;
+    `config` is its `config.json`, None where it has none.
+    """
+
+    file: Path
+    name: str
+    tokeniser: Path | None
+    config: Path | None
+
+
+def look(path: Path) -> OwnModel:
+    """The model that a folder or an ONNX file is; SuiteError where that can't be told."""
+    try:
+        file = _only_model(path) if path.is_dir() else path
+        if not file.is_file():
+            raise SuiteError(f"there is no file {path}")
+        # A file may be a link with its weights beside it, as in the hub's cache.
+        file = file.parent.resolve() / file.name
+        places = list(_beside(file))
+        tokeniser = next((place for place in places if _holds_tokeniser(place)), None)
+        config = next((place / CONFIG for place in places if (place / CONFIG).is_file()), None)
+    except OSError as error:
+        raise unreadable(error.filename or path, error) from error
+    return OwnModel(file, _name(file, tokeniser), tokeniser, config)
+
+
+def _only_model(folder: Path) -> Path:
+    """The one ONNX file of a folder, or of its folder `onnx`."""
+    for place in (folder, folder / ONNX_FOLDER):
+        found = sorted(place.glob("*.onnx"))
+        if len(found) > 1:
+            names = ", ".join(str(one.relative_to(folder)) for one in found)
+            raise SuiteError(
+                f"{folder} holds several models ({names}): give one of these files instead of the "
+                "folder"
+            )
+        if found:
+            return found[0]
+    raise SuiteError(
+        f"expected a folder with an .onnx file, as optimum-cli export onnx makes it, but {folder} "
+        "has none"
+    )
+
+
+def _beside(file: Path) -> Iterator[Path]:
+    """The folders in which a model's tokeniser may lie."""
+    yield file.parent
+    if file.parent.name == ONNX_FOLDER:
+        yield file.parent.parent
+
+
+def _holds_tokeniser(folder: Path) -> bool:
+    """Whether a tokeniser lies there, other than MLPerf's vocabulary, which says nothing more."""
+    found = [names for names in FILES if all((folder / name).is_file() for name in names)]
+    vocabulary = Path(VOCABULARY).name
+    if found != [(vocabulary,)] or (folder / "tokenizer_config.json").exists():
+        return bool(found)
+    _, difference = registry.entries()[VOCABULARY].look_at(folder / vocabulary)
+    return difference is not None
+
+
+def _name(file: Path, tokeniser: Path | None) -> str:
+    """The stem; for Optimum's `model.onnx` its folder's name, `model_quantized.onnx` alike."""
+    name = file.stem
+    if tokeniser is not None and re.match(r"model($|[_.-])", name):
+        folder = file.parent.parent if file.parent.name == ONNX_FOLDER else file.parent
+        repository = _REPOSITORY.fullmatch(folder.parent.parent.name)
+        if folder.parent.name == "snapshots" and repository:
+            name = repository[1] + name.removeprefix("model")
+        else:
+            name = folder.name + name.removeprefix("model")
+    return re.sub(r"[^a-z0-9_.-]+", "_", name.lower())

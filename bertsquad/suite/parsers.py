@@ -1,0 +1,112 @@
+"""What an option takes: each parser makes a value of its text, or says in a sentence what is wrong.
+
+All raise SuiteError.
+"""
+
+import math
+from collections.abc import Callable
+from pathlib import Path
+
+from bertsquad.errors import SuiteError
+from bertsquad.files import user_path
+from bertsquad.loadgen.user_conf import content
+from bertsquad.squad.features import MAX_TOKENS
+
+
+def choice(*names: str) -> Callable[[str], str]:
+    """A parser that takes one of `names`."""
+
+    def parse(text: str) -> str:
+        if text not in names:
+            raise SuiteError(f"expected one of {', '.join(names)}, got {text!r}")
+        return text
+
+    return parse
+
+
+def count(text: str) -> int:
+    """A parser that takes a whole number of at least 1."""
+    try:
+        value = int(text)
+    except ValueError:
+        value = 0
+    if value < 1:
+        raise SuiteError(f"expected a whole number of at least 1, got {text!r}")
+    return value
+
+
+def size(text: str) -> int | str:
+    """A parser that takes a number of samples, or `all`."""
+    return text if text == "all" else count(text)
+
+
+def tokens(text: str) -> int:
+    """A parser that takes a batch's token budget, which must have room for the longest window."""
+    value = count(text)
+    if value < MAX_TOKENS:
+        raise SuiteError(
+            f"expected at least {MAX_TOKENS}, the tokens of the longest sample, got {text!r}"
+        )
+    return value
+
+
+def positive(text: str) -> float:
+    """A parser that takes a finite number above 0."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not 0 < value < float("inf"):
+        raise SuiteError(f"expected a number above 0, got {text!r}")
+    return value
+
+
+def per_cent(text: str) -> float:
+    """A parser that takes a number above 0 and at most 100."""
+    value = positive(text)
+    if value > 100:
+        raise SuiteError(f"expected per cent, at most 100, got {text!r}")
+    return value
+
+
+def user_conf(text: str) -> Path:
+    """A parser that takes the path of a text file; what LoadGen reads in it shows later."""
+    path = user_path(text)
+    content(path)
+    return path
+
+
+def number(text: str) -> float:
+    """A parser that takes a finite number."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not math.isfinite(value):
+        raise SuiteError(f"expected a number, got {text!r}")
+    return value
+
+
+def pair(text: str) -> tuple[str, str]:
+    """A parser that takes two names with a comma between."""
+    names = [name.strip() for name in text.split(",")]
+    if len(names) != 2 or not all(names) or names[0] == names[1]:
+        raise SuiteError(f"expected two names with a comma between, got {text!r}")
+    return names[0], names[1]
+
+
+def existing(text: str) -> Path:
+    """A parser that takes the path of a file or folder."""
+    path = user_path(text)
+    if not path.exists():
+        raise SuiteError(f"there is no file or folder {text}")
+    return path
+
+
+def output(text: str) -> Path:
+    """A parser that takes the path of a folder, which need not exist yet."""
+    path = user_path(text)
+    there = next(place for place in (path, *path.parents) if place.exists())
+    if not there.is_dir():
+        raise SuiteError(f"expected a folder, but {str(there)!r} is a file")
+    return path
