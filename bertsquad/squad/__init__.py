@@ -1,6 +1,8 @@
 """SQuAD: questions become windows, logits become answers, answers become EM and F1.
 
-- `questions`: SQuAD's JSON, read and checked.
+- `json_stream`: a file of JSON read piece by piece.
+- `forms`: the forms in which a file can have SQuAD's questions.
+- `questions`: SQuAD's questions, read from a file and checked.
 - `tokenization`: BERT's own tokenisation, word by word.
 - `features`: the windows that the model reads, and the file that keeps them.
 - `datasets`: the data sets that the suite knows, and everything that is made of one.

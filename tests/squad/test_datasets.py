@@ -67,8 +67,7 @@ def test_a_data_set_is_loaded_with_the_file_that_its_features_are_kept_in(pocket
 
 
 def test_a_data_set_whose_contexts_are_all_blank_is_named(tmp_path: Path) -> None:
-    answer = {"text": "\t", "answer_start": 1}
-    qa = {"id": "q", "question": "What?", "answers": [answer]}
+    qa = {"id": "q", "question": "What?", "answers": [], "is_impossible": True}
     document = {"data": [{"paragraphs": [{"context": " \t ", "qas": [qa]}]}]}
     path = tmp_path / "blank.json"
     path.write_text(json.dumps(document), encoding="utf-8")

@@ -1,4 +1,5 @@
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -179,7 +180,7 @@ def test_json_that_is_not_squad_is_refused(file: Path, content: object) -> None:
 @pytest.mark.parametrize(
     ("content", "found"),
     [
-        ([], "found no 'data' in []"),
+        ([], "found an empty list"),
         ({"data": 1}, "found 1 as 'data', which should be a list"),
         ({"data": ["paragraphs"]}, "found no 'paragraphs' in 'paragraphs'"),
         ({"data": [7]}, "found no 'paragraphs' in 7"),
@@ -214,8 +215,16 @@ def test_an_answer_that_lacks_a_part_is_refused(file: Path, key: str) -> None:
     assert f"found no '{key}'" in refusal(write(file, content))
 
 
-@pytest.mark.parametrize("value", [None, 7, 1.5, True, ["Low tide"], {"text": "x"}], ids=repr)
-@pytest.mark.parametrize("place", ["context", "id", "question", "text"])
+@pytest.mark.parametrize(
+    ("place", "value"),
+    [
+        (place, value)
+        for place in ("context", "id", "question", "text")
+        for value in (None, 7, 1.5, True, ["Low tide"], {"text": "x"}, math.nan, -math.inf)
+        if place != "id" or value not in (7, 1.5)
+    ],
+    ids=repr,
+)
 def test_text_that_is_not_a_string_is_refused(file: Path, place: str, value: object) -> None:
     content = document()
     {
@@ -233,6 +242,7 @@ def test_an_answer_that_is_not_at_its_offset_is_refused(file: Path, start: objec
     first_qa(content)["answers"][0]["answer_start"] = start
     message = refusal(write(file, content))
     assert f"the answer 'six' to question 'one' is not at its offset {start!r}" in message
+    assert message.endswith("it stands at 12")
 
 
 def test_an_empty_answer_is_refused(file: Path) -> None:
@@ -354,3 +364,249 @@ def test_a_file_with_anything_anywhere_is_read_or_refused_in_a_sentence(
     assert read.questions
     texts = [text for q in read.questions for text in (q.id, q.text, *q.answers)]
     assert {type(text) for text in (*read.contexts, *texts)} == {str}
+
+
+@pytest.mark.parametrize(
+    ("context", "start", "counted"),
+    [
+        ("Low tide \U0001f30a at six.", 15, "UTF-16 units"),
+        ("Ebbe fr\u00fch, at six.", 15, "bytes of UTF-8"),
+        ("\u6771\u4eac \U0001f30a \u05e9\u05dc\u05d5\u05dd at six.", 24, "bytes of UTF-8"),
+    ],
+)
+def test_offsets_that_count_something_else_are_told_from_wrong_ones(
+    file: Path, context: str, start: int, counted: str
+) -> None:
+    content = rows_in([row("one", context, "six", start)])
+    message = refusal(write(file, content))
+    right = context.index("six")
+    assert f"counts {counted}" in message
+    assert message.endswith(f"give the offset in characters, {right}")
+    assert load(write(file, rows_in([row("one", context, "six", right)])))
+
+
+def test_an_answer_that_is_nowhere_in_its_context_is_refused(file: Path) -> None:
+    content = document()
+    first_qa(content)["answers"][0]["text"] = "seven"
+    assert refusal(write(file, content)).endswith("its context doesn't hold it")
+
+
+def row(name: object, context: str, *answer: object, **more: object) -> dict[str, Any]:
+    """A row as Hugging Face has it, with one answer and its offset, or with none."""
+    texts, starts = [answer[:1], answer[1:]] if answer else [(), ()]
+    answers = {"text": [*texts], "answer_start": [*starts]}
+    return {
+        "id": name,
+        "title": "T",
+        "context": context,
+        "question": "?",
+        "answers": answers,
+        **more,
+    }
+
+
+def rows_in(rows: list[dict[str, Any]], form: str = "list") -> Any:
+    return {"list": rows, "data": {"version": "1", "data": rows}}[form]
+
+
+ROWS = [
+    row("one", CONTEXT, "six", 12),
+    row("two", "Noon.", "Noon", 0),
+    row("three", CONTEXT, "\u6771\u4eac", 23),
+]
+
+
+@pytest.mark.parametrize("ending", ["\n", "\r\n"], ids=["LF", "CRLF"])
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig"])
+@pytest.mark.parametrize("form", ["list", "indented", "data", "lines", "lines in .json", "spaced"])
+def test_rows_are_read_in_every_form_and_share_their_contexts(
+    tmp_path: Path, form: str, encoding: str, ending: str
+) -> None:
+    file = tmp_path / ("rows.jsonl" if form in ("lines", "spaced") else "rows.json")
+    lines = [json.dumps(one, ensure_ascii=False) for one in ROWS]
+    text = {
+        "list": json.dumps(ROWS),
+        "indented": json.dumps(ROWS, indent=2, ensure_ascii=False),
+        "data": json.dumps({"version": "1.0", "data": ROWS}, indent=1, ensure_ascii=False),
+        "lines": "\n".join(lines),
+        "lines in .json": "\n".join(lines) + "\n",
+        "spaced": "\n\n".join(lines) + "\n  \n",
+    }[form]
+    file.write_bytes(text.replace("\n", ending).encode(encoding))
+    data = load(file)
+    assert data.contexts == (CONTEXT, "Noon.")
+    assert data.questions == (
+        Question("one", "?", 0, ("six",)),
+        Question("two", "?", 1, ("Noon",)),
+        Question("three", "?", 0, ("\u6771\u4eac",)),
+    )
+    assert not data.version_2
+
+
+def test_a_row_may_have_its_answers_in_objects(file: Path) -> None:
+    answers = [{"text": "six", "answer_start": 12}, {"text": "at six", "answer_start": 9}]
+    data = load(write(file, [row("one", CONTEXT) | {"answers": answers}]))
+    assert data.questions[0].answers == ("six", "at six")
+
+
+@pytest.mark.parametrize("indent", [None, 1])
+def test_one_row_alone_is_a_data_set(file: Path, indent: int | None) -> None:
+    file.write_text(json.dumps(ROWS[0], indent=indent), "utf-8")
+    assert [one.id for one in load(file).questions] == ["one"]
+
+
+def test_a_row_without_answers_makes_a_file_one_of_squad_2(file: Path) -> None:
+    data = load(write(file, [*ROWS, row("four", CONTEXT)]))
+    assert data.version_2
+    assert data.questions[-1] == Question("four", "?", 0, ())
+
+
+def version_2(**changes: object) -> dict[str, Any]:
+    """SQuAD v2.0: one question has an answer, and one has none."""
+    qa = {"id": "no", "question": "Who?", "answers": [], "is_impossible": True, **changes}
+    qa["plausible_answers"] = [{"text": "six", "answer_start": 999}]
+    other = {"id": "yes", "question": "When?", "is_impossible": False}
+    other["answers"] = [{"text": "six", "answer_start": 12}]
+    articles = [{"title": "T", "paragraphs": [{"context": CONTEXT, "qas": [qa, other]}]}]
+    return {"data": articles, "version": "v2.0"}
+
+
+def test_a_file_of_squad_2_has_questions_without_an_answer(file: Path) -> None:
+    data = load(write(file, version_2()))
+    assert data.version_2
+    assert data.questions == (Question("no", "Who?", 0, ()), Question("yes", "When?", 0, ("six",)))
+
+
+@pytest.mark.parametrize("version", ["1.1", "v1.1", None])
+def test_is_impossible_alone_says_that_it_is_squad_2(file: Path, version: object) -> None:
+    assert load(write(file, version_2() | {"version": version})).version_2
+
+
+def test_the_version_alone_says_that_it_is_squad_2_wherever_it_stands(file: Path) -> None:
+    content = document()
+    first_qa(content)["answers"] = []
+    for order in ({"version": "v2.0", "data": content["data"]}, content | {"version": "v2.0"}):
+        data = load(write(file, order))
+        assert data.version_2
+        assert data.questions[0].answers == ()
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"answers": [{"text": "six", "answer_start": 12}]}, "has an answer, although its is_impo"),
+        ({"is_impossible": False}, "has no answer, although its is_impossible is false"),
+        ({"is_impossible": "yes"}, "should be true or false"),
+        ({"is_impossible": 1}, "should be true or false"),
+    ],
+)
+def test_a_question_that_contradicts_itself_is_refused(
+    file: Path, changes: dict[str, Any], said: str
+) -> None:
+    assert said in refusal(write(file, version_2(**changes)))
+
+
+@pytest.mark.parametrize("blank", ["", " ", "\n\t", "\u3000"], ids=ascii)
+@pytest.mark.parametrize("start", [0, -1])
+def test_a_blank_answer_is_refused_and_none_at_all_is_the_way_to_say_it(
+    file: Path, blank: str, start: int
+) -> None:
+    message = refusal(write(file, [row("one", blank + CONTEXT, blank, start)]))
+    assert "question 'one' has an empty answer" in message
+    assert "no answers at all" in message
+
+
+@pytest.mark.parametrize(
+    ("number", "text"), [(7, "7"), (0, "0"), (-3, "-3"), (1.5, "1.5"), (2**70, str(2**70))]
+)
+def test_an_id_that_is_a_number_becomes_its_text(file: Path, number: object, text: str) -> None:
+    assert load(write(file, [row(number, CONTEXT, "six", 12)])).questions[0].id == text
+    content = document()
+    first_qa(content)["id"] = number
+    assert load(write(file, content)).questions[0].id == text
+    both = [row(number, CONTEXT, "six", 12), row(text, CONTEXT, "six", 12)]
+    assert f"question id {text!r} occurs twice" in refusal(write(file, both))
+
+
+@pytest.mark.parametrize("number", [1, 2, 3])
+def test_a_line_that_is_no_json_is_named(tmp_path: Path, number: int) -> None:
+    file = tmp_path / "rows.jsonl"
+    lines = [json.dumps(one) for one in ROWS]
+    for broken in (lines[number - 1][:-1], lines[number - 1][:60], "id,context"):
+        file.write_text("\n".join([*lines[: number - 1], broken, *lines[number:]]), "utf-8")
+        assert f"line {number}, which should be a row" in refusal(file)
+
+
+def test_a_line_that_is_no_row_is_named(tmp_path: Path) -> None:
+    file = tmp_path / "rows.jsonl"
+    for line in ("[]", "7", '{"id": "a"}'):
+        file.write_text(f"{json.dumps(ROWS[0])}\n{line}\n", "utf-8")
+        assert refusal(file).endswith("(line 2)")
+
+
+@pytest.mark.parametrize("key", ["id", "context", "question", "answers"])
+@pytest.mark.parametrize("form", ["list", "data"])
+def test_a_row_that_lacks_a_part_is_refused(file: Path, form: str, key: str) -> None:
+    rows = [dict(one) for one in ROWS]
+    del rows[1][key]
+    assert f"found no '{key}'" in refusal(write(file, rows_in(rows, form)))
+
+
+def test_texts_and_offsets_of_a_row_belong_together(file: Path) -> None:
+    rows = [row("one", CONTEXT) | {"answers": {"text": ["six"], "answer_start": []}}]
+    assert "1 texts and 0 offsets" in refusal(write(file, rows))
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "said"),
+    [
+        ("a.json", b"", "it is empty"),
+        ("a.jsonl", b"", "it is empty"),
+        ("a.jsonl", b" \r\n\n", "it is blank"),
+        ("a.json", b"\xef\xbb\xbf\n", "it is blank"),
+        ("a.json", json.dumps(ROWS).encode("utf-16"), "UTF-16: save it as UTF-8"),
+        ("a.json", json.dumps(ROWS).encode("utf-16-be"), "no UTF-8"),
+        ("a.json", json.dumps(ROWS, ensure_ascii=False).encode("gb18030"), "not UTF-8"),
+        ("a.json.gz", b"\x1f\x8b\x08\x00", "gunzip"),
+        ("a.zip", b"PK\x03\x04", "unpack"),
+        ("a.parquet", b"PAR1\x15\x04", "to_json('questions.jsonl')"),
+        ("a.arrow", b"ARROW1\x00\x00", "to_json('questions.jsonl')"),
+        ("a.csv", b"id,context,question,answers\r\n1,2,3,4\r\n", "to_json('questions.jsonl')"),
+        ("a.tsv", b"\xef\xbb\xbfid\tquestion\tanswer\n", "to_json('questions.jsonl')"),
+        ("a.json", b"id: 7", "line 1: "),
+        ("a.json", b'[\n{"paragraphs": []},\n]', "line 3: a comma before ]"),
+        ("a.json", b'{\n"data": [\n{"paragraphs": []} {', "line 3: expected ]"),
+        ("a.json", b'{"data": [], 7: 1}', "line 1: "),
+    ],
+)
+def test_another_format_is_told_with_the_way_out(
+    tmp_path: Path, name: str, content: bytes, said: str
+) -> None:
+    file = tmp_path / name
+    file.write_bytes(content)
+    message = refusal(file)
+    assert said in message
+    assert "is not SQuAD v1.1 JSON" in message or "found" in message
+
+
+def test_a_large_file_is_read_piece_by_piece(tmp_path: Path) -> None:
+    """What is longer than a piece is read whole, wherever the pieces end."""
+    contexts = [f"{CONTEXT} {'tide ' * (50_000 * (n % 3))}\U0001f30a {n}" for n in range(40)]
+    rows = [row(n, context, "six", 12) for n, context in enumerate(contexts)]
+    for name, text in (
+        ("rows.json", json.dumps(rows, indent=1, ensure_ascii=False)),
+        ("rows.jsonl", "\n".join(map(json.dumps, rows))),
+        ("one.json", json.dumps({"data": [{"paragraphs": [nested(one) for one in rows]}]})),
+    ):
+        file = tmp_path / name
+        file.write_text(text, "utf-8")
+        data = load(file)
+        assert data.contexts == tuple(contexts)
+        assert [one.id for one in data.questions] == [str(n) for n in range(40)]
+
+
+def nested(one: dict[str, Any]) -> dict[str, Any]:
+    """The paragraph of a row, as SQuAD has it."""
+    answers = [{"text": "six", "answer_start": 12}]
+    qa = {"id": one["id"], "question": one["question"], "answers": answers}
+    return {"context": one["context"], "qas": [qa]}
