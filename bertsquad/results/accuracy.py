@@ -26,10 +26,12 @@ def score_log(data: Data, folder: Path, samples: int) -> Score:
             f"{folder / logs.ACCURACY} holds {len(logits)} samples where {samples} were run"
         )
     try:
-        found = answers.find(data.dataset, data.features, data.vocabulary, logits)
+        texts = data.reading.texts(data.dataset, data.features)
+        found = answers.find(data.dataset, data.features, texts, logits)
     except SuiteError as error:
         raise SuiteError(f"{folder / logs.ACCURACY}: {error}") from error
-    return score(found, [q for q in data.dataset.questions if q.id in found])
+    predictions = {question: answer.text for question, answer in found.items()}
+    return score(predictions, [q for q in data.dataset.questions if q.id in found])
 
 
 def judge_f1(

@@ -5,6 +5,8 @@
 - `questions`: SQuAD's questions, read from a file and checked.
 - `tokenization`: BERT's own tokenisation, word by word.
 - `features`: the windows that the model reads, and the file that keeps them.
+- `reading`: what a way from questions to windows and back to text offers.
+- `mlperf`: MLPerf's reading: its windows, and answers in words.
 - `datasets`: the data sets that the suite knows, and everything that is made of one.
 - `answers`: from logits to the text of an answer.
 - `score`: SQuAD's official score.

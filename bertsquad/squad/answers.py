@@ -1,15 +1,14 @@
-"""From logits to the text of an answer, as MLPerf's `accuracy-squad.py` finds it.
+"""From logits to the text of an answer.
 
-That script pads every window's logits to 384 positions with -10000, pairs the 20 best starts of
-each window with its 20 best ends, drops the pairs that can't be an answer, and sorts the others by
-the sum of the two logits in double precision. It uses the text of the first one alone, so only that
-one is found here.
+As in MLPerf's `accuracy-squad.py` and Hugging Face's `run_qa`, the 20 best starts of each window
+are paired with its 20 best ends, the pairs that can't be an answer are dropped, and the others are
+sorted by the sum of the two logits in double precision. Both use the text of the first one alone,
+so only that one is looked for here.
 """
 
-from bisect import bisect_right
-from collections.abc import Mapping
-from functools import lru_cache
-from itertools import accumulate
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,14 +16,32 @@ from numpy.typing import NDArray
 from bertsquad.errors import SuiteError
 from bertsquad.squad.features import Features
 from bertsquad.squad.questions import Dataset
-from bertsquad.squad.tokenization import Vocabulary, basic_tokens, context_words
+from bertsquad.squad.reading import Texts
 
-# MLPerf Inference, language/bert/accuracy-squad.py: n_best_size and max_answer_length.
+# n_best_size and max_answer_length: MLPerf Inference, language/bert/accuracy-squad.py; and
+# transformers, examples/pytorch/question-answering/run_qa.py.
 N_BEST = 20
 MAX_ANSWER_TOKENS = 30
 
-#: What MLPerf's script answers where no span of a question's windows can be an answer.
+#: What both answer where no span of a question's windows can be an answer.
 NO_ANSWER = "empty"
+
+Logits = NDArray[np.float32]
+#: The first and the last token of a span, and its score.
+Span = tuple[int, int, float]
+
+
+@dataclass(frozen=True)
+class Answer:
+    """The answer to a question: its text, and the score of the best span, None where none fits.
+
+    `null_score` is the least score of "no answer" over the windows of a question that may have
+    none; the text is "" where that won.
+    """
+
+    text: str
+    score: float | None
+    null_score: float | None = None
 
 
 def best_span(
@@ -35,6 +52,20 @@ def best_span(
     `start`, `end` and `may_start` have the window's length; the context's tokens stand at the
     positions from `first` to the last but one. None where no pair of candidates fits.
     """
+    starts, ends, scores = _spans(start, end, may_start, first)
+    if len(scores) == 0:
+        return None
+    best = int(scores.argmax())
+    return int(starts[best]), int(ends[best]), float(scores[best])
+
+
+def _spans(
+    start: NDArray[np.floating], end: NDArray[np.floating], may_start: NDArray[np.bool_], first: int
+) -> tuple[NDArray[np.intp], NDArray[np.intp], NDArray[np.float64]]:
+    """All the spans of a window that may be an answer, as in `best_span`: the better start first.
+
+    Where two have the same score the earlier one counts as better.
+    """
     # Stable, so that of equal logits the first counts as better, as with Python's own sort.
     starts = np.argsort(-start, kind="stable")[:N_BEST]
     ends = np.argsort(-end, kind="stable")[:N_BEST]
@@ -42,103 +73,96 @@ def best_span(
     in_context = (ends >= first) & (ends < len(end) - 1)
     fits = (span >= 0) & (span < MAX_ANSWER_TOKENS)
     fits &= may_start[starts][:, None] & in_context[None, :]
-    candidates = np.flatnonzero(fits)
-    if len(candidates) == 0:
-        return None
+    rows, columns = np.nonzero(fits)
     total = start[starts].astype(np.float64)[:, None] + end[ends].astype(np.float64)[None, :]
-    row, column = divmod(int(candidates[total.flat[candidates].argmax()]), len(ends))
-    return int(starts[row]), int(ends[column]), float(total[row, column])
-
-
-class AnswerTexts:
-    """Turns a span of context tokens back into the words of the original text."""
-
-    def __init__(self, dataset: Dataset, features: Features, vocabulary: Vocabulary) -> None:
-        self._dataset = dataset
-        self._features = features
-        self._pieces = vocabulary.pieces
-        self._words: dict[int, list[str]] = {}
-        # A word can be as long as its context, and many questions be answered from it.
-        self._normal = lru_cache(maxsize=1000)(lambda word: " ".join(basic_tokens(word)))
-
-    def text(self, context: int, first: int, last: int) -> str:
-        """The text of the tokens `first` to `last` of `context`, both included.
-
-        MLPerf's script finds the tokens in the normalised text of the words that they belong to.
-        If that has as many letters as the original text, it cuts the answer out of the original
-        letter by letter; if not, or if the tokens aren't found, it answers with the whole words.
-        """
-        words = self._words.get(context)
-        if words is None:
-            words = self._words[context] = context_words(self._dataset.contexts[context])
-        begin, end = self._features.context_offsets[context : context + 2]
-        word_of_token = self._features.word_of_token[begin:end]
-        tokens = self._features.context_tokens[begin:end]
-        first_word, last_word = word_of_token[[first, last]]
-        covered = words[first_word : last_word + 1]
-        original = " ".join(covered)
-
-        normal = " ".join(filter(None, map(self._normal, covered)))
-        predicted = " ".join(self._pieces[token] for token in tokens[first : last + 1])
-        predicted = " ".join(predicted.replace(" ##", "").replace("##", "").split())
-
-        at = normal.find(predicted)
-        letters = list(accumulate(map(len, covered)))  # up to the end of each word
-        if at < 0 or not predicted or letters[-1] != len(normal) - normal.count(" "):
-            return original
-        first_letter = at - normal.count(" ", 0, at)
-        last_letter = first_letter + len(predicted) - predicted.count(" ") - 1
-        # Before a letter, `original` has a blank for each word that ends before it.
-        begins, ends = (one + bisect_right(letters, one) for one in (first_letter, last_letter))
-        return original[begins : ends + 1]
+    return starts[rows], ends[columns], total[rows, columns]
 
 
 def find(
     dataset: Dataset,
     features: Features,
-    vocabulary: Vocabulary,
-    logits: Mapping[int, NDArray[np.float32]],
-) -> dict[str, str]:
+    texts: Texts,
+    logits: Mapping[int, Logits],
+    null_threshold: float | None = None,
+) -> dict[str, Answer]:
     """The answer to every question, by its id; left out are those with a window without logits.
 
-    `logits` maps a sample to its float32 [length, 2]: start and end. A question without any
-    window (its context holds no token) is answered "empty", as MLPerf's script does.
+    `logits` maps a sample to its float32 [length, 2]: start and end. Where questions may have no
+    answer, `null_threshold` says by how much the score of none must exceed that of the best span.
+    A question without any window (its context holds no token) is answered with `NO_ANSWER`, or ""
+    where it may have none.
     """
-    texts = AnswerTexts(dataset, features, vocabulary)
-    windows: list[list[int]] = [[] for _ in dataset.questions]
-    for sample, question_index in enumerate(features.question):
-        windows[question_index].append(sample)
-    answers: dict[str, str] = {}
-    for question, samples in zip(dataset.questions, windows, strict=True):
-        if not all(sample in logits for sample in samples):
-            continue
-        best: tuple[float, int, int, int] | None = None
-        for sample in samples:
-            span = _span_of(features, sample, logits[sample])
-            if span is not None and (best is None or span[2] > best[0]):
-                best = (span[2], sample, span[0], span[1])
-        if best is None:
-            answers[question.id] = NO_ANSWER
-            continue
-        _, sample, start, end = best
-        shift = int(features.doc_start[sample]) - int(features.context_start[sample])
-        answers[question.id] = texts.text(question.context, start + shift, end + shift)
+    # The windows of each question from the context's begin on, in whatever order they are kept.
+    order = np.lexsort((features.doc_start, features.question))
+    ends = np.searchsorted(features.question[order], np.arange(len(dataset.questions)), "right")
+    answers: dict[str, Answer] = {}
+    begin = 0
+    for question, end in zip(dataset.questions, ends.tolist(), strict=True):
+        samples = order[begin:end].tolist()
+        begin = end
+        if all(sample in logits for sample in samples):
+            windows = [_Window(features, sample, logits[sample]) for sample in samples]
+            text_of = partial(texts, question.context)
+            answers[question.id] = _answer(windows, text_of, null_threshold)
     return answers
 
 
-def _span_of(
-    features: Features, sample: int, logits: NDArray[np.float32]
-) -> tuple[int, int, float] | None:
-    """The best answer in the window `sample`; SuiteError if its logits have the wrong shape."""
-    low, high = features.offsets[sample : sample + 2]
-    if logits.shape != (high - low, 2):
-        raise SuiteError(
-            f"sample {sample} has {high - low} tokens but its response holds logits of shape "
-            f"{logits.shape}: the log belongs to other data"
-        )
-    return best_span(
-        logits[:, 0],
-        logits[:, 1],
-        features.max_context[low:high],
-        int(features.context_start[sample]),
-    )
+class _Window:
+    """A window with its logits; SuiteError if these have the wrong shape."""
+
+    def __init__(self, features: Features, sample: int, logits: Logits) -> None:
+        low, high = features.offsets[sample : sample + 2]
+        if logits.shape != (high - low, 2):
+            raise SuiteError(
+                f"sample {sample} has {high - low} tokens but its response holds logits of shape "
+                f"{logits.shape}: the log belongs to other data"
+            )
+        self.start, self.end = logits[:, 0], logits[:, 1]
+        self.may_start = features.max_context[low:high]
+        self.first = int(features.context_start[sample])
+        #: From a position in the window to the token's place in its context.
+        self.shift = int(features.doc_start[sample]) - self.first
+
+    @property
+    def null_score(self) -> float:
+        """The score of "no answer": that of the window's first token, as start and end."""
+        return float(self.start[0]) + float(self.end[0])
+
+    def best(self) -> Span | None:
+        """The best span."""
+        found = best_span(self.start, self.end, self.may_start, self.first)
+        return found and (found[0] + self.shift, found[1] + self.shift, found[2])
+
+    def spans(self) -> list[Span]:
+        """All spans that may be an answer."""
+        starts, ends, scores = _spans(self.start, self.end, self.may_start, self.first)
+        shifted = (starts + self.shift).tolist(), (ends + self.shift).tolist()
+        return list(zip(*shifted, scores.tolist(), strict=True))
+
+
+def _answer(
+    windows: Sequence[_Window], text_of: Callable[[int, int], str], null_threshold: float | None
+) -> Answer:
+    """The answer to the question of these windows; `text_of` tells the text of a span."""
+    found = [span for span in (window.best() for window in windows) if span is not None]
+    best = max(found, key=_score, default=None)  # the first of equals
+    text = NO_ANSWER if best is None else text_of(*best[:2])
+    if not text:
+        # A token may stand for no character, as the second of an emoji's bytes does. Such a span
+        # is an answer only where none is never one, and where it isn't the only one.
+        spans = sorted((s for w in windows for s in w.spans()), key=_score, reverse=True)
+        if null_threshold is not None or len(spans) == 1:
+            texts = ((text_of(*span[:2]), span) for span in spans[:N_BEST])
+            text, best = next(((t, span) for t, span in texts if t), (NO_ANSWER, None))
+    score = None if best is None else best[2]
+    if null_threshold is None:
+        return Answer(text, score)
+    null_score = min((window.null_score for window in windows), default=None)
+    # Where no span fits, run_qa compares with 0.
+    if null_score is None or null_score - (score or 0.0) > null_threshold:
+        text = ""
+    return Answer(text, score, null_score)
+
+
+def _score(span: Span) -> float:
+    return span[2]

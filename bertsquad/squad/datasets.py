@@ -12,7 +12,9 @@ from bertsquad.progress import Show, unseen
 from bertsquad.rules import SAMPLES
 from bertsquad.squad import features, questions
 from bertsquad.squad.features import Features
+from bertsquad.squad.mlperf import MlperfReading
 from bertsquad.squad.questions import Dataset
+from bertsquad.squad.reading import Reading
 from bertsquad.squad.tokenization import Vocabulary
 
 VOCABULARY = "pocket/vocab.txt"
@@ -71,7 +73,7 @@ class Data:
 
     dataset: Dataset
     features: Features
-    vocabulary: Vocabulary
+    reading: Reading
     features_file: Path
     file: Path
     checksum: str
@@ -125,11 +127,11 @@ def own_file(text: str) -> Path:
 
 def load(entry: DatasetEntry, show: Show = unseen) -> Data:
     """Fetch a data set and build its features, or take both from their caches."""
-    vocabulary_file = registry.fetch(VOCABULARY)
+    reading = MlperfReading(Vocabulary(registry.fetch(VOCABULARY)))
     file, checksum = locate(entry, show)
-    dataset, vocabulary = questions.load(file), Vocabulary(vocabulary_file)
-    built, path = cached_features(dataset, vocabulary, file, vocabulary_file, show)
-    return Data(dataset, built, vocabulary, path, file, checksum)
+    dataset = questions.load(file)
+    built, path = cached_features(dataset, reading, file, show)
+    return Data(dataset, built, reading, path, file, checksum)
 
 
 @dataclass(frozen=True)
@@ -160,18 +162,13 @@ def calibration(entry: DatasetEntry, data: Data, show: Show = unseen) -> Calibra
             raise SuiteError(f"{file} should hold numbers of the {len(data.features)} windows")
         note = f"MLPerf's {len(windows)} windows of {entry.name}"
         return CalibrationSet(str(data.features_file), windows, note)
-    dataset, vocabulary_file = questions.load(file), registry.fetch(VOCABULARY)
-    built, path = cached_features(dataset, data.vocabulary, file, vocabulary_file, show)
+    built, path = cached_features(questions.load(file), data.reading, file, show)
     note = f"the {len(built)} windows of {file.name}"
     return CalibrationSet(str(path), tuple(range(len(built))), note)
 
 
 def cached_features(
-    dataset: Dataset,
-    vocabulary: Vocabulary,
-    dataset_file: Path,
-    vocabulary_file: Path,
-    show: Show = unseen,
+    dataset: Dataset, reading: Reading, dataset_file: Path, show: Show = unseen
 ) -> tuple[Features, Path]:
     """The features, and the file of the cache that they are kept in.
 
@@ -179,7 +176,7 @@ def cached_features(
     """
 
     def build(path: Path) -> Features:
-        built = features.build(dataset, vocabulary, show)
+        built = reading.build(dataset, show)
         if not len(built):
             raise SuiteError(
                 f"{dataset_file} gives a model nothing to read, since all its contexts are blank: "
@@ -188,8 +185,8 @@ def cached_features(
         features.save(built, path)
         return built
 
-    key = features.cache_key(dataset_file, vocabulary_file)
+    key = features.cache_key(dataset_file, reading.key)
     path = cache.cache_folder() / cache.FEATURES / f"{key}.npz"
-    found = cache.derived(path, features.load, build)
+    found = cache.derived(path, reading.load, build)
     cache.warn_if_rebuilt(found)
     return found.content, path

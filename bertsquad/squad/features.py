@@ -1,52 +1,57 @@
-"""Windows: what the model reads, equal to MLPerf's `create_squad_data` but never padded.
+"""Windows: what the model reads, whatever made them, and the file that keeps them.
 
-A window is `[CLS] question [SEP] slice of the context [SEP]` of at most 384 tokens. A context that
-doesn't fit gives several windows, each 128 tokens after the one before. A LoadGen sample is one
-window; its index is its place in file order.
+A window is the question, a slice of its context, and the special tokens around both; it is never
+padded. A context that doesn't fit gives several windows that overlap. A LoadGen sample is one
+window; its index is its place in file order. What makes windows is a `reading`.
 """
 
 import hashlib
+from array import array
 from collections.abc import Sequence
-from dataclasses import dataclass
-from functools import lru_cache
+from dataclasses import dataclass, fields
 from pathlib import Path
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from bertsquad import arrays
-from bertsquad.progress import Show, Step, unseen
-from bertsquad.squad.questions import Dataset
-from bertsquad.squad.tokenization import Vocabulary, context_words
 
-# MLPerf Inference, language/bert: max_seq_length, max_query_length and doc_stride.
+#: The most tokens of a window, in MLPerf Inference (language/bert: max_seq_length) and, where
+#: nobody asks for another number, in Hugging Face's `run_qa`.
 MAX_TOKENS = 384
-MAX_QUESTION_TOKENS = 64
-DOC_STRIDE = 128
 
-#: Part of the cache's key: to be raised whenever this module computes something else.
-FORMAT = 1
+#: Part of the cache's key: to be raised whenever a reading makes something else of the same input.
+FORMAT = 2
+
+
+@dataclass(frozen=True)
+class Layout:
+    """How a model numbers what it reads: the id of padding, and the position of the first token."""
+
+    padding_id: int = 0
+    first_position: int = 0
 
 
 @dataclass(frozen=True)
 class Features:
-    """All windows of a data set, ragged.
+    """All windows of a data set, ragged: what the model and the search for answers need.
 
     Window `i` has the tokens `tokens[offsets[i]:offsets[i + 1]]`; its context slice begins at the
-    position `context_start[i]` of the window and at the token `doc_start[i]` of its context.
-    Context `c` has the tokens `context_tokens[context_offsets[c]:context_offsets[c + 1]]`, and
-    `word_of_token` says for each of those to which of `context_words` it belongs.
+    position `context_start[i]` of the window and at the token `doc_start[i]` of its context, and
+    ends before the window's last token, a special one. Context `c` has `context_offsets[c + 1] -
+    context_offsets[c]` tokens. A reading's own kind of features adds arrays with one number for
+    each of those.
     """
 
     tokens: NDArray[np.int32]  # [sum of lengths]
     offsets: NDArray[np.int64]  # [windows + 1]
     question: NDArray[np.int32]  # [windows], index into Dataset.questions
     context_start: NDArray[np.int32]  # [windows]
+    segment_start: NDArray[np.int32]  # [windows], from here on segments are 1; or the length
     doc_start: NDArray[np.int32]  # [windows]
     max_context: NDArray[np.bool_]  # [sum of lengths], may an answer start here?
-    context_tokens: NDArray[np.int32]  # [sum of context lengths]
     context_offsets: NDArray[np.int64]  # [contexts + 1]
-    word_of_token: NDArray[np.int32]  # [sum of context lengths]
 
     def __len__(self) -> int:
         return len(self.question)
@@ -70,105 +75,95 @@ class Features:
             start = self.offsets[sample]
             ids[row, :n] = self.tokens[start : start + n]
             mask[row, :n] = 1
-            segments[row, self.context_start[sample] : n] = 1
+            segments[row, self.segment_start[sample] : n] = 1
         return ids, mask, segments
 
 
-def _window_starts(tokens: int, room: int) -> list[int]:
-    """Where the windows over a context of `tokens` begin if each has room for `room` of them."""
-    if tokens == 0:
-        return []
-    starts = [0]
-    while starts[-1] + room < tokens:
-        starts.append(starts[-1] + min(room, DOC_STRIDE))
-    return starts
+def window_starts(tokens: int, room: int, step: int) -> range:
+    """Where windows over a context of `tokens` begin, `step` apart, each with room for `room`.
 
-
-def _max_context(starts: list[int], ends: list[int], window: int) -> NDArray[np.bool_]:
-    """For each token of `window`: does no other window show it with more context around it?
-
-    As in BERT's `_check_is_max_context`, a window's score for a token is the smaller of the
-    contexts to its left and right, plus 0.01 of the window's length; of equals the first wins.
+    There are as many as are needed to reach the last token, and none where there is no token.
     """
-    # A window is no longer than 3 strides, so those further away share no token with it.
-    reach = MAX_TOKENS // DOC_STRIDE
-    first = max(0, window - reach)
-    near, own = slice(first, window + reach + 1), starts[window]
-    spans = zip(starts[near], ends[near], strict=True)
-    return _most_context(tuple((start - own, end - own) for start, end in spans), window - first)
+    return range(0, max(tokens - room, 0) + step, step) if tokens else range(0)
 
 
-@lru_cache(maxsize=1000)
-def _most_context(spans: tuple[tuple[int, int], ...], window: int) -> NDArray[np.bool_]:
-    """`_max_context` among these windows; of a long context nearly all have the same neighbours."""
-    position = np.arange(*spans[window])
-    scores = []
-    for start, end in spans:
-        context = np.minimum(position - start, end - 1 - position)
-        scores.append(np.where(context < 0, -1.0, context + 0.01 * (end - start)))
-    return np.asarray(np.argmax(scores, axis=0) == window)
+class Growing:
+    """Numbers of one type that come piece by piece, in one array that grows."""
+
+    def __init__(self, dtype: type[np.generic]) -> None:
+        self._dtype = np.dtype(dtype)
+        self._bytes = bytearray()
+
+    def __len__(self) -> int:
+        return len(self._bytes) // self._dtype.itemsize
+
+    def add(self, piece: bytes | NDArray[Any]) -> None:
+        """Put a piece behind the others: an array of this type, or its bytes."""
+        self._bytes += piece if isinstance(piece, bytes) else piece.tobytes()
+
+    def copy(self, start: int, end: int) -> bytes:
+        """The bytes of the numbers from `start` to before `end`."""
+        size = self._dtype.itemsize
+        return bytes(self._bytes[start * size : end * size])
+
+    def array(self) -> NDArray[Any]:
+        """All the numbers, not copied; from then on none can be added."""
+        return np.frombuffer(self._bytes, self._dtype)
 
 
-def build(dataset: Dataset, vocabulary: Vocabulary, show: Show = unseen) -> Features:
-    """Cut all questions of a data set into windows."""
-    show(Step("featurising"))
-    words_of = [context_words(context) for context in dataset.contexts]
-    ids_of_word = vocabulary.encode(word for words in words_of for word in words)
-    ids_of_question = vocabulary.encode(question.text for question in dataset.questions)
+class Windows:
+    """Windows that are being made, in arrays that grow: none of its own for each window."""
 
-    contexts: list[NDArray[np.int32]] = []
-    word_indices: list[NDArray[np.int32]] = []
-    for words in words_of:
-        pieces = [ids_of_word[word] for word in words]
-        contexts.append(np.array([i for ids in pieces for i in ids], np.int32))
-        counts = np.array([len(ids) for ids in pieces], np.int64)
-        word_indices.append(np.repeat(np.arange(len(words), dtype=np.int32), counts))
+    def __init__(self) -> None:
+        self._tokens, self._may_start = bytearray(), bytearray()
+        self._lengths, self._question = array("i"), array("i")
+        self._context_start, self._segment_start = array("i"), array("i")
+        self._doc_start = array("i")
 
-    cls, sep = np.array([vocabulary.cls_id], np.int32), np.array([vocabulary.sep_id], np.int32)
-    # Each begins with nothing, since there may be no window.
-    tokens = [np.empty(0, np.int32)]
-    max_context = [np.empty(0, np.bool_)]
-    # For each window:
-    lengths: list[int] = []
-    question_of_window: list[int] = []
-    context_starts: list[int] = []
-    doc_starts: list[int] = []
-    for index, question in enumerate(dataset.questions):
-        show(Step("featurising", index, len(dataset.questions), "questions"))
-        query = np.array(ids_of_question[question.text][:MAX_QUESTION_TOKENS], np.int32)
-        context = contexts[question.context]
-        room = MAX_TOKENS - len(query) - 3
-        starts = _window_starts(len(context), room)
-        ends = [min(start + room, len(context)) for start in starts]
-        for window, (start, end) in enumerate(zip(starts, ends, strict=True)):
-            head = len(query) + 2  # the tokens before the context
-            tokens += [cls, query, sep, context[start:end], sep]
-            alone = len(starts) == 1  # as most are
-            may_start = np.ones(end, np.bool_) if alone else _max_context(starts, ends, window)
-            max_context += [np.zeros(head, np.bool_), may_start, np.zeros(1, np.bool_)]
-            lengths.append(head + end - start + 1)
-            question_of_window.append(index)
-            context_starts.append(head)
-            doc_starts.append(start)
+    def add(
+        self,
+        question: int,
+        head: NDArray[np.int32],
+        context: NDArray[np.int32],
+        tail: NDArray[np.int32],
+        *,
+        doc_start: int,
+        segment_start: int | None = None,
+        may_start: NDArray[np.bool_] | None = None,
+    ) -> None:
+        """Put the window of the tokens `head`, `context` and `tail` behind the others.
 
-    return Features(
-        tokens=np.concatenate(tokens),
-        offsets=np.cumsum([0, *lengths], dtype=np.int64),
-        question=np.array(question_of_window, np.int32),
-        context_start=np.array(context_starts, np.int32),
-        doc_start=np.array(doc_starts, np.int32),
-        max_context=np.concatenate(max_context),
-        context_tokens=np.concatenate(contexts),
-        context_offsets=np.cumsum([0, *map(len, contexts)], dtype=np.int64),
-        word_of_token=np.concatenate(word_indices),
-    )
+        `segment_start` is where the context starts unless something else is given; an answer may
+        start at each token of `context`, or where `may_start` says so.
+        """
+        before, inside, after = len(head), len(context), len(tail)
+        self._tokens += head.tobytes() + context.tobytes() + tail.tobytes()
+        allowed = b"\1" * inside if may_start is None else may_start.tobytes()
+        self._may_start += b"\0" * before + allowed + b"\0" * after
+        self._lengths.append(before + inside + after)
+        self._context_start.append(before)
+        self._segment_start.append(before if segment_start is None else segment_start)
+        self._question.append(question)
+        self._doc_start.append(doc_start)
+
+    def arrays(self) -> dict[str, NDArray[Any]]:
+        """The arrays of `Features` but for those of contexts, by name."""
+        return {
+            "tokens": np.frombuffer(self._tokens, np.int32),
+            "offsets": np.concatenate(([0], np.cumsum(self._lengths, dtype=np.int64))),
+            "question": np.frombuffer(self._question, np.int32),
+            "context_start": np.frombuffer(self._context_start, np.int32),
+            "segment_start": np.frombuffer(self._segment_start, np.int32),
+            "doc_start": np.frombuffer(self._doc_start, np.int32),
+            "max_context": np.frombuffer(self._may_start, np.bool_),
+        }
 
 
-def cache_key(dataset_file: Path, vocabulary_file: Path) -> str:
-    """What names the cached features: the content of both files and this module's format."""
-    digest = hashlib.sha256(f"features {FORMAT}".encode())
-    for path in (dataset_file, vocabulary_file):
-        digest.update(hashlib.sha256(path.read_bytes()).digest())
+def cache_key(dataset_file: Path, reading: str) -> str:
+    """What names the cached features: the data set's content, the reading's key, and `FORMAT`."""
+    digest = hashlib.sha256(f"features {FORMAT} {reading}".encode())
+    with dataset_file.open("rb") as file:
+        digest.update(hashlib.file_digest(file, "sha256").digest())
     return digest.hexdigest()[:32]
 
 
@@ -177,13 +172,21 @@ def save(features: Features, path: Path) -> None:
     arrays.save(features, path)
 
 
+Kind = TypeVar("Kind", bound=Features)
+
+
 def load(path: Path) -> Features:
+    """The windows of what `save` wrote, whichever reading made them; errors as `load_as` has."""
+    return load_as(Features, path)
+
+
+def load_as(kind: type[Kind], path: Path) -> Kind:
     """Read what `save` wrote; LookupError if arrays are missing, ValueError if it is anything else.
 
     Either names the file. OSError where there is a file that can't be read.
     """
     try:
-        found = arrays.load(Features, path)
+        found = arrays.load(kind, path)
         _check(found)
     except LookupError as error:
         raise LookupError(f"{path} is an older cache of features: {error}") from error
@@ -195,18 +198,20 @@ def load(path: Path) -> Features:
 def _check(found: Features) -> None:
     """Raise ValueError unless the arrays have the lengths that belong together."""
     windows, tokens = len(found.question), len(found.tokens)
-    context_tokens = len(found.context_tokens)
+    for offsets, total in ((found.offsets, tokens), (found.context_offsets, None)):
+        if not len(offsets) or offsets[0] != 0 or (np.diff(offsets) < 0).any():
+            raise ValueError("the offsets don't rise from 0")
+        if total is not None and offsets[-1] != total:
+            raise ValueError("the offsets don't fit the tokens")
     expected = {
         "offsets": windows + 1,
         "context_start": windows,
+        "segment_start": windows,
         "doc_start": windows,
         "max_context": tokens,
-        "word_of_token": context_tokens,
     }
-    for name, length in expected.items():
+    common = {field.name for field in fields(Features)}
+    own = (field.name for field in fields(found) if field.name not in common)
+    for name, length in (expected | dict.fromkeys(own, int(found.context_offsets[-1]))).items():
         if len(getattr(found, name)) != length:
             raise ValueError(f"{name} has {len(getattr(found, name))} numbers, not {length}")
-    for offsets, total in ((found.offsets, tokens), (found.context_offsets, context_tokens)):
-        ends = [*offsets[:1], *offsets[-1:]]
-        if ends != [0, total] or (np.diff(offsets) < 0).any():
-            raise ValueError("the offsets don't fit the tokens")

@@ -6,6 +6,7 @@ MLPerf's features come from BERT's Python code, so the splitting into words is d
 WordPiece, which is where the time goes, is left to the library.
 """
 
+import hashlib
 import re
 import unicodedata
 from collections.abc import Iterable, Sequence
@@ -124,7 +125,8 @@ class Vocabulary:
     def __init__(self, path: Path) -> None:
         """Read a file of pieces; SuiteError where it is none."""
         try:
-            self.pieces = path.read_text(encoding="utf-8").rstrip("\n").split("\n")
+            content = path.read_bytes()
+            self.pieces = content.decode("utf-8").rstrip("\n").split("\n")
         except OSError as error:
             raise unreadable(path, error) from error
         except UnicodeDecodeError as error:
@@ -132,6 +134,7 @@ class Vocabulary:
         ids = {piece: index for index, piece in enumerate(self.pieces)}
         if lacking := [piece for piece in ("[CLS]", "[SEP]", "[UNK]") if piece not in ids]:
             raise SuiteError(f"{path} is no vocabulary of BERT: it lacks {lacking[0]}")
+        self.digest = hashlib.sha256(content).hexdigest()
         self.cls_id, self.sep_id = ids["[CLS]"], ids["[SEP]"]
         # 100 is the longest word that MLPerf's tokeniser looks up; longer ones are [UNK].
         self._tokenizer = Tokenizer(

@@ -16,26 +16,28 @@ from typing import Any
 
 import pytest
 import tiny
-from shared_data import POCKET_FILE, PROJECT, VOCABULARY_FILE, pocket, vocabulary
+from shared_data import POCKET_FILE, PROJECT, pocket, reading
 
 from bertsquad.assets.cache import cache_folder, data_folder, derived, derived_model, kept
 from bertsquad.files import write_whole
 from bertsquad.squad import datasets, features
 from bertsquad.squad.features import Features
+from bertsquad.squad.mlperf import MlperfFeatures
 
 posix = pytest.mark.skipif(os.name != "posix", reason="needs POSIX limits and signals")
 
 #: Builds the pocket set's features, or an int8 model, as the suite does, and notes that it did.
 MAKE_FEATURES = """
-from bertsquad.squad import datasets, features
-from shared_data import POCKET_FILE, VOCABULARY_FILE, pocket, vocabulary
-build = features.build
+from bertsquad.squad import datasets
+from bertsquad.squad.mlperf import MlperfReading
+from shared_data import POCKET_FILE, pocket, reading
+build = MlperfReading.build
 def noted(*arguments):
     note()
     return build(*arguments)
-features.build = noted
+MlperfReading.build = noted
 def make():
-    return datasets.cached_features(pocket(), vocabulary(), POCKET_FILE, VOCABULARY_FILE)[1]
+    return datasets.cached_features(pocket(), reading(), POCKET_FILE)[1]
 """
 MAKE_MODEL = """
 import preparing
@@ -98,7 +100,7 @@ def files(folder: Path) -> list[str]:
 
 
 def pocket_again() -> tuple[Features, Path]:
-    return datasets.cached_features(pocket(), vocabulary(), POCKET_FILE, VOCABULARY_FILE)
+    return datasets.cached_features(pocket(), reading(), POCKET_FILE)
 
 
 def cut(path: Path) -> None:
@@ -169,7 +171,7 @@ def test_a_pickle_in_the_place_of_features_is_rebuilt_and_never_unpickled(
     path.write_bytes(bomb)
     if inside:
         with zipfile.ZipFile(path, "w") as archive:
-            for field in fields(Features):
+            for field in fields(MlperfFeatures):
                 archive.writestr(f"{field.name}.npy", bomb)
     with pytest.warns(UserWarning, match="was rebuilt"):
         assert pocket_again()[0].tokens.tolist() == first.tokens.tolist()
@@ -177,7 +179,7 @@ def test_a_pickle_in_the_place_of_features_is_rebuilt_and_never_unpickled(
 
 
 def test_what_a_killed_process_left_beside_the_features_is_removed(cache: Path) -> None:
-    key = features.cache_key(POCKET_FILE, VOCABULARY_FILE)
+    key = features.cache_key(POCKET_FILE, reading().key)
     folder = cache / "features"
     folder.mkdir(parents=True)
     (folder / f".{key}.abc.npz").write_bytes(b"half")
@@ -369,7 +371,7 @@ def test_a_pytest_session_with_damaged_caches_passes_and_tells_its_user(
     out, first = pytest_session(tmp_path, model)
     assert "rebuilt" not in out + first["model_preparation"]
     assert first["model_rebuilt"] is None
-    key = features.cache_key(POCKET_FILE, VOCABULARY_FILE)
+    key = features.cache_key(POCKET_FILE, reading().key)
     cut(cache / "features" / f"{key}.npz")
     (prepared,) = cache.rglob("prepared/*.onnx")
     flip(prepared)

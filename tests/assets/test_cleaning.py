@@ -8,7 +8,7 @@ import preparing
 import pytest
 import tiny
 from loopback import LoopbackServer, Reply, entry, isolate, register
-from shared_data import POCKET_FILE, VOCABULARY_FILE, pocket, vocabulary
+from shared_data import POCKET_FILE, pocket, reading
 
 from bertsquad.__main__ import main
 from bertsquad.assets import cache, cleaning, registry
@@ -49,7 +49,7 @@ def clean(*options: str) -> None:
 
 def make(tmp_path: Path) -> None:
     """Features and models of each kind, named as the suite names them."""
-    datasets.cached_features(pocket(), vocabulary(), POCKET_FILE, VOCABULARY_FILE)
+    datasets.cached_features(pocket(), reading(), POCKET_FILE)
     wide = tiny.model(tmp_path / "a.onnx", wide=True)
     calibration = tiny.calibration(HEX[:16])
     preparing.ready(wide, "int8", calibration=lambda: calibration, key=HEX)

@@ -14,12 +14,14 @@ from shared_data import (
     needs_golden,
     pocket,
     pocket_features,
+    reading,
     vocabulary,
 )
 
 from bertsquad.errors import SuiteError
-from bertsquad.squad import answers, features
+from bertsquad.squad import answers
 from bertsquad.squad.features import Features
+from bertsquad.squad.mlperf import AnswerTexts, MlperfFeatures
 from bertsquad.squad.questions import Dataset, Question
 from bertsquad.squad.score import score
 from bertsquad.squad.tokenization import context_words
@@ -41,6 +43,12 @@ def all_logits(made: Features, kind: str, seed: int) -> dict[int, Logits]:
     return {s: logits(kind, seed, s, int(n)) for s, n in enumerate(made.lengths)}
 
 
+def find(data: Dataset, made: MlperfFeatures, logits: dict[int, Logits]) -> dict[str, str]:
+    """The text of every answer."""
+    found = answers.find(data, made, reading().texts(data, made), logits)
+    return {question: answer.text for question, answer in found.items()}
+
+
 @needs_golden
 @pytest.mark.parametrize(
     ("kind", "seed", "exact_match", "f1"),
@@ -56,7 +64,7 @@ def test_the_dev_set_s_answers_and_score_are_those_of_mlperf_s_script(
     with gzip.open(GOLDEN / f"predictions_{kind}_{seed}.json.gz") as file:
         golden = json.load(file)
     made = dev_set_features()
-    found = answers.find(dev_set(), made, vocabulary(), all_logits(made, kind, seed))
+    found = find(dev_set(), made, all_logits(made, kind, seed))
     assert len(found) == 10_570
     assert {key: (text, golden[key]) for key, text in found.items() if text != golden[key]} == {}
     scored = score(found, dev_set().questions)
@@ -176,9 +184,9 @@ def test_a_span_of_infinitely_low_score_still_fits() -> None:
     assert found[0] <= found[1]
 
 
-def one_question(context: str, question: str = "What is it?") -> tuple[Dataset, Features]:
+def one_question(context: str, question: str = "What is it?") -> tuple[Dataset, MlperfFeatures]:
     data = Dataset((context,), (Question("q", question, 0, ("x",)),))
-    return data, features.build(data, vocabulary())
+    return data, reading().build(data)
 
 
 def flat(made: Features) -> dict[int, Logits]:
@@ -202,7 +210,7 @@ def answer_at(context: str, pieces: str) -> str:
     assert first is not None, f"{pieces} is not in {tokens}"
     windows = flat(made)
     aim(made, windows, 0, first, first + len(wanted) - 1)
-    return answers.find(data, made, vocabulary(), windows)["q"]
+    return find(data, made, windows)["q"]
 
 
 @pytest.mark.parametrize(
@@ -249,14 +257,14 @@ def test_where_the_alignment_fails_whole_words_are_the_answer(
 def test_the_words_are_cut_at_the_first_place_that_reads_the_same() -> None:
     assert answer_at("Tom-TOM drum", "- tom") == "-TOM"
     data, made = one_question("Tom-TOM drum")
-    texts = answers.AnswerTexts(data, made, vocabulary())
+    texts = AnswerTexts(data, made, vocabulary())
     assert [vocabulary().pieces[token] for token in made.context_tokens[:3]] == ["tom", "-", "tom"]
     assert texts.text(0, 2, 2) == "Tom"
 
 
 def test_a_word_as_long_as_its_context_is_taken_apart_once_for_all_questions() -> None:
     data, made = one_question("東京" * 5_000 + " tower")
-    texts = answers.AnswerTexts(data, made, vocabulary())
+    texts = AnswerTexts(data, made, vocabulary())
     first, second = calls(lambda: texts.text(0, 1, 2)), calls(lambda: texts.text(0, 7, 8))
     assert second < first / 100
     assert texts.text(0, 1, 2) == "京東"
@@ -268,11 +276,11 @@ def test_each_answer_comes_from_its_own_context() -> None:
     data = Dataset(
         contexts, tuple(Question(f"q{i}", "What?", i, ("x",)) for i in range(len(contexts)))
     )
-    made = features.build(data, vocabulary())
+    made = reading().build(data)
     windows = flat(made)
     aim(made, windows, 0, 1, 1)
     aim(made, windows, 1, 1, 3)
-    found = answers.find(data, made, vocabulary(), windows)
+    found = find(data, made, windows)
     assert found == {"q0": "tide", "q1": "empty", "q2": "Spring-tide"}
 
 
@@ -280,17 +288,17 @@ def test_where_nothing_can_be_an_answer_it_is_empty() -> None:
     data, made = one_question("Low tide.", "which " * 30 + "?")
     windows = flat(made)
     windows[0][:20] = 9
-    assert answers.find(data, made, vocabulary(), windows) == {"q": "empty"}
+    assert find(data, made, windows) == {"q": "empty"}
     windows[0][0] = -10
     windows[0][made.context_start[0]] = 8
-    assert answers.find(data, made, vocabulary(), windows) == {"q": "Low"}
+    assert find(data, made, windows) == {"q": "Low"}
 
 
 #: Words of one token each, all different, so that a word's place is its token's.
 WORDS = [piece for piece in vocabulary().pieces if piece.isascii() and piece.isalpha()][-700:]
 
 
-def long_question() -> tuple[Dataset, Features]:
+def long_question() -> tuple[Dataset, MlperfFeatures]:
     data, made = one_question(" ".join(WORDS))
     assert list(made.word_of_token) == list(range(700))
     assert list(made.doc_start) == [0, 128, 256, 384]
@@ -304,16 +312,16 @@ def test_an_answer_that_crosses_a_window_s_end_is_found_in_the_next() -> None:
     windows = flat(made)
     aim(made, windows, 1, end - 4, end + 4)
     answer = " ".join(WORDS[end - 4 : end + 5])
-    assert answers.find(data, made, vocabulary(), windows) == {"q": answer}
+    assert find(data, made, windows) == {"q": answer}
 
 
 def test_a_window_answers_only_where_no_other_shows_more_context() -> None:
     data, made = long_question()
     windows = flat(made)
     aim(made, windows, 0, 370, 370)
-    assert answers.find(data, made, vocabulary(), windows) != {"q": WORDS[370]}
+    assert find(data, made, windows) != {"q": WORDS[370]}
     aim(made, windows, 1, 370, 370)
-    assert answers.find(data, made, vocabulary(), windows) == {"q": WORDS[370]}
+    assert find(data, made, windows) == {"q": WORDS[370]}
 
 
 def test_the_best_window_wins_and_the_first_of_equals() -> None:
@@ -321,22 +329,22 @@ def test_the_best_window_wins_and_the_first_of_equals() -> None:
     windows = flat(made)
     for sample, place in enumerate([100, 300, 400]):
         aim(made, windows, sample, place, place)
-    assert answers.find(data, made, vocabulary(), windows) == {"q": WORDS[100]}
+    assert find(data, made, windows) == {"q": WORDS[100]}
     windows[2] += np.float32(0.5)
-    assert answers.find(data, made, vocabulary(), windows) == {"q": WORDS[400]}
+    assert find(data, made, windows) == {"q": WORDS[400]}
 
 
 def test_a_question_with_a_missing_window_is_left_out() -> None:
     data, made = pocket(), pocket_features()
     windows = all_logits(made, "normal", 1)
-    whole = answers.find(data, made, vocabulary(), windows)
+    whole = find(data, made, windows)
     assert list(whole) == [question.id for question in data.questions]
 
     counts = np.bincount(made.question)
     several = int(np.flatnonzero(counts > 1)[0])
     del windows[int(np.flatnonzero(made.question == several)[-1])]
     del windows[0]
-    part = answers.find(data, made, vocabulary(), windows)
+    part = find(data, made, windows)
     left_out = {data.questions[several].id, data.questions[0].id}
     assert part == {key: text for key, text in whole.items() if key not in left_out}
 
@@ -344,8 +352,8 @@ def test_a_question_with_a_missing_window_is_left_out() -> None:
 def test_without_logits_only_questions_without_windows_are_answered() -> None:
     questions = (Question("a", "Why?", 0, ("x",)), Question("b", "Why?", 1, ("x",)))
     data = Dataset(("Low tide.", ""), questions)
-    made = features.build(data, vocabulary())
-    assert answers.find(data, made, vocabulary(), {}) == {"b": "empty"}
+    made = reading().build(data)
+    assert find(data, made, {}) == {"b": "empty"}
 
 
 @pytest.mark.parametrize("change", ["longer", "shorter", "padded", "one column", "three columns"])
@@ -361,7 +369,7 @@ def test_logits_of_another_shape_are_refused_by_sample(change: str) -> None:
         "three columns": np.zeros((length, 3), np.float32),
     }[change]
     with pytest.raises(SuiteError, match=f"sample 3 has {length} tokens"):
-        answers.find(data, made, vocabulary(), windows)
+        find(data, made, windows)
 
 
 any_text = st.text(
@@ -386,7 +394,7 @@ def test_any_text_is_answered_from_its_context(
     for window in windows.values():
         if spoilt is not None:
             window[:: seed % 7 + 1] = spoilt
-    found = answers.find(data, made, vocabulary(), windows)["q"]
+    found = find(data, made, windows)["q"]
     assert found == answers.NO_ANSWER or found in " ".join(context_words(context * times))
     assert len(made) or found == answers.NO_ANSWER
     for sample, window in windows.items():

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 from loopback import LoopbackServer, entry, isolate, register
-from shared_data import POCKET, SHARED, VOCABULARY_FILE, needs_dev_set, vocabulary
+from shared_data import POCKET, SHARED, needs_dev_set, reading
 
 from bertsquad.assets import registry
 from bertsquad.assets.cache import cache_folder
@@ -72,7 +72,7 @@ def test_a_data_set_whose_contexts_are_all_blank_is_named(tmp_path: Path) -> Non
     path = tmp_path / "blank.json"
     path.write_text(json.dumps(document), encoding="utf-8")
     with pytest.raises(SuiteError, match=r"blank\.json gives a model nothing to read"):
-        datasets.cached_features(load(path), vocabulary(), path, VOCABULARY_FILE)
+        datasets.cached_features(load(path), reading(), path)
 
 
 def windows_of(built: Features) -> set[tuple[int, ...]]:

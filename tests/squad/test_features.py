@@ -24,13 +24,15 @@ from shared_data import (
     needs_golden,
     pocket,
     pocket_features,
+    reading,
     vocabulary,
 )
 
 from bertsquad.squad import datasets, features
 from bertsquad.squad.features import Features
+from bertsquad.squad.mlperf import MlperfFeatures, MlperfReading
 from bertsquad.squad.questions import Dataset, Question
-from bertsquad.squad.tokenization import context_words
+from bertsquad.squad.tokenization import Vocabulary, context_words
 
 CLS, SEP = 101, 102
 
@@ -41,8 +43,8 @@ def dataset(*pairs: tuple[str, str]) -> Dataset:
     return Dataset(tuple(context for context, _ in pairs), tuple(questions))
 
 
-def build(*pairs: tuple[str, str]) -> Features:
-    return features.build(dataset(*pairs), vocabulary())
+def build(*pairs: tuple[str, str]) -> MlperfFeatures:
+    return reading().build(dataset(*pairs))
 
 
 def ids(text: str) -> list[int]:
@@ -213,7 +215,7 @@ def test_each_question_of_a_long_context_is_work_for_its_windows_alone() -> None
     def work(count: int) -> int:
         questions = [Question(f"{n}", f"When {n}?", 0, ("x",)) for n in range(count)]
         data = Dataset((context,), tuple(questions))
-        return calls(lambda: features.build(data, vocabulary()))
+        return calls(lambda: reading().build(data))
 
     windows = len(build((context, QUESTION)))
     assert windows > 50
@@ -261,9 +263,8 @@ def test_each_context_token_knows_its_word() -> None:
 def test_questions_share_their_context_and_keep_file_order() -> None:
     contexts = ("Low tide.", "Spring tide.")
     questions = (("When?", 0), ("Where?", 0), ("Why?", 1))
-    made = features.build(
-        Dataset(contexts, tuple(Question(text, text, c, ("x",)) for text, c in questions)),
-        vocabulary(),
+    made = reading().build(
+        Dataset(contexts, tuple(Question(text, text, c, ("x",)) for text, c in questions))
     )
     assert list(made.question) == [0, 1, 2]
     assert list(made.context_offsets) == [0, 3, 6]
@@ -308,7 +309,9 @@ def test_a_batch_is_padded_to_the_length_asked_for() -> None:
 
 
 def same(one: Features, other: Features) -> bool:
-    pairs = [(getattr(one, field.name), getattr(other, field.name)) for field in fields(Features)]
+    pairs = [
+        (getattr(one, field.name), getattr(other, field.name)) for field in fields(MlperfFeatures)
+    ]
     return all(a.dtype == b.dtype and np.array_equal(a, b) for a, b in pairs)
 
 
@@ -320,13 +323,13 @@ def cache_file(tmp_path: Path) -> Path:
 
 
 def test_the_cache_gives_back_what_was_saved(cache_file: Path) -> None:
-    assert same(features.load(cache_file), build((LONG * 60, QUESTION), ("", "Why?")))
+    assert same(reading().load(cache_file), build((LONG * 60, QUESTION), ("", "Why?")))
     assert [path.name for path in cache_file.parent.iterdir()] == [cache_file.name]
 
 
 def test_saving_again_replaces_the_cache(cache_file: Path) -> None:
     features.save(pocket_features(), cache_file)
-    assert same(features.load(cache_file), pocket_features())
+    assert same(reading().load(cache_file), pocket_features())
 
 
 def test_a_cache_cut_off_anywhere_is_refused(cache_file: Path) -> None:
@@ -356,7 +359,7 @@ def test_a_cache_with_a_byte_changed_anywhere_is_refused_or_reads_the_same(tmp_p
         changed[at] ^= 1 << (at % 8)
         path.write_bytes(changed)
         try:
-            assert same(features.load(path), made)
+            assert same(reading().load(path), made)
         except (ValueError, LookupError) as error:
             assert str(path) in str(error)
             refused += 1
@@ -408,18 +411,18 @@ def test_a_missing_cache_is_refused_by_name(tmp_path: Path) -> None:
 
 def test_a_cache_without_one_of_its_arrays_is_refused(tmp_path: Path) -> None:
     made = build(("Low tide.", "When?"))
-    arrays = {field.name: getattr(made, field.name) for field in fields(Features)}
+    arrays = {field.name: getattr(made, field.name) for field in fields(MlperfFeatures)}
     for name in arrays:
         path = tmp_path / f"without-{name}.npz"
         np.savez(path, **{key: value for key, value in arrays.items() if key != name})
         with pytest.raises(LookupError, match=path.name):
-            features.load(path)
+            reading().load(path)
 
 
 def write_members(path: Path, member: bytes) -> None:
     """Write a cache in which each array's place is taken by `member`."""
     with zipfile.ZipFile(path, "w") as archive:
-        for field in fields(Features):
+        for field in fields(MlperfFeatures):
             archive.writestr(f"{field.name}.npy", member)
 
 
@@ -448,7 +451,9 @@ def test_a_cache_whose_members_are_not_arrays_is_refused(tmp_path: Path) -> None
         {"offsets": np.array([0, 10**9], np.int64)},
         {"offsets": np.array([1, 8], np.int64)},
         {"offsets": np.array([0, 8, -1, 8], np.int64)}
-        | dict.fromkeys(("question", "context_start", "doc_start"), np.zeros(3, np.int32)),
+        | dict.fromkeys(
+            ("question", "context_start", "segment_start", "doc_start"), np.zeros(3, np.int32)
+        ),
         {"context_offsets": np.empty(0, np.int64)},
     ],
     ids=[
@@ -460,11 +465,11 @@ def test_a_cache_whose_arrays_do_not_fit_each_other_is_refused(
     tmp_path: Path, change: dict[str, NDArray[Any]]
 ) -> None:
     made = build(("Low tide.", "When?"))
-    arrays = {field.name: getattr(made, field.name) for field in fields(Features)}
+    arrays = {field.name: getattr(made, field.name) for field in fields(MlperfFeatures)}
     path = tmp_path / "features.npz"
     np.savez(path, **(arrays | change))
     with pytest.raises(ValueError):
-        features.load(path)
+        reading().load(path)
 
 
 class Bomb:
@@ -498,38 +503,34 @@ def test_a_pickle_is_refused_and_never_unpickled(cache_file: Path, tmp_path: Pat
     assert trace.exists(), "the bomb would not have gone off in any case"
 
 
-def test_the_cache_s_key_follows_the_content_of_both_files(tmp_path: Path) -> None:
-    data, words = tmp_path / "data.json", tmp_path / "vocab.txt"
+def test_the_cache_s_key_follows_the_data_set_and_the_reading(tmp_path: Path) -> None:
+    data = tmp_path / "data.json"
     data.write_bytes(b"data")
-    words.write_bytes(b"words")
-    first = features.cache_key(data, words)
-    assert first == features.cache_key(data, words)
-
+    first = features.cache_key(data, "words")
+    assert first == features.cache_key(data, "words")
+    other_reading = features.cache_key(data, "wordS")
     data.write_bytes(b"datA")
-    other_data = features.cache_key(data, words)
+    assert len({first, other_reading, features.cache_key(data, "words")}) == 3
+
     data.write_bytes(b"data")
-    words.write_bytes(b"wordS")
-    other_words = features.cache_key(data, words)
-    words.write_bytes(b"words")
-    assert len({first, other_data, other_words, features.cache_key(words, data)}) == 4
-
     moved = data.rename(tmp_path / "elsewhere.json")
-    assert features.cache_key(moved, words) == first
+    assert features.cache_key(moved, "words") == first
 
 
-def test_the_cache_s_key_does_not_join_the_files(tmp_path: Path) -> None:
-    paths = [tmp_path / name for name in "abcd"]
-    for path, content in zip(paths, [b"xy", b"z", b"x", b"yz"], strict=True):
-        path.write_bytes(content)
-    assert features.cache_key(*paths[:2]) != features.cache_key(*paths[2:])
+def test_mlperf_s_reading_is_known_by_the_content_of_its_vocabulary(tmp_path: Path) -> None:
+    same, other = tmp_path / "same.txt", tmp_path / "other.txt"
+    same.write_bytes(VOCABULARY_FILE.read_bytes())
+    other.write_bytes(VOCABULARY_FILE.read_bytes() + b"another\n")
+    keys = [MlperfReading(Vocabulary(path)).key for path in (VOCABULARY_FILE, same, other)]
+    assert keys[0] == keys[1] != keys[2]
 
 
 def test_the_cache_s_key_follows_the_module_s_format(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    before = features.cache_key(VOCABULARY_FILE, VOCABULARY_FILE)
+    before = features.cache_key(VOCABULARY_FILE, "words")
     monkeypatch.setattr(features, "FORMAT", features.FORMAT + 1)
-    assert features.cache_key(VOCABULARY_FILE, VOCABULARY_FILE) != before
+    assert features.cache_key(VOCABULARY_FILE, "words") != before
 
 
 def test_the_bundled_data_set_has_windows_for_all_its_questions() -> None:
@@ -538,7 +539,7 @@ def test_the_bundled_data_set_has_windows_for_all_its_questions() -> None:
 
 def test_a_damaged_cache_is_built_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("BERTSQUAD_CACHE", str(tmp_path))
-    wanted = (pocket(), vocabulary(), POCKET_FILE, VOCABULARY_FILE)
+    wanted = (pocket(), reading(), POCKET_FILE)
     first, path = datasets.cached_features(*wanted)
     whole = path.read_bytes()
     path.write_bytes(whole[: len(whole) // 2])
@@ -546,4 +547,4 @@ def test_a_damaged_cache_is_built_anew(tmp_path: Path, monkeypatch: pytest.Monke
         again, same_path = datasets.cached_features(*wanted)
     assert same_path == path
     assert same(first, again)
-    assert same(features.load(path), first)
+    assert same(reading().load(path), first)

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from bertsquad.squad import features, questions
-from bertsquad.squad.features import Features
+from bertsquad.squad import questions
+from bertsquad.squad.mlperf import MlperfFeatures, MlperfReading
 from bertsquad.squad.questions import Dataset
 from bertsquad.squad.tokenization import Vocabulary
 
@@ -41,13 +41,18 @@ def vocabulary() -> Vocabulary:
 
 
 @cache
+def reading() -> MlperfReading:
+    return MlperfReading(vocabulary())
+
+
+@cache
 def pocket() -> Dataset:
     return questions.load(POCKET_FILE)
 
 
 @cache
-def pocket_features() -> Features:
-    return features.build(pocket(), vocabulary())
+def pocket_features() -> MlperfFeatures:
+    return reading().build(pocket())
 
 
 @cache
@@ -56,5 +61,5 @@ def dev_set() -> Dataset:
 
 
 @cache
-def dev_set_features() -> Features:
-    return features.build(dev_set(), vocabulary())
+def dev_set_features() -> MlperfFeatures:
+    return reading().build(dev_set())

@@ -14,8 +14,8 @@ from onnx import TensorProto, helper, numpy_helper
 
 from bertsquad.models.calibration import Calibration
 from bertsquad.models.signature import Signature, examine
-from bertsquad.squad import features
 from bertsquad.squad.features import Features
+from bertsquad.squad.mlperf import MlperfReading
 from bertsquad.squad.questions import load
 from bertsquad.squad.tokenization import Vocabulary
 
@@ -225,7 +225,7 @@ def build_features(folder: Path, questions: int = 29, poisoned: int | None = Non
     document = {"version": "1.1", "data": [{"title": "tiny", "paragraphs": paragraphs}]}
     dataset.write_text(json.dumps(document), encoding="utf-8")
     vocabulary.write_text("\n".join(VOCABULARY) + "\n", encoding="utf-8")
-    return features.build(load(dataset), Vocabulary(vocabulary))
+    return MlperfReading(Vocabulary(vocabulary)).build(load(dataset))
 
 
 def answers(built: Features, hardwired: bool = False, segments: bool = True) -> list[Any]:

@@ -55,7 +55,7 @@ OBSERVER = """
 import json, os, time
 from bertsquad import termination
 from bertsquad.console import Progress
-from bertsquad.squad import features
+from bertsquad.squad.mlperf import MlperfReading
 from bertsquad.suite import harness, recording
 from bertsquad.worker.handle import Worker
 
@@ -93,7 +93,7 @@ def say(self, text, say=Progress.say):
 termination.INSIST_S = float(os.environ.get("INSIST_S", termination.INSIST_S))
 Progress.say = say
 recording._save = noted(recording._save, "saving")
-features.build = noted(features.build, "featurising")
+MlperfReading.build = noted(MlperfReading.build, "featurising")
 harness.score_log = noted(harness.score_log, "scoring")
 Worker._ask = ask
 note("pytest")
@@ -795,6 +795,7 @@ def swapped(built: Features, one: int, other: int) -> Features:
         offsets=np.concatenate([[0], np.cumsum(built.lengths[order])]),
         question=built.question[order],
         context_start=built.context_start[order],
+        segment_start=built.segment_start[order],
         doc_start=built.doc_start[order],
         max_context=np.concatenate([built.max_context[span] for span in spans]),
     )

@@ -18,7 +18,7 @@ import tiny
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from made import accuracy, benchmark_json, performance, timeline
-from shared_data import vocabulary
+from shared_data import reading
 from spoilt import contents, long, quick, sentence, texts
 
 from bertsquad import typed
@@ -174,9 +174,9 @@ def _scored(path: Path) -> None:
     """Score an accuracy log of two windows."""
     file = path.with_name("squad.json")
     file.write_text(json.dumps(_squad()), "utf-8")
-    dataset, words = questions.load(file), vocabulary()
-    built = features.build(dataset, words)
-    data = datasets.Data(dataset, built, words, path.with_name("a.npz"), file, "")
+    dataset = questions.load(file)
+    built = reading().build(dataset)
+    data = datasets.Data(dataset, built, reading(), path.with_name("a.npz"), file, "")
     assert score_log(data, path.parent, len(built)).total == 2
 
 
@@ -185,7 +185,7 @@ def _scored(path: Path) -> None:
 
 def _featurised(path: Path) -> None:
     dataset = questions.load(path)
-    built = features.build(dataset, vocabulary())
+    built = reading().build(dataset)
     score({one.id: one.answers[0] for one in dataset.questions}, dataset.questions)
     assert len(built) >= 0
 
