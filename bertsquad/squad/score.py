@@ -1,22 +1,37 @@
-"""SQuAD's official score, equal to that of its `evaluate-v1.1.py` to the last digit."""
+"""SQuAD's official score: that of `evaluate-v1.1.py` to the last digit, and of `evaluate-v2.0.py`.
+
+In v2.0 a question without an answer is answered rightly by an empty text.
+"""
 
 import re
 import string
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from bertsquad.squad.questions import Question
 
 
 @dataclass(frozen=True)
-class Score:
-    """Exact match and F1 in per cent over `total` questions, and each question's F1 (0 to 1)."""
+class Share:
+    """Exact match and F1 in per cent over `total` questions."""
 
     exact_match: float
     f1: float
     total: int
+
+
+@dataclass(frozen=True)
+class Score(Share):
+    """The score of all questions, and each question's F1 (0 to 1).
+
+    Of SQuAD v2.0 also that of the questions that have an answer (`HasAns` of SQuAD's script) and of
+    those that have none (`NoAns`); either has a total of 0, and no figures, where there is none.
+    """
+
     f1_by_question: tuple[float, ...]
+    has_answer: Share | None = None
+    no_answer: Share | None = None
 
 
 _ARTICLES = re.compile(r"\b(a|an|the)\b")
@@ -43,18 +58,46 @@ def f1(prediction: str, truth: str) -> float:
     return (2 * precision * recall) / (precision + recall)
 
 
-def score(predictions: Mapping[str, str], questions: Iterable[Question]) -> Score:
+def score(
+    predictions: Mapping[str, str], questions: Iterable[Question], version_2: bool = False
+) -> Score:
     """Score `predictions` (question id to text) on exactly `questions`, best answer of each."""
-    exact, f1s = 0, []
-    for question in questions:
-        prediction = predictions[question.id]
-        exact += any(exact_match(prediction, answer) for answer in question.answers)
-        f1s.append(max(f1(prediction, answer) for answer in question.answers))
-    total = len(f1s)
+    rate = _rate_version_2 if version_2 else _rate
+    rated = [(one, *rate(predictions[one.id], one.answers)) for one in questions]
+    whole = _share([(exact, f1) for _, exact, f1 in rated])
+    return Score(
+        whole.exact_match,
+        whole.f1,
+        whole.total,
+        tuple(f1 for _, _, f1 in rated),
+        _share([(exact, f1) for one, exact, f1 in rated if one.answers]) if version_2 else None,
+        _share([(exact, f1) for one, exact, f1 in rated if not one.answers]) if version_2 else None,
+    )
+
+
+def _rate(prediction: str, answers: Sequence[str]) -> tuple[bool, float]:
+    """Whether the prediction matches an answer exactly, and its F1 with the best of them."""
+    exact = any(exact_match(prediction, answer) for answer in answers)
+    return exact, max(f1(prediction, answer) for answer in answers)
+
+
+def _rate_version_2(prediction: str, answers: Sequence[str]) -> tuple[bool, float]:
+    """The same by v2.0: answers of articles alone don't count, and nothing equals nothing."""
+    given = normalise(prediction)
+    wanted = [answer for answer in answers if normalise(answer)]
+    if not wanted or not given:
+        right = not wanted and not given
+        return right, float(right)
+    return _rate(prediction, wanted)
+
+
+def _share(rated: Sequence[tuple[bool, float]]) -> Share:
+    total = len(rated)
     if total == 0:
-        return Score(float("nan"), float("nan"), 0, ())
+        return Share(float("nan"), float("nan"), 0)
     # Summed one by one and in file order, as SQuAD's script does: the last digit depends on it.
-    f1_sum = 0.0
-    for value in f1s:
+    exact, f1_sum = 0, 0.0
+    for is_exact, value in rated:
+        exact += is_exact
         f1_sum += value
-    return Score(100.0 * exact / total, 100.0 * f1_sum / total, total, tuple(f1s))
+    return Share(100.0 * exact / total, 100.0 * f1_sum / total, total)

@@ -1,12 +1,17 @@
 """Exact match and F1 are those of SQuAD's official script."""
 
 import math
+import re
+import string
+from collections import Counter
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from shared_data import dev_set, needs_dev_set
 
 from bertsquad.squad.questions import Question
-from bertsquad.squad.score import exact_match, f1, normalise, score
+from bertsquad.squad.score import Share, exact_match, f1, normalise, score
 
 
 @pytest.mark.parametrize(
@@ -106,3 +111,70 @@ def test_the_dev_set_s_own_answers_score_100() -> None:
     scored = score({q.id: q.answers[-1] for q in questions}, questions)
     assert (scored.exact_match, scored.total) == (100.0, 10_570)
     assert scored.f1 > 99.9  # an answer of articles alone has F1 0
+
+
+def words(text: str) -> list[str]:
+    """What SQuAD's scripts compare: words without case, punctuation and articles."""
+    text = "".join(char for char in text.lower() if char not in string.punctuation)
+    return re.sub(r"\b(?:a|an|the)\b", " ", text).split()
+
+
+def rated(prediction: str, answers: tuple[str, ...]) -> tuple[bool, float]:
+    """One question by the rules of SQuAD v2.0, told anew in a few lines."""
+    given_words = words(prediction)
+    truths = [words(answer) for answer in answers if words(answer)] or [[]]
+    f1s = []
+    for truth in truths:
+        common = (Counter(given_words) & Counter(truth)).total()
+        lengths = len(given_words) + len(truth)
+        f1s.append(2 * common / lengths if lengths else 1.0)
+    return given_words in truths, max(f1s)
+
+
+texts = st.lists(
+    st.sampled_from(["the", "A", "tide", "Tide!", "six", "6", "-", "\u6771\u4eac", ""]), max_size=4
+).map(" ".join)
+asked = st.lists(st.tuples(st.lists(texts, max_size=3).map(tuple), texts), min_size=1, max_size=8)
+
+
+@given(asked)
+def test_squad_2_is_scored_as_its_rules_say_with_and_without_an_answer(
+    pairs: list[tuple[tuple[str, ...], str]],
+) -> None:
+    questions = [question(str(n), *answers) for n, (answers, _) in enumerate(pairs)]
+    found = score({str(n): given for n, (_, given) in enumerate(pairs)}, questions, version_2=True)
+    expected = [rated(given, answers) for answers, given in pairs]
+    assert found.f1_by_question == pytest.approx([value for _, value in expected])
+    assert found.has_answer is not None
+    assert found.no_answer is not None
+    kinds = {True: found.has_answer, False: found.no_answer}
+    for kind, share in [*kinds.items(), (None, found)]:
+        chosen = [
+            one
+            for one, (answers, _) in zip(expected, pairs, strict=True)
+            if kind is None or bool(answers) is kind
+        ]
+        assert share.total == len(chosen)
+        if chosen:
+            assert share.exact_match == pytest.approx(100 * sum(e for e, _ in chosen) / len(chosen))
+            assert share.f1 == pytest.approx(100 * sum(f for _, f in chosen) / len(chosen))
+        else:
+            assert math.isnan(share.f1)
+
+
+def test_an_empty_answer_is_right_where_there_is_none_and_wrong_where_there_is_one() -> None:
+    questions = [question("none"), question("some", "six")]
+    silent = score({"none": "", "some": ""}, questions, version_2=True)
+    assert (silent.f1, silent.exact_match) == (50.0, 50.0)
+    assert silent.has_answer == Share(0.0, 0.0, 1)
+    assert silent.no_answer == Share(100.0, 100.0, 1)
+    bold = score({"none": "six", "some": "six"}, questions, version_2=True)
+    assert bold.has_answer == Share(100.0, 100.0, 1)
+    assert bold.no_answer == Share(0.0, 0.0, 1)
+
+
+def test_squad_1_tells_no_shares() -> None:
+    found = score({"a": "the"}, [question("a", "the")])
+    assert (found.f1, found.exact_match) == (0.0, 100.0)  # an article alone, by v1.1's script
+    assert found.has_answer is None
+    assert found.no_answer is None
