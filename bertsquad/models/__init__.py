@@ -4,9 +4,13 @@
 - `own`: which file the user's own model is, and what lies beside it.
 - `onnx_file`: an ONNX file loaded or written, and the other files that hold weights of it.
 - `signature`: a model's inputs and outputs by role, its fixed sizes, its products.
+- `values`: what a graph says of its inputs and outputs: their types and sizes.
+- `outputs`: which outputs hold the start and the end logits.
+- `embedding`: how many ids, positions and kinds of segments a model has.
 - `products`: what a matrix product is, and which can be quantised.
 - `stored`: in what precision a model's matrix products are stored.
 - `preparation`: a file made ready to run: sizes opened, the precision written in.
+- `equality`: whether a changed copy of a model gives the original's logits.
 - `calibration`: what enters a model's products, seen on a few windows.
 - `quantisation`: a float model made an int8 one.
 - `scales`: how an int8 tensor is scaled.

@@ -10,7 +10,7 @@ Three things are done once and kept in the cache, named by the checksum of what 
   compared with the original's.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -22,24 +22,26 @@ from bertsquad import typed
 from bertsquad.assets.cache import Derived, Facts, derived_model
 from bertsquad.assets.fingerprint import Fingerprint, ModelFiles, verify
 from bertsquad.devices import DEVICES
-from bertsquad.errors import SuiteError, out_of_memory
+from bertsquad.errors import SuiteError
 from bertsquad.models import quantisation
 from bertsquad.models.calibration import Calibration
+from bertsquad.models.equality import (
+    HALF_TOLERANCE,
+    TOLERANCE,
+    Compared,
+    Equal,
+    compare,
+)
 from bertsquad.models.onnx_file import load_model, save_model
+from bertsquad.models.outputs import Answered, Known, tell_apart
 from bertsquad.models.products import HALVES, PARTLY
 from bertsquad.models.scales import Quantisation
-from bertsquad.models.signature import Feed, Opener, Signature, examine
+from bertsquad.models.signature import AS_MLPERF, Feed, Opener, Reads, Signature, examine
 from bertsquad.models.stored import Stored
 from bertsquad.progress import Show, Step, unseen
 
 #: Part of the names in the cache: to be raised whenever preparation does something else.
 FORMAT = 2
-#: The largest difference that the logits of an opened model may have from the original's.
-TOLERANCE = 1e-3
-#: The same for a model in half precision, as a part of the largest logit.
-HALF_TOLERANCE = 0.02
-#: The lengths at which models are compared.
-PROOF_LENGTHS = (16, 61, 128, 200, 383)
 
 
 @dataclass(frozen=True)
@@ -71,22 +73,26 @@ def prepare(
     open_model: Opener,
     calibration: Callable[[], Calibration],
     show: Show = unseen,
+    reads: Reads = AS_MLPERF,
+    known: Callable[[], Known] | None = None,
 ) -> Prepared:
     """Make a model ready for a device and a precision, from the cache if that was done before.
 
     `open_model` runs models to compare and calibrate them; `calibration` is called only where a
-    model must be quantised. Raises SuiteError where the file is no extractive-QA model, can't run
-    in the precision, or isn't any more what it was when its checksum was taken.
+    model must be quantised, and `known` only where its outputs don't say which logits they hold.
+    Raises SuiteError where the file is no extractive-QA model, doesn't fit what it `reads`, can't
+    run in the precision, or isn't any more what it was when its checksum was taken.
     """
     path, key = model.path, model.key
     verify(model.files)
-    signature, weights = examine(path)
+    signature, weights = examine(path, reads)
     if [str(file) for file in weights] != [one.path for one in model.files[1:]]:
         raise SuiteError(
             f"{path} names other files of weights than when its checksum was taken: run again"
         )
     _check_precision(signature.stored, path.name, precision)
     prepared = _open_zero_sizes(Prepared(path, signature, files=model.files), key, show)
+    prepared = _name_outputs(prepared, known, open_model, show)
     prepared = _open_length(prepared, key, open_model, show)
     if precision == "int8" and not signature.quantised:
         prepared = _quantise(prepared, key, device, open_model, calibration(), show)
@@ -97,20 +103,6 @@ def prepare(
         prepared = _halve(prepared, key, open_model, show)
     verify(model.files)  # which the signature was read from
     return prepared
-
-
-@dataclass(frozen=True)
-class _Equal:
-    """The facts of a model that was compared with the original's."""
-
-    equal: bool
-
-
-@dataclass(frozen=True)
-class _Compared(_Equal):
-    """The same, with the largest difference of a logit; None where the model fails."""
-
-    largest_difference: float | None
 
 
 def _derived(
@@ -182,6 +174,51 @@ def _open_zero_sizes(prepared: Prepared, key: str, show: Show) -> Prepared:
     return Prepared(found.path, signature, ("sizes of 0 opened",), found.rebuilt, found.files)
 
 
+def _name_outputs(
+    prepared: Prepared,
+    known: Callable[[], Known] | None,
+    open_model: Opener,
+    show: Show,
+) -> Prepared:
+    """Find out which outputs hold the logits, and say what wasn't told by names."""
+    signature = prepared.signature
+    if not signature.candidates:
+        step = ""
+        if signature.reads.outputs is not None:
+            step = f"logits taken from {' and '.join(signature.wanted)}, as asked for"
+        elif signature.stacked:
+            step = f"the columns of {signature.start} taken for start and end logits"
+        return replace(prepared, steps=(*prepared.steps, step)) if step else prepared
+    between = f"which of its outputs {', '.join(signature.candidates)} hold the start and the end"
+    give = "give their names as --outputs START,END"
+    if known is None:
+        raise SuiteError(f"{prepared.path}: their names don't tell {between} logits: {give}")
+    show(Step("asking which outputs are which"))
+    asked = known()
+    run = open_model(prepared.path)
+    answers = []
+    for index, length in enumerate(asked.mask.sum(1)):
+        window = (
+            one[index : index + 1, :length] for one in (asked.ids, asked.mask, asked.segments)
+        )
+        feed = _feed(signature, tuple(window))
+        found = dict(zip(signature.outputs, run(feed), strict=True))
+        chosen = {name: found[name] for name in signature.candidates}
+        answers.append(Answered(feed[signature.ids].shape, chosen))
+    try:
+        told = tell_apart(signature.candidates, asked, answers)
+    except LookupError as error:
+        raise SuiteError(
+            f"{prepared.path}: neither their names nor {len(answers)} known questions tell "
+            f"{between} logits ({error}): {give}"
+        ) from None
+    step = f"start and end logits are {told.start} and {told.end}, told by {len(answers)} questions"
+    if told.start == told.end:
+        step = f"the columns of {told.start} taken for start and end logits"
+    signature = replace(signature, start=told.start, end=told.end, candidates=())
+    return replace(prepared, signature=signature, steps=(*prepared.steps, step))
+
+
 def _open_length(prepared: Prepared, key: str, open_model: Opener, show: Show) -> Prepared:
     """Open the sequence axis where the signature fixes it and the graph doesn't need that."""
     path, signature = prepared.path, prepared.signature
@@ -192,9 +229,9 @@ def _open_length(prepared: Prepared, key: str, open_model: Opener, show: Show) -
     def make(file: Path) -> Facts:
         show(Step("opening the sequence axis"))
         _write_opened(prepared, file, lambda axis, size: axis == 1)
-        return _compare((path, signature), (file, opened), open_model, TOLERANCE)
+        return compare((path, signature), (file, opened), open_model, TOLERANCE)
 
-    found = _derived(f"{key}-{FORMAT}.onnx", _Equal, prepared, make)
+    found = _derived(f"{key}-{FORMAT}.onnx", Equal, prepared, make)
     rebuilt = prepared.rebuilt or found.rebuilt
     if not found.content["equal"]:
         step = f"needs {signature.length} tokens always, so every sample is padded"
@@ -210,12 +247,14 @@ def _write_opened(prepared: Prepared, file: Path, opens: Callable[[int, int], bo
     lie beside the original.
     """
     model, signature = load_model(prepared.path), prepared.signature
-    wanted = (signature.ids, signature.mask, signature.segments, signature.start, signature.end)
+    logits = {signature.start, signature.end, *signature.candidates}
     for value in (*model.graph.input, *model.graph.output):
-        if value.name in wanted:
-            for axis, dim in enumerate(value.type.tensor_type.shape.dim):
+        if value.name in (*signature.inputs, *logits):
+            for axis, dim in enumerate(value.type.tensor_type.shape.dim[:2]):
                 if opens(axis, dim.dim_value):
                     dim.dim_param = ("batch", "seq_len")[axis]
+        elif value.name in signature.outputs:  # another, which may be as long in any axis
+            value.type.tensor_type.ClearField("shape")
     del model.graph.value_info[:]
     save_model(model, file)
 
@@ -242,7 +281,7 @@ def _quantise(
     found = _derived(name, quantisation.Report, prepared, make)
     report = typed.build(quantisation.Report, found.content)
     made = report.as_fact(calibration.note, len(calibration.windows))
-    signature, _ = examine(found.path)
+    signature = _examine_again(found.path, prepared.signature)
     step = (
         f"{made.quantised} of {made.products} matrix products quantised, calibrated with "
         f"{calibration.note}"
@@ -261,6 +300,12 @@ def _feed(signature: Signature, window: tuple[NDArray[np.int64], ...]) -> Feed:
     return signature.feed(ids, mask, segments)
 
 
+def _examine_again(path: Path, before: Signature) -> Signature:
+    """The signature of a copy of a model that had the signature `before`."""
+    again, _ = examine(path, replace(before.reads, outputs=(before.start, before.end)))
+    return replace(again, reads=before.reads)
+
+
 def _halve(prepared: Prepared, key: str, open_model: Opener, show: Show) -> Prepared:
     """Make a float model half precision, its inputs and outputs left as they are."""
     signature = prepared.signature
@@ -273,10 +318,10 @@ def _halve(prepared: Prepared, key: str, open_model: Opener, show: Show) -> Prep
         half = convert_float_to_float16(model, keep_io_types=True, disable_shape_infer=True)
         save_model(half, file)
         before, after = (prepared.path, signature), (file, signature)
-        return _compare(before, after, open_model, HALF_TOLERANCE, relative=True)
+        return compare(before, after, open_model, HALF_TOLERANCE, relative=True)
 
     name = f"{key}-fp16-{FORMAT}.onnx"
-    found = _derived(name, _Compared, prepared, make)
+    found = _derived(name, Compared, prepared, make)
     if not found.content["equal"]:
         difference = found.content["largest_difference"]
         why = (
@@ -288,55 +333,6 @@ def _halve(prepared: Prepared, key: str, open_model: Opener, show: Show) -> Prep
         )
         raise SuiteError(f"{prepared.path.name} can't run in fp16: {why}")
     steps = (*prepared.steps, "converted to half precision, logits compared on the CPU")
-    signature, _ = examine(found.path)
+    signature = _examine_again(found.path, signature)
     rebuilt = prepared.rebuilt or found.rebuilt
     return Prepared(found.path, signature, steps, rebuilt, found.files)
-
-
-def _compare(
-    before: tuple[Path, Signature],
-    after: tuple[Path, Signature],
-    open_model: Opener,
-    tolerance: float,
-    relative: bool = False,
-) -> Facts:
-    """Whether two models give equal logits, and their largest difference.
-
-    It is None where the second model fails, and in parts of the largest logit where `relative`. The
-    first model may have a fixed length and is padded to it.
-    """
-    original, changed = ([*_proof_feeds(signature)] for _, signature in (before, after))
-    run = open_model(before[0])
-    expected = [run(feed) for feed in original]
-    del run  # one model in memory at a time
-    try:
-        run = open_model(after[0])
-        found = [run(feed) for feed in changed]
-    except Exception as error:  # ONNX Runtime's exceptions have no common base
-        if out_of_memory(error):
-            raise  # says nothing of the model, so it must not be remembered
-        return {"equal": False, "largest_difference": None}
-    differences = []
-    for wants, gots in zip(expected, found, strict=True):
-        for want, got in zip(wants, gots, strict=True):
-            if want.ndim == got.ndim > 1:
-                want = want[:, : got.shape[1]]
-            if want.shape != got.shape:
-                return {"equal": False, "largest_difference": None}
-            scale = np.abs(want).max() if relative and want.any() else 1.0
-            differences.append(np.abs(want - got).max() / scale)
-    largest = float(np.max(differences))  # NaN where any is
-    return {"equal": largest <= tolerance, "largest_difference": largest}
-
-
-def _proof_feeds(signature: Signature) -> Iterator[Feed]:
-    """Random windows of `PROOF_LENGTHS`, padded where the model has a fixed length."""
-    rng = np.random.default_rng(0)
-    for length in PROOF_LENGTHS:
-        shape = (signature.batch or 2, signature.length or length)
-        ids, mask, segments = (np.zeros(shape, np.int64) for _ in range(3))
-        # Ids that every BERT vocabulary has, its special ones left out.
-        ids[:, :length] = rng.integers(1000, 20_000, (shape[0], length))
-        mask[:, :length] = 1
-        segments[:, length // 3 : length] = 1
-        yield signature.feed(ids, mask, segments)

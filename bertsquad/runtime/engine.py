@@ -28,6 +28,7 @@ from bertsquad.runtime.proofs import (
     trial_batch,
 )
 from bertsquad.runtime.sessions import make_session
+from bertsquad.squad.features import MAX_TOKENS
 
 
 class Engine:
@@ -106,19 +107,18 @@ class Engine:
         Raises SuiteError unless the model gives one of each for every token.
         """
         signature = self.prepared.signature
-        start, end = self._sessions[instance].run(
-            [signature.start, signature.end], signature.feed(ids, mask, segments)
-        )
-        for name, found in ((signature.start, start), (signature.end, end)):
+        found = self._sessions[instance].run(signature.wanted, signature.feed(ids, mask, segments))
+        expected = (*ids.shape, 2) if signature.stacked else ids.shape
+        for name, one in zip(signature.wanted, found, strict=True):
             # A model need not declare the shape of its outputs, and may declare a wrong one.
-            if found.shape != ids.shape or found.dtype.kind != "f":
+            if one.shape != expected or one.dtype.kind != "f":
                 raise SuiteError(
                     f"the model answered a batch of {ids.shape[0]} x {ids.shape[1]} tokens with "
-                    f"{name} of {found.dtype} {list(found.shape)}, where float logits of shape "
-                    f"{list(ids.shape)} were expected, so nothing is scored or timed: give a "
+                    f"{name} of {one.dtype} {list(one.shape)}, where float logits of shape "
+                    f"{list(expected)} were expected, so nothing is scored or timed: give a "
                     "model with one start and one end logit for each token"
                 )
-        return np.stack((start, end), axis=-1).astype(np.float32, copy=False)
+        return signature.logits(found)
 
     def _prove_precision(self) -> str:
         """Say in what precision the matrix products are calculated, from what each session runs.
@@ -149,6 +149,10 @@ class Engine:
         return shown
 
 
-def batch_tokens(device: Device) -> int:
-    """The padded tokens that a batch may have where the user didn't say."""
-    return nvidia.batch_tokens(hardware.gpu_free_bytes()) if device.is_gpu else BATCH_TOKENS
+def batch_tokens(device: Device, longest: int = MAX_TOKENS) -> int:
+    """The padded tokens that a batch may have where the user didn't say.
+
+    No window has more tokens than `longest`, and one of them always has room.
+    """
+    found = nvidia.batch_tokens(hardware.gpu_free_bytes()) if device.is_gpu else BATCH_TOKENS
+    return max(found, longest)

@@ -52,10 +52,10 @@ def provider_options(device: Device, signature: Signature | None, tokens: int) -
     for name, (rows, columns) in {
         "min": (batch or 1, length or 1),
         "opt": (batch or usual, length or 192),
-        "max": (batch or most, length or MAX_TOKENS),
+        "max": (batch or most, length or signature.reads.longest),
     }.items():
-        inputs = (signature.ids, signature.mask, signature.segments)
-        shapes = [f"{one}:{rows}x{columns}" for one in inputs if one is not None]
+        shared = signature.positions if signature.shared_positions else None
+        shapes = [f"{one}:{1 if one == shared else rows}x{columns}" for one in signature.inputs]
         options[f"trt_profile_{name}_shapes"] = ",".join(shapes)
     return options
 

@@ -56,13 +56,13 @@ def trial_batch(
 
     Where they are open, the batch has two windows of which one is padded, and isn't square.
     """
-    shape = signature.batch or 2, signature.length or TRIAL_LENGTH
-    # Ids that every BERT vocabulary has, its special ones left out.
-    ids = np.random.default_rng(0).integers(1000, 20_000, shape)
+    usual = min(TRIAL_LENGTH, signature.reads.longest)
+    shape = signature.batch or 2, signature.length or usual
+    ids = signature.random_ids(np.random.default_rng(0), shape)
     mask, segments = np.ones_like(ids), np.zeros_like(ids)
-    mask[-1, TRIAL_LENGTH - 20 :] = 0
+    mask[-1, usual - min(20, usual // 2) :] = 0
     segments[:, 16:] = 1
-    return ids * mask, mask, segments * mask
+    return ids * mask, mask, signature.random_segments(segments * mask)
 
 
 def prove_products(session: ort.InferenceSession, device: Device, precision: str) -> str:

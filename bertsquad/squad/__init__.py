@@ -7,6 +7,8 @@
 - `features`: the windows that the model reads, and the file that keeps them.
 - `reading`: what a way from questions to windows and back to text offers.
 - `mlperf`: MLPerf's reading: its windows, and answers in words.
+- `layout`: how a model wants its windows numbered: padding and first position.
+- `known`: questions whose answers are known to the token, to be asked of a model.
 - `datasets`: the data sets that the suite knows, and everything that is made of one.
 - `answers`: from logits to the text of an answer.
 - `score`: SQuAD's official score.

@@ -26,14 +26,6 @@ FORMAT = 2
 
 
 @dataclass(frozen=True)
-class Layout:
-    """How a model numbers what it reads: the id of padding, and the position of the first token."""
-
-    padding_id: int = 0
-    first_position: int = 0
-
-
-@dataclass(frozen=True)
 class Features:
     """All windows of a data set, ragged: what the model and the search for answers need.
 

@@ -19,11 +19,11 @@ from bertsquad.squad.features import (
     MAX_TOKENS,
     Features,
     Growing,
-    Layout,
     Windows,
     load_as,
     window_starts,
 )
+from bertsquad.squad.layout import MLPERF
 from bertsquad.squad.questions import Dataset
 from bertsquad.squad.reading import Texts
 from bertsquad.squad.tokenization import Vocabulary, basic_tokens, context_words
@@ -48,7 +48,7 @@ class MlperfReading:
     """BERT's own tokenisation, and windows and answers by MLPerf's rules."""
 
     max_length = MAX_TOKENS
-    layout = Layout()
+    layout = MLPERF
 
     def __init__(self, vocabulary: Vocabulary) -> None:
         self.vocabulary = vocabulary

@@ -5,7 +5,8 @@ from pathlib import Path
 from typing import Protocol
 
 from bertsquad.progress import Show, unseen
-from bertsquad.squad.features import Features, Layout
+from bertsquad.squad.features import Features
+from bertsquad.squad.layout import Layout
 from bertsquad.squad.questions import Dataset
 
 #: Tells the text of a span: the index of its context, its first and its last token in that.

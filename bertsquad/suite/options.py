@@ -14,7 +14,8 @@ from bertsquad.models.zoo import DEFAULT_MODELS, MODELS, Model, find
 from bertsquad.runtime.parallelism import BATCH_TOKENS, SERVER_THREADS
 from bertsquad.squad import datasets
 from bertsquad.squad.datasets import DATASETS, DatasetEntry
-from bertsquad.squad.features import DOC_STRIDE, MAX_TOKENS
+from bertsquad.squad.features import MAX_TOKENS
+from bertsquad.squad.mlperf import DOC_STRIDE
 from bertsquad.suite import parsers
 from bertsquad.worker.handle import read_user_conf
 

@@ -20,7 +20,7 @@ from preparing import Opens, Run, ready, uncalibrated
 from shared_data import POCKET, STANDINS, needs_standins, pocket_features
 
 from bertsquad.errors import SuiteError, Unavailable
-from bertsquad.models import onnx_file, preparation
+from bertsquad.models import equality, onnx_file
 from bertsquad.models.calibration import Calibration
 from bertsquad.models.preparation import Prepared, prepare
 from bertsquad.models.zoo import files_of
@@ -772,7 +772,7 @@ def test_any_float_model_can_be_made_half_precision(
 def test_the_bundled_model_answers_nearly_the_same_in_half_precision(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(preparation, "PROOF_LENGTHS", (61,))  # for speed
+    monkeypatch.setattr(equality, "PROOF_LENGTHS", (61,))  # for speed
     path = POCKET / "minilm-squad.onnx"
     prepared = ready(path, "fp16")
     model = onnx.load(str(prepared.path))

@@ -51,7 +51,9 @@ def offer(driver: Path, version: str) -> None:
 
 def signature(inputs: int = 3, batch: int | None = None, length: int | None = None) -> Signature:
     segments = "segment_ids" if inputs == 3 else None
-    return Signature("input_ids", "input_mask", segments, "s", "e", "int64", batch, length)
+    names = ("input_ids", "input_mask", segments)
+    types = {name: "int64" for name in names if name}
+    return Signature(*names, "s", "e", types, batch, length)
 
 
 def ranges(options: dict[str, str]) -> dict[str, list[tuple[int, int]]]:

@@ -16,7 +16,8 @@ from bertsquad.models.zoo import MODELS
 from bertsquad.rules import RULES
 from bertsquad.runtime.engine import batch_tokens
 from bertsquad.squad.datasets import DATASETS
-from bertsquad.squad.features import DOC_STRIDE, MAX_TOKENS
+from bertsquad.squad.features import MAX_TOKENS
+from bertsquad.squad.mlperf import DOC_STRIDE
 from bertsquad.suite.cases import Case, collect, division, sample_count
 from bertsquad.suite.gate import expected
 from bertsquad.suite.options import OPTIONS, Option, Options, build

@@ -1,0 +1,73 @@
+"""Questions whose answers are known to the token, to be asked of a model."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from bertsquad.squad.features import Features
+from bertsquad.squad.questions import Dataset
+
+#: How many questions are enough: a model that answers half of them tells its outputs apart by far.
+QUESTIONS = 24
+#: The most tokens of a window to choose, since a model reads them once more than a run needs.
+MOST_TOKENS = 200
+#: The most tokens of an answer to look for.
+MOST_ANSWER = 12
+
+
+@dataclass(frozen=True)
+class KnownSet:
+    """Windows of the features in a file, and the positions of their answers' first and last tokens.
+
+    The path is text, so that it is JSON.
+    """
+
+    features: str
+    windows: tuple[int, ...]
+    starts: tuple[int, ...]
+    ends: tuple[int, ...]
+
+
+def choose(
+    dataset: Dataset, features: Features, texts: Callable[[int, int, int], str], file: str
+) -> KnownSet:
+    """The first short windows of `features`, kept in `file`, that show where their answer is.
+
+    `texts` gives the text of a context's tokens, first and last included. An answer has two tokens
+    at least, so that its start isn't its end, and stands in its context once.
+    """
+    windows, starts, ends = [], [], []
+    contexts = np.bincount(features.question, minlength=len(dataset.questions))
+    for window in np.flatnonzero(features.lengths <= MOST_TOKENS):
+        index = int(features.question[window])
+        question = dataset.questions[index]
+        if contexts[index] != 1 or not question.answers:
+            continue
+        context = dataset.contexts[question.context]
+        if context.count(question.answers[0]) != 1:
+            continue
+        tokens = int(np.diff(features.context_offsets[question.context : question.context + 2])[0])
+        found = _place(question.context, tokens, question.answers[0], texts)
+        if found is None or found[0] == found[1]:
+            continue
+        shift = int(features.context_start[window]) - int(features.doc_start[window])
+        windows.append(int(window))
+        starts.append(found[0] + shift)
+        ends.append(found[1] + shift)
+        if len(windows) == QUESTIONS:
+            break
+    return KnownSet(file, tuple(windows), tuple(starts), tuple(ends))
+
+
+def _place(
+    context: int, tokens: int, answer: str, texts: Callable[[int, int, int], str]
+) -> tuple[int, int] | None:
+    """The only tokens, first and last, whose text is `answer`; None where none or several have."""
+    found = [
+        (first, last)
+        for first in range(tokens)
+        for last in range(first, min(first + MOST_ANSWER, tokens))
+        if texts(context, first, last) == answer
+    ]
+    return found[0] if len(found) == 1 else None
