@@ -7,6 +7,7 @@
 - `values`: what a graph says of its inputs and outputs: their types and sizes.
 - `outputs`: which outputs hold the start and the end logits.
 - `embedding`: how many ids, positions and kinds of segments a model has.
+- `matching`: whether a tokeniser and a model belong together.
 - `products`: what a matrix product is, and which can be quantised.
 - `stored`: in what precision a model's matrix products are stored.
 - `preparation`: a file made ready to run: sizes opened, the precision written in.

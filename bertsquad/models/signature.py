@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from bertsquad.errors import SuiteError
 from bertsquad.models import outputs, values
 from bertsquad.models.embedding import Tables, tables
+from bertsquad.models.matching import why_too_small
 from bertsquad.models.onnx_file import load_model, weight_files
 from bertsquad.models.stored import Stored, look_at
 from bertsquad.models.values import Values
@@ -188,6 +189,10 @@ def examine(path: Path, reads: Reads = AS_MLPERF) -> tuple[Signature, list[Path]
     pair = [one for one in model.graph.output if one.name in (found.start, found.end)]
     sized = [*inputs, *([] if found.candidates else pair)]
     batch, length = _fixed_sizes(path, inputs, sized, positions if shared else None, reads.longest)
+    rows = tables(model, ids, segments, positions)
+    small = why_too_small(rows, reads.highest_id, reads.longest, reads.layout.first_position)
+    if small is not None:
+        raise SuiteError(f"{path} {small}")
     signature = Signature(
         *(ids, mask, segments, found.start, found.end, types, batch, length, look_at(model)),
         zero_sized=any(values.zero_sized(one) for one in inputs),
@@ -195,7 +200,7 @@ def examine(path: Path, reads: Reads = AS_MLPERF) -> tuple[Signature, list[Path]
         shared_positions=shared,
         candidates=found.candidates,
         outputs=tuple(one.name for one in model.graph.output),
-        tables=tables(model, ids, segments, positions),
+        tables=rows,
         reads=reads,
     )
     return signature, weight_files(path, model)
