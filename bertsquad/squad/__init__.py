@@ -7,6 +7,9 @@
 - `features`: the windows that the model reads, and the file that keeps them.
 - `reading`: what a way from questions to windows and back to text offers.
 - `mlperf`: MLPerf's reading: its windows, and answers in words.
+- `hugging_face`: Hugging Face's reading: `run_qa`'s windows, and answers in characters.
+- `tokeniser`: a model's own tokeniser, opened as transformers saved it.
+- `frame`: the special tokens around a question and its context.
 - `layout`: how a model wants its windows numbered: padding and first position.
 - `known`: questions whose answers are known to the token, to be asked of a model.
 - `datasets`: the data sets that the suite knows, and everything that is made of one.

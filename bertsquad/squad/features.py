@@ -7,7 +7,7 @@ window; its index is its place in file order. What makes windows is a `reading`.
 
 import hashlib
 from array import array
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, TypeVar
@@ -79,6 +79,26 @@ def window_starts(tokens: int, room: int, step: int) -> range:
     return range(0, max(tokens - room, 0) + step, step) if tokens else range(0)
 
 
+#: How many texts, and characters of them, are tokenised at once: what that takes is dropped then.
+AT_ONCE = 1000
+CHARACTERS_AT_ONCE = 500_000
+
+
+def portions(lengths: Iterable[int]) -> Iterator[tuple[int, int]]:
+    """Where the portions of texts of these `lengths` begin and end that are tokenised at once.
+
+    A text that is too long for any portion is one of its own.
+    """
+    begin, end, characters = 0, 0, 0
+    for length in lengths:
+        if end > begin and (end - begin == AT_ONCE or characters + length > CHARACTERS_AT_ONCE):
+            yield begin, end
+            begin, characters = end, 0
+        end, characters = end + 1, characters + length
+    if end > begin:
+        yield begin, end
+
+
 class Growing:
     """Numbers of one type that come piece by piece, in one array that grows."""
 
@@ -92,11 +112,6 @@ class Growing:
     def add(self, piece: bytes | NDArray[Any]) -> None:
         """Put a piece behind the others: an array of this type, or its bytes."""
         self._bytes += piece if isinstance(piece, bytes) else piece.tobytes()
-
-    def copy(self, start: int, end: int) -> bytes:
-        """The bytes of the numbers from `start` to before `end`."""
-        size = self._dtype.itemsize
-        return bytes(self._bytes[start * size : end * size])
 
     def array(self) -> NDArray[Any]:
         """All the numbers, not copied; from then on none can be added."""

@@ -21,6 +21,7 @@ from bertsquad.squad.features import (
     Growing,
     Windows,
     load_as,
+    portions,
     window_starts,
 )
 from bertsquad.squad.layout import MLPERF
@@ -31,9 +32,6 @@ from bertsquad.squad.tokenization import Vocabulary, basic_tokens, context_words
 # MLPerf Inference, language/bert: max_query_length and doc_stride.
 MAX_QUESTION_TOKENS = 64
 DOC_STRIDE = 128
-
-#: How many contexts or questions are tokenised at once: what that takes is dropped after them.
-AT_ONCE = 1000
 
 
 @dataclass(frozen=True)
@@ -62,8 +60,8 @@ class MlperfReading:
         windows = Windows()
         count = len(dataset.questions)
         sep = np.array([self.vocabulary.sep_id], np.int32)
-        for begin in range(0, count, AT_ONCE):
-            some = dataset.questions[begin : begin + AT_ONCE]
+        for begin, end in portions(len(question.text) for question in dataset.questions):
+            some = dataset.questions[begin:end]
             ids = self.vocabulary.encode(question.text for question in some)
             for index, question in enumerate(some, begin):
                 show(Step("featurising", index, count, "questions"))
@@ -84,8 +82,8 @@ class MlperfReading:
         """The tokens of all contexts, the word of each, and where each context's begin."""
         tokens, word_of_token = Growing(np.int32), Growing(np.int32)
         offsets = [0]
-        for begin in range(0, len(contexts), AT_ONCE):
-            words_of = [context_words(context) for context in contexts[begin : begin + AT_ONCE]]
+        for begin, end in portions(map(len, contexts)):
+            words_of = [context_words(context) for context in contexts[begin:end]]
             ids_of_word = self.vocabulary.encode(word for words in words_of for word in words)
             for words in words_of:
                 pieces = [ids_of_word[word] for word in words]

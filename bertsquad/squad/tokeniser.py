@@ -1,0 +1,293 @@
+"""A model's own tokeniser, as transformers saves it, opened by the `tokenizers` library.
+
+That is `tokenizer.json`, or the vocabulary of a WordPiece (`vocab.txt`) or of a byte-level BPE
+(`vocab.json` and `merges.txt`). What `tokenizer_config.json` and `special_tokens_map.json` say
+beside it counts more, as it does for transformers.
+"""
+
+import hashlib
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import tokenizers
+from tokenizers import Encoding, Tokenizer, models, normalizers, pre_tokenizers, processors
+
+from bertsquad import typed
+from bertsquad.errors import SuiteError
+from bertsquad.files import unreadable
+from bertsquad.squad.frame import Frame, frame_of
+
+WHOLE = "tokenizer.json"
+CONFIG, SPECIAL_TOKENS = "tokenizer_config.json", "special_tokens_map.json"
+#: SentencePiece's own files, by the names that transformers gives them.
+SENTENCEPIECE = ("spiece.model", "spm.model", "sentencepiece.bpe.model", "tokenizer.model")
+
+#: The classes of transformers whose `vocab.txt` is all that their BERT-like splitting needs.
+_WORDPIECE_CLASSES = tuple(
+    f"{name}Tokenizer"
+    for name in "Bert DistilBert Electra MobileBert ConvBert SqueezeBert LayoutLM MPNet".split()
+)
+#: The special tokens of BERT and of RoBERTa, where no file says what they are.
+_OF_WORDPIECE = {
+    "unk_token": "[UNK]",
+    "cls_token": "[CLS]",
+    "sep_token": "[SEP]",
+    "pad_token": "[PAD]",
+    "mask_token": "[MASK]",
+}
+_OF_BPE = {
+    "unk_token": "<unk>",
+    "cls_token": "<s>",
+    "sep_token": "</s>",
+    "pad_token": "<pad>",
+    "mask_token": "<mask>",
+}
+#: What the settings in `tokenizer_config.json` are called in `tokenizer.json`.
+_OF_NORMALIZER = {
+    "do_lower_case": "lowercase",
+    "strip_accents": "strip_accents",
+    "tokenize_chinese_chars": "handle_chinese_chars",
+}
+_NO_LIMIT = 10**9
+_SURROGATES = re.compile("[\ud800-\udfff]")
+
+
+@dataclass(frozen=True)
+class Tokeniser:
+    """A tokeniser with what a model must know of it.
+
+    `kind` is WordPiece, BPE, Unigram or WordLevel; `vocabulary_size` the highest id plus 1, tokens
+    that were added counted; `padding_id` None where it has no padding, `longest` the most tokens
+    of a window where it says so. Windows are counted from a context's end where it is `from_end`.
+    `digest` is that of all its files and of the library's version.
+    """
+
+    library: Tokenizer
+    source: Path
+    kind: str
+    vocabulary_size: int
+    padding_id: int | None
+    longest: int | None
+    frame: Frame
+    from_end: bool
+    digest: str
+
+    def encode(self, texts: Sequence[str]) -> list[Encoding]:
+        """The tokens of each text, without special tokens; SuiteError where there can be none."""
+        whole = [text if text.isascii() else _SURROGATES.sub("\ufffd", text) for text in texts]
+        try:
+            return self.library.encode_batch(whole, add_special_tokens=False)
+        except Exception as error:  # the library has no type of its own
+            raise SuiteError(f"{self.source} can't tokenise the questions: {error}") from error
+
+
+def load(path: Path) -> Tokeniser:
+    """The tokeniser in a folder, or of one of its files; SuiteError says why it can't be used."""
+    try:
+        source = _source(path)
+        files = _Files(source.parent)
+        given = files.json(SPECIAL_TOKENS) | files.json(CONFIG)
+    except OSError as error:
+        raise unreadable(error.filename or path, error) from error
+    config = {
+        name: value["content"] if isinstance(value, dict) and "content" in value else value
+        for name, value in given.items()
+        if value is not None
+    }
+    try:
+        return _opened(source, files, config)
+    except (SuiteError, OSError):
+        raise
+    except Exception as error:  # the library has no type of its own
+        raise SuiteError(f"{source} is no tokeniser: {error!s:.200}") from error
+
+
+class _Files:
+    """The files of a tokeniser's folder, and the digest of those that were read."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._digest = hashlib.sha256(tokenizers.__version__.encode())
+
+    def read(self, name: str) -> bytes:
+        """The content of a file; SuiteError where it can't be read."""
+        try:
+            content = (self._folder / name).read_bytes()
+        except OSError as error:
+            raise unreadable(self._folder / name, error) from error
+        self._digest.update(hashlib.sha256(name.encode() + b"\0" + content).digest())
+        return content
+
+    def text(self, name: str) -> str:
+        """The content of a text file, its lines ended as Unix ends them."""
+        try:
+            return self.read(name).decode("utf-8").replace("\r\n", "\n")
+        except UnicodeDecodeError as error:
+            raise SuiteError(f"{self._folder / name} is no vocabulary: {error}") from error
+
+    def json(self, name: str) -> dict[str, Any]:
+        """The object in a JSON file, {} where there is no such file."""
+        if not (self._folder / name).exists():
+            return {}
+        try:
+            found = typed.parse(self.read(name))
+        except typed.NotJson as error:
+            raise SuiteError(f"{self._folder / name} is not JSON: {error}") from error
+        if not isinstance(found, dict):
+            raise SuiteError(f"{self._folder / name} should hold a JSON object")
+        return found
+
+    @property
+    def digest(self) -> str:
+        """The digest of what was read up to now."""
+        return self._digest.hexdigest()
+
+
+def _source(path: Path) -> Path:
+    """The file that a tokeniser is opened by: `path` itself, or one of its folder."""
+    if not path.exists():
+        raise SuiteError(f"there is no tokeniser {path}")
+    names = [path.name] if path.is_file() else sorted(one.name for one in path.iterdir())
+    folder = path.parent if path.is_file() else path
+    own = [name for name in names if name.endswith(".json") and name not in _OTHER_JSON]
+    if WHOLE in names or (path.is_file() and own):
+        return folder / (WHOLE if WHOLE in names else own[0])
+    if {"vocab.json", "merges.txt"} & set(names):
+        for name in ("vocab.json", "merges.txt"):
+            if not (folder / name).is_file():
+                raise SuiteError(f"{folder} lacks {name}, without which its tokeniser is not whole")
+        return folder / "vocab.json"
+    if "vocab.txt" in names or (path.is_file() and path.suffix == ".txt"):
+        return folder / ("vocab.txt" if "vocab.txt" in names else path.name)
+    if lone := [name for name in names if name in SENTENCEPIECE or name.endswith(".model")]:
+        raise SuiteError(f"{folder / lone[0]} is SentencePiece's: {_make_whole(folder)}")
+    raise SuiteError(
+        f"expected a tokeniser ({WHOLE}, vocab.txt, or vocab.json and merges.txt), found none of "
+        f"these at {path}: give one with --tokenizer"
+    )
+
+
+_OTHER_JSON = (CONFIG, SPECIAL_TOKENS, "vocab.json", "config.json", "added_tokens.json")
+
+
+def _make_whole(folder: Path) -> str:
+    return (
+        f"make a {WHOLE} of it, in a Python with transformers and sentencepiece: "
+        f"transformers.AutoTokenizer.from_pretrained({str(folder)!r})"
+        f".save_pretrained({str(folder)!r})"
+    )
+
+
+def _opened(source: Path, files: _Files, config: Mapping[str, Any]) -> Tokeniser:
+    """The tokeniser in a file, as transformers opens it."""
+    if source.name == "vocab.json":
+        config = {**_OF_BPE, **config}
+        library = _byte_level(files, config)
+    elif source.suffix == ".txt":
+        config = {**_OF_WORDPIECE, **config}
+        library = _wordpiece(source, files, config)
+    else:
+        library = Tokenizer.from_buffer(files.read(source.name))
+        _apply(library, config)
+    library.encode_special_tokens = bool(config.get("split_special_tokens", False))
+    if getattr(library.model, "dropout", None):
+        library.model.dropout = None  # with which the same text has other tokens each time
+    return _described(library, source, files, config)
+
+
+def _wordpiece(source: Path, files: _Files, config: Mapping[str, Any]) -> Tokenizer:
+    """BERT's WordPiece with a vocabulary, a piece a line."""
+    kind = str(config.get("tokenizer_class") or "BertTokenizer").removesuffix("Fast")
+    if kind not in _WORDPIECE_CLASSES:
+        raise SuiteError(
+            f"{source} is the vocabulary of a {kind}, which may split words by rules of its own: "
+            f"{_make_whole(source.parent)}"
+        )
+    pieces = files.text(source.name).rstrip("\n").split("\n")
+    ids = {piece: index for index, piece in enumerate(pieces)}
+    names = [str(config[name]) for name in _OF_WORDPIECE]
+    if lacking := [name for name in names[:3] if name not in ids]:
+        raise SuiteError(f"{source} is no vocabulary of WordPiece: it lacks {lacking[0]}")
+    library = Tokenizer(models.WordPiece(ids, unk_token=names[0]))
+    # An uncased vocabulary has no piece with a capital letter, but for those in brackets.
+    cased = any(piece != piece.lower() for piece in pieces if piece[:1] not in "[<")
+    library.normalizer = normalizers.BertNormalizer(
+        lowercase=bool(config.get("do_lower_case", not cased)),
+        strip_accents=config.get("strip_accents"),
+        handle_chinese_chars=bool(config.get("tokenize_chinese_chars", True)),
+    )
+    library.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    library.add_special_tokens([name for name in names if name in ids])
+    return library
+
+
+def _byte_level(files: _Files, config: Mapping[str, Any]) -> Tokenizer:
+    """A byte-level BPE, as GPT-2's and RoBERTa's."""
+    merges = [line.split(" ") for line in files.text("merges.txt").split("\n")]
+    pairs = [(pair[0], pair[1]) for pair in merges if len(pair) == 2 and pair[0] != "#version:"]
+    library = Tokenizer(models.BPE(files.json("vocab.json"), pairs))
+    prefix = bool(config.get("add_prefix_space", False))
+    library.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=prefix)
+    library.post_processor = processors.ByteLevel(trim_offsets=config.get("trim_offsets", True))
+    names = [str(config[name]) for name in _OF_BPE]
+    library.add_special_tokens([name for name in names if library.token_to_id(name) is not None])
+    return library
+
+
+def _apply(library: Tokenizer, config: Mapping[str, Any]) -> None:
+    """Let a whole tokeniser do what its configuration says beside it."""
+    prefix = {name: name for name in ("add_prefix_space", "trim_offsets")}
+    for part, kinds, settings in (
+        ("normalizer", (normalizers.BertNormalizer,), _OF_NORMALIZER),
+        ("pre_tokenizer", (pre_tokenizers.ByteLevel,), {"add_prefix_space": "add_prefix_space"}),
+        ("post_processor", (processors.RobertaProcessing, processors.ByteLevel), prefix),
+    ):
+        one = getattr(library, part)
+        if not isinstance(one, kinds):
+            continue
+        state = json.loads(one.__getstate__())
+        said = {
+            own: config[name] for name, own in settings.items() if name in config and own in state
+        }
+        if said.items() <= state.items():
+            continue
+        del state["type"]
+        for pair in {"sep", "cls"} & state.keys():
+            state[pair] = tuple(state[pair])
+        setattr(library, part, type(one)(**(state | said)))
+
+
+def _described(
+    library: Tokenizer, source: Path, files: _Files, config: Mapping[str, Any]
+) -> Tokeniser:
+    """What a model must know of a tokeniser, whose own truncation and padding are switched off."""
+    padding, truncation = library.padding or {}, library.truncation or {}
+    side = config.get("padding_side") or padding.get("direction") or "right"
+    if str(side).lower() == "left":
+        raise SuiteError(
+            f"{source} pads on the left, so that a model of it reads contexts before their "
+            f"questions, which the suite can't: set padding_side to right in {CONFIG} if this "
+            "model reads the question first"
+        )
+    cut = config.get("truncation_side") or truncation.get("direction") or "right"
+    library.no_padding()
+    library.no_truncation()
+    names = (config.get("pad_token"), padding.get("pad_token"), "[PAD]", "<pad>")
+    found = (library.token_to_id(name) for name in names if isinstance(name, str))
+    longest = config.get("model_max_length")
+    return Tokeniser(
+        library,
+        source,
+        type(library.model).__name__,
+        max(library.get_vocab(with_added_tokens=True).values(), default=-1) + 1,
+        next((token for token in found if token is not None), None),
+        # transformers writes 10**30 where it knows no limit.
+        longest if isinstance(longest, int) and 0 < longest < _NO_LIMIT else None,
+        frame_of(library, source, config),
+        str(cut).lower() == "left",
+        files.digest,
+    )
