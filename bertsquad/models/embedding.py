@@ -162,7 +162,7 @@ class _Graph:
         users = self._users.get(name, [])
         passing = _PASSING | _STORING
         return any(
-            node.op_type in ("Add", "Sum", "SkipLayerNormalization")
+            node.op_type in ("Add", "QLinearAdd", "SkipLayerNormalization", "Sum")
             or (node.op_type in passing and self._is_added(node.output[0]))
             for node in users
         )
