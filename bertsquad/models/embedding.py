@@ -4,10 +4,11 @@ All of it is in the graph, and no weight is read. What can't be told is None.
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 
 import onnx
 import onnx.inliner
+
+from bertsquad.models.matching import Tables
 
 #: Operators whose result holds all values of their first input, in any shape or type.
 _PASSING = frozenset(
@@ -24,18 +25,6 @@ _WHOLE = ("EmbedLayerNormalization", "QEmbedLayerNormalization")
 _TABLE_OF_INPUT = {0: 2, 1: 4, 8: 3}
 #: The fewest rows of a table of positions: shorter ones are of other things.
 _FEWEST_POSITIONS = 16
-
-
-@dataclass(frozen=True)
-class Tables:
-    """The rows of a model's embeddings of words, positions and segments; None: not known.
-
-    An id, a position or a segment must be less.
-    """
-
-    words: int | None = None
-    positions: int | None = None
-    segments: int | None = None
 
 
 def tables(

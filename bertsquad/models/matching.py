@@ -8,7 +8,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from bertsquad.models.embedding import Tables
 from bertsquad.squad.layout import Layout
 
 #: How many more rows an embedding may have than its vocabulary has ids: tables are filled up to a
@@ -44,6 +43,18 @@ AFTER_PADDING = frozenset(
 
 #: Types whose models place tokens by their distance, and may read more than config.json says.
 RELATIVE = frozenset(("deberta", "deberta-v2", "xlnet"))
+
+
+@dataclass(frozen=True)
+class Tables:
+    """The rows of a model's embeddings of words, positions and segments; None: not known.
+
+    An id, a position or a segment must be less.
+    """
+
+    words: int | None = None
+    positions: int | None = None
+    segments: int | None = None
 
 
 @dataclass(frozen=True)

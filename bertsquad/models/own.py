@@ -13,7 +13,7 @@ from pathlib import Path
 from bertsquad.assets import registry
 from bertsquad.errors import SuiteError
 from bertsquad.files import unreadable
-from bertsquad.squad.datasets import VOCABULARY
+from bertsquad.squad.mlperf import VOCABULARY
 
 CONFIG = "config.json"
 #: The files that a tokeniser may consist of.

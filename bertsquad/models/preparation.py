@@ -35,8 +35,9 @@ from bertsquad.models.equality import (
 from bertsquad.models.onnx_file import load_model, save_model
 from bertsquad.models.outputs import Answered, Known, tell_apart
 from bertsquad.models.products import HALVES, PARTLY
+from bertsquad.models.reads import AS_MLPERF, Reads
 from bertsquad.models.scales import Quantisation
-from bertsquad.models.signature import AS_MLPERF, Feed, Opener, Reads, Signature, examine
+from bertsquad.models.signature import Feed, Opener, Signature, examine
 from bertsquad.models.stored import Stored
 from bertsquad.progress import Show, Step, unseen
 

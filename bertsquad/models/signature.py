@@ -13,13 +13,12 @@ from numpy.typing import NDArray
 
 from bertsquad.errors import SuiteError
 from bertsquad.models import outputs, values
-from bertsquad.models.embedding import Tables, tables
-from bertsquad.models.matching import why_too_small
+from bertsquad.models.embedding import tables
+from bertsquad.models.matching import Tables, why_too_small
 from bertsquad.models.onnx_file import load_model, weight_files
+from bertsquad.models.reads import AS_MLPERF, Reads
 from bertsquad.models.stored import Stored, look_at
 from bertsquad.models.values import Values
-from bertsquad.squad.features import MAX_TOKENS
-from bertsquad.squad.layout import MLPERF, Layout
 
 Feed = Mapping[str, NDArray[Any]]
 #: Opens a model file once; what it returns gives all outputs of the model for one feed.
@@ -27,24 +26,6 @@ Opener = Callable[[Path], Callable[[Feed], list[NDArray[Any]]]]
 
 #: The ids that random windows are made of: every BERT vocabulary has them, and none is special.
 RANDOM_IDS = (1000, 20_000)
-
-
-@dataclass(frozen=True)
-class Reads:
-    """What a model is fed with: windows of at most `longest` tokens, laid out as `layout` says.
-
-    `highest_id` is the highest id in them, None where it isn't known. `outputs` are the names of
-    the outputs with start and end logits, where the user gave them.
-    """
-
-    layout: Layout = MLPERF
-    longest: int = MAX_TOKENS
-    highest_id: int | None = None
-    outputs: tuple[str, str] | None = None
-
-
-#: MLPerf's windows.
-AS_MLPERF = Reads()
 
 
 @dataclass(frozen=True)

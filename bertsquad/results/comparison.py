@@ -15,6 +15,11 @@ ALIKE = (
     *("provenance.model_checksum", "provenance.dataset_checksum", "dataset_samples"),
     *("sample_count", "buffer_size", "min_duration_s"),
 )
+#: The same where nothing stands for what was always so before it was told.
+ALIKE_UNTOLD = (
+    *("provenance.tokeniser.checksum", "provenance.tokeniser.max_length"),
+    "provenance.tokeniser.doc_stride",
+)
 #: The same for Server, whose figure depends on what was asked of it.
 ALIKE_IN_SERVER = ("target_latency_ms", "target_qps")
 
@@ -42,6 +47,10 @@ def differences(new: Figures, old: Figures) -> list[str]:
             found.append(f"{key} ({now}) isn't in the earlier results")
         elif key != "target_qps" or not both_probed:
             found.append(f"{key} is {now} and was {str(then)[:200]}")
+    if "tokeniser" in new.get("provenance", {}):
+        for place in ALIKE_UNTOLD:
+            if (now := _at(new, place)) != (then := _at(old, place)):
+                found.append(f"{place.partition('.')[2]} is {now} and was {str(then)[:200]}")
     return found + _unlike_settings(new, old)
 
 

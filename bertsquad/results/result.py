@@ -188,7 +188,7 @@ def repeat_command(result: Result) -> str:
     facts = result.provenance
     given: dict[str, object] = {
         "--model": facts["model_path"] or result.model,
-        "--dataset": result.dataset,
+        "--dataset": facts["dataset_path"] or result.dataset,
         "--device": result.device,
         "--precision": result.precision,
         "--rules": result.rules,
@@ -201,6 +201,7 @@ def repeat_command(result: Result) -> str:
         "--user-conf": facts["user_conf"] and facts["user_conf"]["file"],
         "--accuracy-target": result.accuracy_target,
         "--reference-f1": result.reference_f1,
+        **facts["given"],
     }
     if result.rules == "quick":  # mlperf draws from all samples, and takes no other size
         given["--dataset-size"] = "all" if result.whole else result.sample_count

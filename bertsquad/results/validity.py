@@ -47,6 +47,9 @@ def objections(result: Result, run: Run) -> Iterator[Objection]:
         yield Objection("size", RESULT, f"run under --rules {result.rules}, not under mlperf")
     if result.dataset != "squad":
         yield Objection("size", RESULT, f"run on {result.dataset}, not on SQuAD v1.1")
+    if result.provenance.get("tokeniser") is not None:
+        reason = "its windows were made by its own tokeniser, not by MLPerf's rules"
+        yield Objection("size", RESULT, reason)
     if result.scenario not in rules.EDGE_SCENARIOS:
         reason = (
             f"{rules.ROUND} knows no {SCENARIOS[result.scenario].loadgen_name} scenario of BERT"

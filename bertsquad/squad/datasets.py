@@ -1,8 +1,10 @@
 """The data sets that the suite knows, and the windows that are made of them."""
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+
+import numpy as np
 
 from bertsquad.assets import cache, registry
 from bertsquad.assets.fingerprint import fingerprint
@@ -12,14 +14,15 @@ from bertsquad.progress import Show, unseen
 from bertsquad.rules import SAMPLES
 from bertsquad.squad import features, questions
 from bertsquad.squad.features import Features
-from bertsquad.squad.mlperf import MlperfReading
+from bertsquad.squad.mlperf import mlperf_reading
 from bertsquad.squad.questions import Dataset
 from bertsquad.squad.reading import Reading
-from bertsquad.squad.tokenization import Vocabulary
 
-VOCABULARY = "pocket/vocab.txt"
 #: What the name of a file of the user's own questions ends in.
 SUFFIXES = (".json", ".jsonl")
+#: How many of the user's own questions calibrate at most, as many as MLPerf's list has windows, and
+#: what they are drawn by.
+CALIBRATION_QUESTIONS, SPLIT_SEED = 100, 0
 #: As in SQuAD's dev set; for estimates alone.
 _BYTES_A_QUESTION = 460
 
@@ -69,7 +72,10 @@ DATASETS = {
 
 @dataclass(frozen=True)
 class Data:
-    """A data set with its file and checksum, its features and the file that they are cached in."""
+    """A data set with its file and checksum, its features and the file that they are cached in.
+
+    `left_out` are the questions of the file that models are calibrated with; `dataset` lacks them.
+    """
 
     dataset: Dataset
     features: Features
@@ -77,6 +83,7 @@ class Data:
     features_file: Path
     file: Path
     checksum: str
+    left_out: Dataset | None = None
 
 
 def find(name: str) -> DatasetEntry:
@@ -125,13 +132,44 @@ def own_file(text: str) -> Path:
     return path
 
 
-def load(entry: DatasetEntry, show: Show = unseen) -> Data:
-    """Fetch a data set and build its features, or take both from their caches."""
-    reading = MlperfReading(Vocabulary(registry.fetch(VOCABULARY)))
+def load(
+    entry: DatasetEntry,
+    reading: Reading | None = None,
+    splits: bool = False,
+    show: Show = unseen,
+) -> Data:
+    """Fetch a data set and build its features, or take both from their caches.
+
+    MLPerf's reading makes them where no other is given. A part of the user's own questions is left
+    out for calibration where it `splits`.
+    """
     file, checksum = locate(entry, show)
-    dataset = questions.load(file)
-    built, path = cached_features(dataset, reading, file, show)
-    return Data(dataset, built, reading, path, file, checksum)
+    dataset, left_out = questions.load(file), None
+    reading = reading or mlperf_reading()
+    if entry.path is not None and locate(entry)[1] != checksum:
+        raise SuiteError(f"{file} was changed while it was read: run again when it is done")
+    if splits and entry.calibration is None:
+        dataset, left_out = split(dataset, file)
+    part = "" if left_out is None else f"without {len(left_out.questions)}"
+    built, path = cached_features(dataset, reading, file, show, part)
+    return Data(dataset, built, reading, path, file, checksum, left_out)
+
+
+def split(dataset: Dataset, file: Path) -> tuple[Dataset, Dataset]:
+    """The questions to run, and those to calibrate with: a tenth, at most 100, drawn by a seed."""
+    count = len(dataset.questions)
+    if count < 2:
+        raise SuiteError(
+            f"{file} has one question, of which none can be left out for calibration: give others "
+            "with --calibration"
+        )
+    size = min(CALIBRATION_QUESTIONS, max(1, count // 10))
+    drawn = set(np.random.default_rng(SPLIT_SEED).permutation(count)[:size].tolist())
+    rest, chosen = (
+        tuple(one for index, one in enumerate(dataset.questions) if (index in drawn) is inside)
+        for inside in (False, True)
+    )
+    return replace(dataset, questions=rest), replace(dataset, questions=chosen)
 
 
 @dataclass(frozen=True)
@@ -146,11 +184,20 @@ class CalibrationSet:
     note: str
 
 
-def calibration(entry: DatasetEntry, data: Data, show: Show = unseen) -> CalibrationSet:
-    """What an int8 model for a data set is calibrated with."""
-    if entry.calibration is None:
-        raise SuiteError(f"{entry.name} has no calibration data: give some with --calibration")
-    file = registry.fetch(entry.calibration, "dataset", show)
+def calibration(
+    entry: DatasetEntry, data: Data, own: Path | None = None, show: Show = unseen
+) -> CalibrationSet:
+    """What an int8 model for a data set is calibrated with; `own` is the user's own file."""
+    if data.left_out is not None:
+        part = f"the {len(data.left_out.questions)} questions left out of {entry.name}"
+        built, path = cached_features(data.left_out, data.reading, data.file, show, "left out")
+        return CalibrationSet(str(path), tuple(range(len(built))), part)
+    if entry.calibration is not None:
+        file = registry.fetch(entry.calibration, "dataset", show)
+    elif own is not None:
+        file = own
+    else:
+        raise SuiteError(f"{entry.name} has no calibration data: give some with --calibration FILE")
     if file.suffix == ".txt":  # MLPerf's list of windows of the dev set, which its rules allow
         try:
             windows = tuple(int(line) for line in file.read_text(encoding="utf-8").split())
@@ -158,9 +205,16 @@ def calibration(entry: DatasetEntry, data: Data, show: Show = unseen) -> Calibra
             raise unreadable(file, error) from error
         except ValueError as error:
             raise SuiteError(f"{file} should hold one window number a line: {error}") from error
-        if not windows or not 0 <= min(windows) <= max(windows) < len(data.features):
-            raise SuiteError(f"{file} should hold numbers of the {len(data.features)} windows")
+        listed = data.features
+        if data.reading is not mlperf_reading():
+            listed, _ = cached_features(data.dataset, mlperf_reading(), data.file, show)
+        if not windows or not 0 <= min(windows) <= max(windows) < len(listed):
+            raise SuiteError(f"{file} should hold numbers of the {len(listed)} windows")
         note = f"MLPerf's {len(windows)} windows of {entry.name}"
+        if listed is not data.features:  # what shows the same questions to another tokeniser
+            shown = np.isin(data.features.question, listed.question[list(windows)])
+            windows = tuple(np.flatnonzero(shown).tolist())
+            note = f"{len(windows)} windows of {entry.name}, of the questions of {note}"
         return CalibrationSet(str(data.features_file), windows, note)
     built, path = cached_features(questions.load(file), data.reading, file, show)
     note = f"the {len(built)} windows of {file.name}"
@@ -168,11 +222,16 @@ def calibration(entry: DatasetEntry, data: Data, show: Show = unseen) -> Calibra
 
 
 def cached_features(
-    dataset: Dataset, reading: Reading, dataset_file: Path, show: Show = unseen
+    dataset: Dataset,
+    reading: Reading,
+    dataset_file: Path,
+    show: Show = unseen,
+    part: str = "",
 ) -> tuple[Features, Path]:
     """The features, and the file of the cache that they are kept in.
 
-    Raises SuiteError where the data set has no window, or the cache can't be written.
+    `part` says which of the file's questions the data set has, where that aren't all. Raises
+    SuiteError where the data set has no window, or the cache can't be written.
     """
 
     def build(path: Path) -> Features:
@@ -185,7 +244,7 @@ def cached_features(
         features.save(built, path)
         return built
 
-    key = features.cache_key(dataset_file, reading.key)
+    key = features.cache_key(dataset_file, f"{reading.key} {part}".rstrip())
     path = cache.cache_folder() / cache.FEATURES / f"{key}.npz"
     found = cache.derived(path, reading.load, build)
     cache.warn_if_rebuilt(found)

@@ -7,13 +7,14 @@ doesn't fit gives several windows, each 128 tokens after the one before.
 from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache, lru_cache
 from itertools import accumulate
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from bertsquad.assets import registry
 from bertsquad.progress import Show, Step, unseen
 from bertsquad.squad.features import (
     MAX_TOKENS,
@@ -28,6 +29,9 @@ from bertsquad.squad.layout import MLPERF
 from bertsquad.squad.questions import Dataset
 from bertsquad.squad.reading import Texts
 from bertsquad.squad.tokenization import Vocabulary, basic_tokens, context_words
+
+#: MLPerf's vocabulary, BERT's uncased one, in the registry.
+VOCABULARY = "pocket/vocab.txt"
 
 # MLPerf Inference, language/bert: max_query_length and doc_stride.
 MAX_QUESTION_TOKENS = 64
@@ -101,6 +105,12 @@ class MlperfReading:
         """What tells the words of a span of the tokens of these features."""
         assert isinstance(features, MlperfFeatures)
         return AnswerTexts(dataset, features, self.vocabulary).text
+
+
+@cache
+def mlperf_reading() -> MlperfReading:
+    """MLPerf's reading with its vocabulary, which is bundled."""
+    return MlperfReading(Vocabulary(registry.fetch(VOCABULARY)))
 
 
 def _cut(

@@ -42,6 +42,11 @@ class Case:
         }
 
     @property
+    def quantised(self) -> bool:
+        """Whether the suite must quantise the model for it, unless the user's own is so already."""
+        return self.precision == "int8" != self.model.precision
+
+    @property
     def markers(self) -> tuple[str, str]:
         """The pytest markers that select the case: its scenario, and `cpu` or `gpu`."""
         return self.scenario, DEVICES[self.device].marker

@@ -16,6 +16,7 @@ from bertsquad.loadgen.request import (
     given_targets,
     server_bound_ms,
 )
+from bertsquad.models.fitting import fit
 from bertsquad.models.zoo import files_of
 from bertsquad.results import comparison
 from bertsquad.results.comparison import Figures
@@ -65,12 +66,15 @@ def expected(case: Case, options: Options, old: Figures) -> Figures:
     if case.model.path is not None:
         with contextlib.suppress(SuiteError):  # which the case will say
             known["provenance"]["model_checksum"] = _files(case.model.path).key
+            fitted = _fitted(case.model, options.max_length, options.doc_stride, options.outputs)
+            known["provenance"]["tokeniser"] = fitted.facts
     elif case.model.file is not None:
         known["provenance"]["model_checksum"] = files[case.model.file].digest
     return known
 
 
 _files = cache(files_of)
+_fitted = cache(fit)
 
 
 def refuse_unlike(config: pytest.Config, timed: Mapping[str, Case], options: Options) -> None:

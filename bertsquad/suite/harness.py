@@ -21,14 +21,17 @@ from bertsquad.files import unwritable
 from bertsquad.loadgen import logs
 from bertsquad.loadgen.request import Request
 from bertsquad.machine import device_lock, hardware, provenance
+from bertsquad.models.fitting import Fitted, fit
 from bertsquad.models.zoo import Model, locate
 from bertsquad.progress import Step
 from bertsquad.results import compliance
 from bertsquad.results.accuracy import score_log
 from bertsquad.results.result import FAILED, RESULT, Result
 from bertsquad.results.run_folder import RunFolder, owned, refuse_another
-from bertsquad.squad import datasets
-from bertsquad.squad.datasets import CalibrationSet, Data, DatasetEntry
+from bertsquad.squad import datasets, known
+from bertsquad.squad.datasets import DATASETS, CalibrationSet, Data, DatasetEntry
+from bertsquad.squad.known import KnownSet
+from bertsquad.squad.reading import Reading
 from bertsquad.suite.cases import Case, division, missing_device, sample_count
 from bertsquad.suite.judge import Audit, Ran, judge
 from bertsquad.suite.options import Options
@@ -48,21 +51,27 @@ class Harness:
         parallel: int = 1,
         command: str = "",
         progress: Progress = SILENT,
+        quantises: bool = False,
     ) -> None:
-        """`parallel` says how many harnesses divide the cores; `command` goes into the results."""
+        """`parallel` says how many harnesses divide the cores; `command` goes into the results.
+
+        Where it `quantises`, a part of the user's own questions is left out of all cases for that.
+        """
         self._options = options
         self._parallel = parallel
         self._cores = max(1, hardware.cores() // parallel)
         self._command = command
         self._progress = progress
-        # Each is had once, and again where its file has gone: a data set; what it is calibrated
-        # with; a model's files, which stay what they are until the end.
-        self._dataset = kept(
-            partial(datasets.load, show=progress.show), lambda data: [data.features_file]
-        )
+        self._splits = quantises and options.calibration is None
+        # Each is had once, and again where its file has gone: the reading that fits a model; a data
+        # set read so; what that is calibrated with; questions that a model is asked to tell its
+        # outputs apart; a model's files, which stay what they are until the end.
+        self._fitted = kept(self._fit, lambda fitted: [])
+        self._dataset = kept(self._load, lambda data: [data.features_file])
         self._calibration_set = kept(
             self._load_calibration_set, lambda found: [Path(found.features)]
         )
+        self._known = kept(self._load_known, lambda found: [Path(found.features)])
         self._model = kept(
             partial(locate, show=progress.show),
             lambda found: [Path(one.path) for one in found.files],
@@ -115,10 +124,11 @@ class Harness:
         if (reason := missing_device(case)) is not None:  # before anything is downloaded for it
             raise Unavailable(reason, "device")
         model = self._model(case.model)
-        data = self._dataset(case.dataset)
+        fitted = self._fitted(case.model)
+        data = self._dataset((case.dataset, fitted.reading))
         request = self._request(case, mode, data, unaudited[1] if unaudited else None)
         on_message = self._showing(case, mode)
-        worker, ready = self._worker_for(case, model, data, on_message)
+        worker, ready = self._worker_for(case, model, fitted, data, on_message)
         run_folder = self._own(Path(request.folder))
         folder = run_folder.begin()
         request = replace(request, folder=str(folder))
@@ -132,7 +142,8 @@ class Harness:
             raise SuiteError(f"the accuracy run ended with errors: {'; '.join(run.errors)}")
         versions = ready.versions | {"mlperf_loadgen": run.loadgen_version}
         facts = self._facts(started, versions)
-        facts |= _of_files(case.model, model, data, ready)
+        facts |= _of_files(case, model, data, ready)
+        facts["tokeniser"] = fitted.facts
         facts["log_checksums"] = logs.checksums(folder)
         ran = Ran(
             case,
@@ -168,10 +179,12 @@ class Harness:
         return self._owned[path]
 
     def _worker_for(
-        self, case: Case, model: ModelFiles, data: Data, on_message: OnMessage
+        self, case: Case, model: ModelFiles, fitted: Fitted, data: Data, on_message: OnMessage
     ) -> tuple[Worker, Ready]:
         """The worker of the case's group, ready; that of another group is ended first."""
-        calibration = self._calibration(case)  # its files are there, should the worker need them
+        # The files of these are there, should the worker need them.
+        calibration = self._calibration(case, fitted.reading)
+        known = self._known(fitted.reading) if fitted.asks else None
         if self._worker is not None:
             group, worker, ready = self._worker
             if group == case.group and worker.alive:
@@ -184,6 +197,8 @@ class Harness:
             precision=case.precision,
             threads=self._cores,
             calibration=calibration,
+            reads=replace(fitted.reads, highest_id=int(data.features.tokens.max())),
+            known=known,
         )
         log = self._options.output / f"worker-{'-'.join(case.group)}-{os.getpid()}.log"
         worker = Worker(log)
@@ -200,17 +215,31 @@ class Harness:
 
         return show
 
-    def _calibration(self, case: Case) -> CalibrationSet | str:
+    def _fit(self, model: Model) -> Fitted:
+        options = self._options
+        return fit(model, options.max_length, options.doc_stride, options.outputs)
+
+    def _load(self, key: tuple[DatasetEntry, Reading]) -> Data:
+        return datasets.load(*key, self._splits, self._progress.show)
+
+    def _load_known(self, reading: Reading) -> KnownSet:
+        """Bundled questions, to ask a model of this reading."""
+        data = self._dataset((DATASETS["pocket"], reading))
+        texts = reading.texts(data.dataset, data.features)
+        return known.choose(data.dataset, data.features, texts, str(data.features_file))
+
+    def _calibration(self, case: Case, reading: Reading) -> CalibrationSet | str:
         """What the worker may quantise the model with, or why there is nothing."""
-        if case.precision != "int8" or case.model.precision == "int8":
+        if not case.quantised:
             return "no calibration data was given"
         try:
-            return self._calibration_set(case.dataset)
+            return self._calibration_set((case.dataset, reading))
         except Unavailable as error:  # only the worker knows whether it is quantised already
             return str(error)
 
-    def _load_calibration_set(self, dataset: DatasetEntry) -> CalibrationSet:
-        return datasets.calibration(dataset, self._dataset(dataset), self._progress.show)
+    def _load_calibration_set(self, key: tuple[DatasetEntry, Reading]) -> CalibrationSet:
+        data, own = self._dataset(key), self._options.calibration
+        return datasets.calibration(key[0], data, own, self._progress.show)
 
     def _request(self, case: Case, mode: str, data: Data, unaudited: Result | None) -> Request:
         options = self._options
@@ -251,11 +280,13 @@ class Harness:
             },
             **provenance.facts(versions),
             "user_conf": conf.as_dict() if conf else None,
+            "given": self._options.own,
         }
 
 
-def _of_files(model: Model, files: ModelFiles, data: Data, ready: Ready) -> dict[str, Any]:
+def _of_files(case: Case, files: ModelFiles, data: Data, ready: Ready) -> dict[str, Any]:
     """What a result's provenance says of the model and the data set."""
+    model, path = case.model, case.dataset.path
     return {
         "model_preparation": ready.preparation,
         "model_padded_to": ready.padded_to,
@@ -266,6 +297,7 @@ def _of_files(model: Model, files: ModelFiles, data: Data, ready: Ready) -> dict
         "model_checksum": files.key,
         "model_input_type": ready.input_type,
         "dataset_file": data.file.name,
+        "dataset_path": str(path) if path else None,
         "dataset_checksum": data.checksum,
     }
 

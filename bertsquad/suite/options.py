@@ -15,7 +15,7 @@ from bertsquad.runtime.parallelism import BATCH_TOKENS, SERVER_THREADS
 from bertsquad.squad import datasets
 from bertsquad.squad.datasets import DATASETS, DatasetEntry
 from bertsquad.squad.features import MAX_TOKENS
-from bertsquad.squad.mlperf import DOC_STRIDE
+from bertsquad.squad.hugging_face import DOC_STRIDE
 from bertsquad.suite import parsers
 from bertsquad.worker.handle import read_user_conf
 
@@ -61,6 +61,18 @@ class Options:
     def timeout_s(self) -> float | None:
         """The seconds after which a case is stopped, None for never."""
         return self.case_timeout_s or (None if self.whole_dataset else rules.QUICK_TIMEOUT_S)
+
+    @property
+    def own(self) -> dict[str, str]:
+        """What was given for a model or data of the user's own, by option, as it may be typed."""
+        found = {
+            "--tokenizer": self.tokenizer,
+            "--max-length": self.max_length,
+            "--doc-stride": self.doc_stride,
+            "--outputs": ",".join(self.outputs) if self.outputs else None,
+            "--calibration": self.calibration,
+        }
+        return {flag: str(value) for flag, value in found.items() if value is not None}
 
     def conf(self, scenario: str) -> dict[str, float]:
         """What LoadGen reads in the user.conf for a scenario; nothing where none was given."""
@@ -109,12 +121,8 @@ class Options:
         ):
             if value is not None and not fits:
                 raise SuiteError(f"{flag} is for {meant}")
-        least = self.max_length or 0
-        if self.batch_tokens is not None and self.batch_tokens < least:
-            raise SuiteError(
-                f"--batch-tokens {self.batch_tokens} has no room for a window of --max-length "
-                f"{least}: raise it"
-            )
+        if self.batch_tokens and self.max_length and self.batch_tokens < self.max_length:
+            raise SuiteError("--batch-tokens must have room for a window of --max-length: raise it")
 
 
 def _check_official(conf: UserConf) -> None:
@@ -290,7 +298,7 @@ OPTIONS = (
         parsers.count,
         "N",
         "tokens that a window shares with the one before, for a model with a tokeniser of its own "
-        f"(default: {DOC_STRIDE})",
+        f"(default: {DOC_STRIDE}, or a third of a shorter window)",
     ),
     Option(
         "--null-threshold",

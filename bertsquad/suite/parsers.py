@@ -90,7 +90,7 @@ def number(text: str) -> float:
 def pair(text: str) -> tuple[str, str]:
     """A parser that takes two names with a comma between."""
     names = [name.strip() for name in text.split(",")]
-    if len(names) != 2 or not all(names) or names[0] == names[1]:
+    if len(names) != 2 or not all(names):
         raise SuiteError(f"expected two names with a comma between, got {text!r}")
     return names[0], names[1]
 

@@ -15,9 +15,11 @@ from bertsquad.errors import BoundUnattainable, SuiteError, Unavailable
 from bertsquad.loadgen.request import Request, Targets
 from bertsquad.loadgen.user_conf import UserConf
 from bertsquad.machine.noise import Disturbance
+from bertsquad.models.reads import AS_MLPERF, Reads
 from bertsquad.models.scales import Quantisation
 from bertsquad.progress import Step
 from bertsquad.squad.datasets import CalibrationSet
+from bertsquad.squad.known import KnownSet
 
 
 @dataclass(frozen=True)
@@ -25,7 +27,8 @@ class Setup:
     """What a worker is made for: one model on one device in one precision, over one data set.
 
     `threads` are for preparing the model. `calibration` is what it is quantised with, or the reason
-    why there is nothing for that. Paths are text, so that it is JSON.
+    why there is nothing for that. `reads` is what the model is fed with, `known` are questions to
+    tell its outputs apart by, where that is needed. Paths are text, so that it is JSON.
     """
 
     model: ModelFiles
@@ -34,6 +37,8 @@ class Setup:
     precision: str
     threads: int
     calibration: CalibrationSet | str
+    reads: Reads = AS_MLPERF
+    known: KnownSet | None = None
 
 
 @dataclass(frozen=True)

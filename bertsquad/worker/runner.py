@@ -16,6 +16,7 @@ from bertsquad.loadgen.sut import OfflineSut, ServerSut, StreamSut, Sut
 from bertsquad.loadgen.timeline import TIMELINE
 from bertsquad.machine import hardware, noise
 from bertsquad.models.calibration import Calibration, calibrate_with
+from bertsquad.models.outputs import known_from
 from bertsquad.models.preparation import Prepared, prepare
 from bertsquad.progress import Step
 from bertsquad.runtime.availability import why_not
@@ -59,6 +60,8 @@ class Runner:
             partial(open_on_cpu, threads=setup.threads),
             self._calibration,
             self._reporter.show,
+            setup.reads,
+            partial(known_from, setup.known) if setup.known else None,
         )
 
     def _calibration(self) -> Calibration:

@@ -10,7 +10,8 @@ import tiny
 from onnx import TensorProto, helper
 
 from bertsquad.models import random_bert
-from bertsquad.models.embedding import Tables, tables
+from bertsquad.models.embedding import tables
+from bertsquad.models.matching import Tables
 from bertsquad.models.random_bert import Architecture
 
 ALL = ("input_ids", "attention_mask", "token_type_ids", "position_ids")

@@ -6,10 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bertsquad.models.embedding import Tables
 from bertsquad.models.matching import (
     NO_CONFIG,
     Config,
+    Tables,
     Tokens,
     layout_of,
     why_mismatch,

@@ -89,8 +89,9 @@ def test_a_result_that_cannot_be_json_leaves_the_old_one_whole(tmp_path: Path) -
 
 def repeated(**changes: Any) -> list[str]:
     """The words of the line that runs a case again."""
-    facts = {"model_path": None, "user_conf": None, "instances": 2, "threads": 4}
-    facts |= {"batch_tokens": 1536} | changes.pop("provenance", {})
+    facts: dict[str, Any] = {"model_path": None, "dataset_path": None, "user_conf": None}
+    facts |= {"given": {}, "instances": 2, "threads": 4, "batch_tokens": 1536}
+    facts |= changes.pop("provenance", {})
     return shlex.split(repeat_command(replace(OFFICIAL, **changes, provenance=facts)))
 
 
@@ -113,10 +114,14 @@ def test_a_line_that_repeats_a_quick_case_names_its_size() -> None:
 
 
 def test_a_line_that_repeats_a_case_quotes_the_users_own_paths() -> None:
-    facts = {"model_path": "/my models/it's.onnx", "user_conf": {"file": "/a b/user.conf"}}
+    facts: dict[str, Any] = {"model_path": "/my models/it's.onnx"}
+    facts |= {"user_conf": {"file": "/a b/user.conf"}, "dataset_path": "/my data/it.json"}
+    facts["given"] = {"--tokenizer": "/their/tokenizer.json"}
     words = repeated(provenance=facts, target_latency_ms=0.1)
     for flag, value in (
         ("--model", "/my models/it's.onnx"),
+        ("--dataset", "/my data/it.json"),
+        ("--tokenizer", "/their/tokenizer.json"),
         ("--user-conf", "/a b/user.conf"),
         ("--target-latency-ms", "0.1"),
     ):

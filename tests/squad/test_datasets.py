@@ -146,14 +146,14 @@ def test_featurising_tells_how_far_it_is_and_is_done_once(
 ) -> None:
     monkeypatch.setenv("BERTSQUAD_CACHE", str(tmp_path))
     told: list[Step] = []
-    datasets.load(DATASETS["pocket"], told.append)
+    datasets.load(DATASETS["pocket"], show=told.append)
     questions = len(pocket.dataset.questions)
     assert told[0] == Step("featurising")
     assert told[1:] == [
         Step("featurising", done, questions, "questions") for done in range(questions)
     ]
     told.clear()
-    datasets.load(DATASETS["pocket"], told.append)
+    datasets.load(DATASETS["pocket"], show=told.append)
     assert told == []
 
 

@@ -50,7 +50,7 @@ def ran(mode: str, rules: str = "quick", **logged: Any) -> Ran:
     request = Request(
         "offline", mode, rules, "results/x", 494, Parallelism(2, 1, ((0,), (1,))), target_qps=12.0
     )
-    facts = provenance(model_path=None, user_conf=None)
+    facts = provenance(model_path=None, dataset_path=None, user_conf=None, given={})
     run = Run(Path("results/x"), LOGGED | logged, ())
     return Ran(case, request, MEASURED, run, 494, facts, 99.0, 80.0)
 

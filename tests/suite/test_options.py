@@ -17,7 +17,7 @@ from bertsquad.rules import RULES
 from bertsquad.runtime.engine import batch_tokens
 from bertsquad.squad.datasets import DATASETS
 from bertsquad.squad.features import MAX_TOKENS
-from bertsquad.squad.mlperf import DOC_STRIDE
+from bertsquad.squad.hugging_face import DOC_STRIDE
 from bertsquad.suite.cases import Case, collect, division, sample_count
 from bertsquad.suite.gate import expected
 from bertsquad.suite.options import OPTIONS, Option, Options, build
@@ -221,7 +221,7 @@ def test_an_option_takes_the_form_that_its_help_names(option: Option, tmp_path: 
         "FILE": ((str(files.get(option.flag)),), (str(there), str(tmp_path / "nowhere"))),
         "FILE|DIR": ((str(conf), str(there)), (str(tmp_path / "nowhere"),)),
         "X": (("0", "-1.5", "1e3"), ("", "none", "nan", "inf")),
-        "START,END": (("a,b", "output_0, output_1"), ("", "a", "a,a", "a,b,c", ",b")),
+        "START,END": (("a,b", "output_0, output_1", "both,both"), ("", "a", "a,b,c", ",b")),
         "DIR": ((str(there), str(tmp_path / "new")), (str(conf),)),
     }
     good, bad = forms[option.metavar]
@@ -307,7 +307,7 @@ def test_the_defaults_that_the_help_states_are_those_that_count(tmp_path: Path) 
         "--user-conf": [],
         "--tokenizer": ["the one beside the model; BERT's uncased vocabulary where there is none"],
         "--max-length": [f"{MAX_TOKENS}, or fewer where the model takes no more"],
-        "--doc-stride": [f"{DOC_STRIDE}"],
+        "--doc-stride": [f"{DOC_STRIDE}, or a third of a shorter window"],
         "--null-threshold": [f"{plain.null_threshold:g}"],
         "--outputs": ["asked of the model by known questions"],
         "--calibration": ["some of those, which are left out then"],
