@@ -1,12 +1,12 @@
 """Questions whose answers are known to the token, to be asked of a model."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 
 from bertsquad.squad.features import Features
 from bertsquad.squad.questions import Dataset
+from bertsquad.squad.reading import Texts
 
 #: How many questions are enough: a model that answers half of them tells its outputs apart by far.
 QUESTIONS = 24
@@ -29,20 +29,18 @@ class KnownSet:
     ends: tuple[int, ...]
 
 
-def choose(
-    dataset: Dataset, features: Features, texts: Callable[[int, int, int], str], file: str
-) -> KnownSet:
+def choose(dataset: Dataset, features: Features, texts: Texts, file: str) -> KnownSet:
     """The first short windows of `features`, kept in `file`, that show where their answer is.
 
-    `texts` gives the text of a context's tokens, first and last included. An answer has two tokens
+    `texts` is that of the reading that made the features. An answer has two tokens
     at least, so that its start isn't its end, and stands in its context once.
     """
     windows, starts, ends = [], [], []
-    contexts = np.bincount(features.question, minlength=len(dataset.questions))
+    counts = np.bincount(features.question, minlength=len(dataset.questions))
     for window in np.flatnonzero(features.lengths <= MOST_TOKENS):
         index = int(features.question[window])
         question = dataset.questions[index]
-        if contexts[index] != 1 or not question.answers:
+        if counts[index] != 1 or not question.answers:
             continue
         context = dataset.contexts[question.context]
         if context.count(question.answers[0]) != 1:
@@ -60,9 +58,7 @@ def choose(
     return KnownSet(file, tuple(windows), tuple(starts), tuple(ends))
 
 
-def _place(
-    context: int, tokens: int, answer: str, texts: Callable[[int, int, int], str]
-) -> tuple[int, int] | None:
+def _place(context: int, tokens: int, answer: str, texts: Texts) -> tuple[int, int] | None:
     """The only tokens, first and last, whose text is `answer`; None where none or several have."""
     found = [
         (first, last)

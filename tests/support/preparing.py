@@ -9,8 +9,9 @@ from numpy.typing import NDArray
 
 from bertsquad.assets.fingerprint import ModelFiles
 from bertsquad.models.calibration import Calibration
+from bertsquad.models.outputs import Known
 from bertsquad.models.preparation import Prepared, prepare
-from bertsquad.models.signature import Feed, Opener
+from bertsquad.models.signature import AS_MLPERF, Feed, Opener, Reads
 from bertsquad.models.zoo import files_of
 from bertsquad.progress import Show, unseen
 from bertsquad.runtime.sessions import open_on_cpu
@@ -49,9 +50,11 @@ def ready(
     key: str | None = None,
     device: str = "cpu",
     show: Show = unseen,
+    reads: Reads = AS_MLPERF,
+    known: Callable[[], Known] | None = None,
 ) -> Prepared:
     if calibration is None:
         calibration = tiny.calibration if precision == "int8" else uncalibrated
     files = files_of(path)
     model = ModelFiles(key or files.key, files.files)
-    return prepare(model, device, precision, open_model or Opens(), calibration, show)
+    return prepare(model, device, precision, open_model or Opens(), calibration, show, reads, known)

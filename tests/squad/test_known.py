@@ -1,0 +1,28 @@
+"""Questions are chosen that show to the token where their answer is."""
+
+import numpy as np
+from shared_data import pocket, pocket_features, reading
+
+from bertsquad.squad import known
+
+
+def test_the_chosen_windows_hold_their_answers_at_the_places_told() -> None:
+    dataset, features = pocket(), pocket_features()
+    texts = reading().texts(dataset, features)
+    chosen = known.choose(dataset, features, texts, "features.npz")
+    assert chosen.features == "features.npz"
+    assert len(chosen.windows) == known.QUESTIONS
+    assert len(set(chosen.windows)) == len(chosen.starts) == len(chosen.ends) == known.QUESTIONS
+    for window, start, end in zip(chosen.windows, chosen.starts, chosen.ends, strict=True):
+        question = dataset.questions[features.question[window]]
+        head = int(features.context_start[window])
+        assert head <= start < end < features.lengths[window] - 1
+        assert features.lengths[window] <= known.MOST_TOKENS
+        text = texts(question.context, start - head, end - head)
+        assert text == question.answers[0]
+        assert np.count_nonzero(features.question == features.question[window]) == 1
+
+
+def test_questions_without_an_answer_are_no_known_ones() -> None:
+    dataset, features = pocket(), pocket_features()
+    assert known.choose(dataset, features, lambda *_: "what no context holds", "").windows == ()
