@@ -4,6 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import exported
 import numpy as np
 import onnx
 import pytest
@@ -11,6 +12,8 @@ import tiny
 from onnx import helper
 
 from bertsquad.errors import SuiteError
+from bertsquad.models.signature import Reads, examine
+from bertsquad.squad.layout import MLPERF, Layout
 
 
 def test_the_signature_tells_roles_types_and_sizes(tmp_path: Path) -> None:
@@ -94,6 +97,126 @@ def test_a_model_that_is_no_extractive_qa_model_is_refused_with_what_was_found(
     with pytest.raises(SuiteError, match=complaint) as caught:
         tiny.inspect(path)
     assert str(path) in str(caught.value)
+
+
+def test_unnamed_inputs_are_refused_with_what_was_expected_and_found(tmp_path: Path) -> None:
+    path = tiny.model(tmp_path / "a.onnx", inputs=("input.1", "input.3", "onnx::Cast_2"))
+    with pytest.raises(SuiteError, match=r"one input with 'ids' .*found input\.1, input\.3"):
+        tiny.inspect(path)
+
+
+ALL = ("input_ids", "attention_mask", "token_type_ids", "position_ids")
+MASK = np.array([[1, 1, 1, 1, 1], [1, 1, 1, 0, 0]])
+
+
+@pytest.mark.parametrize(
+    "types",
+    [
+        {"input_ids": "int32"},
+        {"input_ids": "int32", "token_type_ids": "int32", "position_ids": "int32"},
+        {"attention_mask": "float32"},
+        {"attention_mask": "float16", "token_type_ids": "uint8"},
+        {"attention_mask": "bool", "input_ids": "int32"},
+    ],
+)
+def test_each_input_is_fed_in_its_own_type(tmp_path: Path, types: dict[str, str]) -> None:
+    signature = tiny.inspect(exported.model(tmp_path / "a.onnx", inputs=ALL, types=types))
+    expected = {name: types.get(name, "int64") for name in ALL}
+    assert signature.types == expected
+    assert all(f"{name} {kind}" in signature.dtype for name, kind in expected.items())
+    feed = signature.feed(MASK * 7, MASK, MASK * 0)
+    assert {name: str(array.dtype) for name, array in feed.items()} == expected
+    assert (feed["attention_mask"] == MASK).all()
+
+
+@pytest.mark.parametrize(
+    ("types", "complaint"),
+    [
+        ({"position_ids": "float32"}, "position_ids of FLOAT"),
+        ({"input_ids": "bool"}, "input_ids of BOOL"),
+    ],
+)
+def test_ids_and_positions_are_integers(
+    tmp_path: Path, types: dict[str, str], complaint: str
+) -> None:
+    path = exported.model(tmp_path / "a.onnx", inputs=ALL, types=types)
+    with pytest.raises(SuiteError, match=f"integer type.*{complaint}"):
+        tiny.inspect(path)
+
+
+@pytest.mark.parametrize(
+    ("layout", "shared", "expected"),
+    [
+        (MLPERF, False, [[0, 1, 2, 3, 4], [0, 1, 2, 3, 4]]),
+        (MLPERF, True, [[0, 1, 2, 3, 4]]),
+        # As Hugging Face's RoBERTa makes of ids whose padding is 1.
+        (Layout(1, 2), False, [[2, 3, 4, 5, 6], [2, 3, 4, 1, 1]]),
+        (Layout(1, 2), True, [[2, 3, 4, 5, 6]]),
+    ],
+)
+def test_positions_are_counted_as_the_layout_says(
+    tmp_path: Path, layout: Layout, shared: bool, expected: list[list[int]]
+) -> None:
+    path = exported.model(tmp_path / "a.onnx", inputs=ALL, shared_row=shared)
+    signature, _ = examine(path, Reads(layout))
+    assert (signature.positions, signature.shared_positions) == ("position_ids", shared)
+    assert (signature.batch, signature.length) == (None, None)
+    feed = signature.feed(MASK * 7, MASK, MASK * 0)
+    assert feed["position_ids"].tolist() == expected
+
+
+def test_padding_has_the_models_own_id(tmp_path: Path) -> None:
+    signature, _ = examine(exported.model(tmp_path / "a.onnx"), Reads(Layout(padding_id=9)))
+    feed = signature.feed(MASK * 7, MASK, MASK * 0)
+    assert feed["input_ids"].tolist() == [[7, 7, 7, 7, 7], [7, 7, 7, 9, 9]]
+
+
+def test_what_is_right_already_is_not_copied(tmp_path: Path) -> None:
+    signature = tiny.inspect(tiny.model(tmp_path / "a.onnx"))
+    given = MASK * 7, MASK, MASK * 0
+    feed = signature.feed(*given)
+    assert all(feed[name] is array for name, array in zip(tiny.INPUTS, given, strict=True))
+
+
+@pytest.mark.parametrize(
+    ("reads", "complaint"),
+    [
+        (Reads(highest_id=exported.ROWS), "embeddings of 300 ids.*ids up to 300.*--tokenizer"),
+        (Reads(longest=391), "390 positions.*up to 391 tokens: give --max-length 390"),
+        (Reads(Layout(1, 2), longest=389), "388 positions.*give --max-length 388"),
+    ],
+)
+def test_windows_that_exceed_the_models_tables_are_refused(
+    tmp_path: Path, reads: Reads, complaint: str
+) -> None:
+    path = exported.model(tmp_path / "a.onnx")
+    with pytest.raises(SuiteError, match=complaint) as caught:
+        examine(path, reads)
+    assert str(path) in str(caught.value)
+    examine(path, Reads(highest_id=exported.ROWS - 1, longest=390))
+
+
+@pytest.mark.parametrize(("length", "longest"), [(128, 128), (128, 100), (512, 384)])
+def test_a_fixed_length_must_hold_the_longest_window(
+    tmp_path: Path, length: int, longest: int
+) -> None:
+    path = tiny.model(tmp_path / "a.onnx", length=length)
+    assert examine(path, Reads(longest=longest))[0].length == length
+    with pytest.raises(SuiteError, match=f"exactly {length} tokens.*--max-length {length}"):
+        examine(path, Reads(longest=length + 1))
+
+
+@pytest.mark.parametrize("rows", [3, 40, 300, 5000, 60_000])
+@pytest.mark.parametrize("padding", [0, 1, 2])
+def test_random_ids_are_in_the_table_and_none_is_padding(
+    tmp_path: Path, rows: int, padding: int
+) -> None:
+    path = exported.model(tmp_path / "a.onnx", rows=rows)
+    signature, _ = examine(path, Reads(Layout(padding_id=padding)))
+    ids = signature.random_ids(np.random.default_rng(0), (20, 100))
+    assert ids.min() >= 0
+    assert ids.max() < rows
+    assert not (ids == padding).any()
 
 
 @pytest.mark.parametrize("size", [-1, 0, ""])

@@ -9,6 +9,7 @@ from pathlib import Path
 from threading import Barrier
 from typing import Any
 
+import exported
 import misshapen
 import numpy as np
 import onnx
@@ -22,11 +23,13 @@ from shared_data import STANDINS, needs_standins
 from bertsquad.errors import SuiteError, Unavailable
 from bertsquad.machine import hardware
 from bertsquad.models.preparation import Prepared
+from bertsquad.models.signature import Reads
 from bertsquad.runtime import engine, nvidia, sessions
 from bertsquad.runtime.engine import Engine, batch_tokens
 from bertsquad.runtime.parallelism import BATCH_TOKENS, Parallelism
 from bertsquad.runtime.proofs import why_not_really
 from bertsquad.squad.features import MAX_TOKENS
+from bertsquad.squad.layout import MLPERF, Layout
 
 linux = pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="needs Linux")
 posix = pytest.mark.skipif(os.name != "posix", reason="needs a shell")
@@ -48,6 +51,58 @@ def test_start_and_end_keep_their_places_whatever_the_order_of_outputs(tmp_path:
     usual = make_engine(tiny.model(tmp_path / "a.onnx"))
     swapped = make_engine(tiny.model(tmp_path / "b.onnx", outputs=("end_logits", "start_logits")))
     assert (swapped.logits(*given) == usual.logits(*given)[..., ::-1]).all()
+
+
+@pytest.mark.parametrize("outputs", [("start_logits", "end_logits"), ("logits",)], ids=len)
+@pytest.mark.parametrize("floats", ["float32", "float16"])
+@pytest.mark.parametrize(
+    ("types", "layout", "shared"),
+    [
+        ({}, MLPERF, False),
+        ({"input_ids": "int32", "attention_mask": "float16"}, MLPERF, True),
+        ({"position_ids": "int32", "attention_mask": "bool"}, Layout(1, 2), False),
+    ],
+)
+def test_logits_are_those_that_onnx_runtime_alone_gives(
+    tmp_path: Path,
+    outputs: tuple[str, ...],
+    floats: str,
+    types: dict[str, str],
+    layout: Layout,
+    shared: bool,
+) -> None:
+    inputs = ("input_ids", "attention_mask", "token_type_ids", "position_ids")
+    path = exported.model(
+        tmp_path / "a.onnx",
+        inputs=inputs,
+        outputs=outputs,
+        floats=floats,
+        types=types,
+        shared_row=shared,
+        extras=("hidden", "attention", "pooled"),
+    )
+    reads = Reads(layout)
+    made = make_engine(path, reads=reads)
+    ids, mask, segments = arrays(3, 30)
+    ids %= exported.ROWS
+    found = made.logits(ids, mask, segments)
+    given = {
+        "input_ids": np.where(mask, ids, layout.padding_id),
+        "attention_mask": mask,
+        "token_type_ids": segments,
+        "position_ids": np.arange(30) + layout.first_position + np.zeros((3, 1), int),
+    }
+    if layout.first_position:
+        given["position_ids"][mask == 0] = layout.padding_id
+    elif shared:
+        given["position_ids"] = given["position_ids"][:1]
+    given = {name: array.astype(types.get(name, "int64")) for name, array in given.items()}
+    session = ort.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    alone = session.run(list(outputs), given)
+    expected = alone[0] if len(outputs) == 1 else np.stack(alone, axis=-1)
+    assert found.dtype == np.float32
+    assert found.shape == (3, 30, 2)
+    assert (found == expected).all()
 
 
 def test_a_model_without_segments_is_fed_two_inputs(tmp_path: Path) -> None:

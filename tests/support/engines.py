@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from bertsquad.devices import DEVICES, Device
 from bertsquad.models.preparation import prepare
+from bertsquad.models.signature import AS_MLPERF, Reads
 from bertsquad.models.zoo import files_of
 from bertsquad.runtime import sessions
 from bertsquad.runtime.engine import Engine
@@ -24,10 +25,15 @@ Arrays = tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]
 
 
 def make_engine(
-    path: Path, device: Device = CPU, precision: str = "fp32", parallelism: Parallelism = ONE
+    path: Path,
+    device: Device = CPU,
+    precision: str = "fp32",
+    parallelism: Parallelism = ONE,
+    reads: Reads = AS_MLPERF,
 ) -> Engine:
     open_model = partial(sessions.open_on_cpu, threads=1)
-    prepared = prepare(files_of(path), device.name, precision, open_model, tiny.calibration)
+    files, calibration = files_of(path), tiny.calibration
+    prepared = prepare(files, device.name, precision, open_model, calibration, reads=reads)
     return Engine(prepared, device, precision, parallelism)
 
 
