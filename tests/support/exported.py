@@ -161,6 +161,51 @@ def model(
     return path
 
 
+def fused(path: Path) -> Path:
+    """Write a model of the operators that ONNX Runtime's optimiser makes of a BERT."""
+    rng = np.random.default_rng(5)
+    shapes = {
+        **{"words": (ROWS, WIDTH), "places": (POSITIONS, WIDTH), "kinds": (2, WIDTH)},
+        **{"gamma": (WIDTH,), "beta": (WIDTH,), "bias": (WIDTH,), "head": (WIDTH, 2)},
+        **{"qkv": (WIDTH, 3 * WIDTH), "qkv_bias": (3 * WIDTH,)},
+    }
+    names = ("input_ids", "token_type_ids", "attention_mask")
+
+    def own(op: str, sources: Sequence[str], made: Sequence[str], **more: Any) -> onnx.NodeProto:
+        return helper.make_node(op, sources, made, domain="com.microsoft", **more)
+
+    tables = ["words", "places", "kinds", "gamma", "beta"]
+    nodes = [helper.make_node("Cast", [one], [f"{one}32"], to=TensorProto.INT32) for one in names]
+    nodes += [
+        own(
+            "EmbedLayerNormalization",
+            ["input_ids32", "token_type_ids32", *tables, "attention_mask32"],
+            ["embedded", "lengths"],
+        ),
+        own("Attention", ["embedded", "qkv", "qkv_bias", "lengths"], ["attended"], num_heads=2),
+        own(
+            "SkipLayerNormalization",
+            ["attended", "embedded", "gamma", "beta", "bias"],
+            ["hidden"],
+        ),
+        own("BiasGelu", ["hidden", "bias"], ["activated"]),
+        helper.make_node("MatMul", ["activated", "head"], ["logits"]),
+    ]
+    graph = helper.make_graph(
+        nodes,
+        "fused",
+        [helper.make_tensor_value_info(one, TensorProto.INT64, ["b", "n"]) for one in names],
+        [helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["b", "n", 2])],
+        [
+            numpy_helper.from_array(rng.normal(size=shape).astype(np.float32), name)
+            for name, shape in shapes.items()
+        ],
+    )
+    opsets = [helper.make_opsetid("", 17), helper.make_opsetid("com.microsoft", 1)]
+    onnx.save(helper.make_model(graph, opset_imports=opsets, ir_version=8), str(path))
+    return path
+
+
 def _type(types: Mapping[str, str], name: str) -> int:
     return NUMBERS[types.get(name, "int64")]
 

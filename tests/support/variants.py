@@ -14,6 +14,7 @@ from onnx import TensorProto, helper, version_converter
 from bertsquad.models.signature import Signature, examine
 
 Made = Callable[[Path, Path], Path]
+Window = tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]
 
 
 def optimised(path: Path, out: Path) -> Path:
@@ -159,7 +160,8 @@ def feeds(signature: Signature, count: int = 4) -> Iterator[dict[str, NDArray[An
             yield signature.feed(ids, mask, segments)
 
 
-def windows(signature: Signature) -> Iterator[tuple[NDArray[np.int64], ...]]:
+def windows(signature: Signature) -> Iterator[Window]:
+    """Ids, mask and segments of batches of two, of several lengths."""
     rng = np.random.default_rng(3)
     for length in (12, 40, 65, 130):
         ids = signature.random_ids(rng, (2, length))
@@ -178,17 +180,25 @@ def directly(path: Path, feed: Mapping[str, Any]) -> dict[str, NDArray[Any]]:
     return dict(zip(names, session.run(names, dict(feed)), strict=True))
 
 
+def whole(path: Path, out: Path) -> Path:
+    """As it is, with all weights in its file."""
+    onnx.save(onnx.load(str(path)), str(out))
+    return out
+
+
+#: Each form, by what it is called.
 FORMS: dict[str, Made] = {
-    "as it is": lambda path, out: path,
+    "as it is": whole,
+    "stacked": stacked,
+    "by the runtime": by_runtime,
     "optimised": optimised,
     "optimised, half": optimised_in_half,
-    "by the runtime": by_runtime,
-    "dynamic": dynamic,
     "optimised, dynamic": dynamic_optimised,
+    "dynamic": dynamic,
     "QDQ": qdq,
     "QOperator": qoperator,
     "half": half,
     "half inside": half_inside,
     "four bits": four_bits,
-    "stacked": stacked,
+    **{f"opset {version}": in_opset(version) for version in (11, 13, 17, 20, 23, 26, 28)},
 }
