@@ -16,7 +16,7 @@ from shared_data import POCKET, pocket, pocket_features, reading
 from bertsquad.errors import SuiteError
 from bertsquad.models import outputs
 from bertsquad.models.outputs import Answered, Known, Outputs, gain, tell_apart
-from bertsquad.models.signature import Reads
+from bertsquad.models.reads import Reads
 from bertsquad.squad import features, known
 from bertsquad.squad.layout import Layout
 

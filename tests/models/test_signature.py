@@ -12,7 +12,8 @@ import tiny
 from onnx import helper
 
 from bertsquad.errors import SuiteError
-from bertsquad.models.signature import Reads, examine
+from bertsquad.models.reads import Reads
+from bertsquad.models.signature import examine
 from bertsquad.squad.layout import MLPERF, Layout
 
 

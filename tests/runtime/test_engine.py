@@ -23,7 +23,7 @@ from shared_data import STANDINS, needs_standins
 from bertsquad.errors import SuiteError, Unavailable
 from bertsquad.machine import hardware
 from bertsquad.models.preparation import Prepared
-from bertsquad.models.signature import Reads
+from bertsquad.models.reads import Reads
 from bertsquad.runtime import engine, nvidia, sessions
 from bertsquad.runtime.engine import Engine, batch_tokens
 from bertsquad.runtime.parallelism import BATCH_TOKENS, Parallelism

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from bertsquad.devices import DEVICES, Device
 from bertsquad.models.preparation import prepare
-from bertsquad.models.signature import AS_MLPERF, Reads
+from bertsquad.models.reads import AS_MLPERF, Reads
 from bertsquad.models.zoo import files_of
 from bertsquad.runtime import sessions
 from bertsquad.runtime.engine import Engine

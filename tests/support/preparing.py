@@ -11,7 +11,8 @@ from bertsquad.assets.fingerprint import ModelFiles
 from bertsquad.models.calibration import Calibration
 from bertsquad.models.outputs import Known
 from bertsquad.models.preparation import Prepared, prepare
-from bertsquad.models.signature import AS_MLPERF, Feed, Opener, Reads
+from bertsquad.models.reads import AS_MLPERF, Reads
+from bertsquad.models.signature import Feed, Opener
 from bertsquad.models.zoo import files_of
 from bertsquad.progress import Show, unseen
 from bertsquad.runtime.sessions import open_on_cpu

@@ -17,7 +17,8 @@ from variants import FORMS
 
 from bertsquad.errors import SuiteError
 from bertsquad.models.matching import Config, layout_of
-from bertsquad.models.signature import Reads, examine
+from bertsquad.models.reads import Reads
+from bertsquad.models.signature import examine
 
 FAMILIES = Path(__file__).resolve().parents[1] / "families"
 EXPORTERS = ("optimum", "torch")
