@@ -296,7 +296,8 @@ def of_models(questions: Sequence[Asked]) -> dict[str, Any]:
                 max_answer_len=30,
                 align_to_words=False,
             )
-            answers[one.id] = {key: answer[key] for key in ("answer", "start", "end")}
+            if within_best(model, windows(tokenizer, one, *SIZES[1]), answer):
+                answers[one.id] = {key: answer[key] for key in ("answer", "start", "end")}
         found[name] = {
             "answers": answers,
             "question": whole[0].id,
@@ -304,6 +305,20 @@ def of_models(questions: Sequence[Asked]) -> dict[str, Any]:
             "end_logits": rounded(logits.end_logits[0]),
         }
     return found
+
+
+def within_best(model: Any, made: Any, answer: Mapping[str, Any]) -> bool:
+    """Whether an answer is among those that 20 best starts and 20 best ends make.
+
+    The pipeline looks at all pairs.
+    """
+    names = ("input_ids", "attention_mask", "token_type_ids")
+    with torch.no_grad():
+        logits = model(**{name: torch.tensor(made[name]) for name in names if name in made})
+    offsets = made["offset_mapping"][0]
+    starts = {offsets[at][0] for at in logits.start_logits[0].argsort(descending=True)[:20]}
+    ends = {offsets[at][1] for at in logits.end_logits[0].argsort(descending=True)[:20]}
+    return answer["start"] in starts and answer["end"] in ends
 
 
 def rounded(logits: Any) -> list[float]:
