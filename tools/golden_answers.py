@@ -9,6 +9,7 @@ it; its README says what is in each.
 
 import gzip
 import json
+import re
 import sys
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
@@ -96,21 +97,11 @@ def made_logits(kind: str, seed: int, window: int, length: int) -> NDArray[np.fl
     return drawn
 
 
-def word_of_characters(context: str) -> tuple[list[str], list[int]]:
+def words_of(context: str) -> tuple[list[str], dict[int, int]]:
     """The words between a context's white space, and for each character the word it is in."""
-    words: list[str] = []
-    owner = []
-    fresh = True
-    for character in context:
-        if character.isspace():
-            fresh = True
-        elif fresh:
-            words.append(character)
-            fresh = False
-        else:
-            words[-1] += character
-        owner.append(len(words) - 1)
-    return words, owner
+    found = list(re.finditer(r"\S+", context))
+    owner = {at: index for index, word in enumerate(found) for at in range(*word.span())}
+    return [word[0] for word in found], owner
 
 
 def features_of(tokenizer: Any, questions: Sequence[Asked]) -> Iterator[tuple[Any, Any]]:
@@ -121,7 +112,7 @@ def features_of(tokenizer: Any, questions: Sequence[Asked]) -> Iterator[tuple[An
     unique = 0
     for index, question in enumerate(questions):
         made = windows(tokenizer, question, *SIZES[0])
-        _, owner = word_of_characters(question.context)
+        _, owner = words_of(question.context)
         for row, offsets in enumerate(made["offset_mapping"]):
             second = [part == 1 for part in made.sequence_ids(row)]
             places = [at for at, is_context in enumerate(second) if is_context]
@@ -141,8 +132,7 @@ def choices(tokenizer: Any, questions: Sequence[Asked]) -> list[dict[str, Any]]:
     pairs = list(features_of(tokenizer, questions))
     features, offsets = zip(*pairs, strict=True)
     examples = [
-        SimpleNamespace(qas_id=one.id, doc_tokens=word_of_characters(one.context)[0])
-        for one in questions
+        SimpleNamespace(qas_id=one.id, doc_tokens=words_of(one.context)[0]) for one in questions
     ]
     out = []
     for kind, seed, threshold in CHOICES:
