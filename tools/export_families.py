@@ -7,23 +7,19 @@
 
 The weights are random, with a fixed seed: the tests ask whether the suite feeds a model and reads
 its logits rightly, not whether it knows anything. The tokenisers are real: trained on the contexts
-of bertsquad/pocket/pocket-v1.1.json (CC0) and on a few lines in other scripts below, and written by
-the family's own class of transformers. Each model is exported in two ways: `optimum/FAMILY` is what
+of bertsquad/pocket/pocket-v1.1.json (CC0), and written by the family's own class of transformers.
+Each model is exported in two ways: `optimum/FAMILY` is what
 `optimum-cli export onnx --task question-answering` writes, `torch/FAMILY` what PyTorch's own
 exporter (`torch.onnx.export`, at the newest opset that it has) writes beside the fast tokeniser,
-with the weights in a file of their own.
+with the weights in a file of their own. `others` has one that is fused for ONNX Runtime, and one
+that is quantised.
 """
 
-import contextlib
-import io
-import json
 import shutil
 import subprocess
 import sys
 import tempfile
-import unicodedata
-from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -31,14 +27,9 @@ from typing import Any
 import numpy as np
 import onnx
 import onnxruntime
-import sentencepiece
 import torch
 import transformers
-from tokenizers import ByteLevelBPETokenizer, Tokenizer, models, normalizers, pre_tokenizers
-from tokenizers.trainers import WordPieceTrainer
-
-ROOT = Path(__file__).resolve().parents[1]
-POCKET = ROOT / "bertsquad" / "pocket" / "pocket-v1.1.json"
+from vocabularies import byte_level, unigram, wordpiece
 
 #: Windows of 384 tokens and more must fit, as in the models that these stand for.
 POSITIONS = 512
@@ -49,95 +40,6 @@ SPREAD = 0.3
 #: Weights are multiples of this: the files then pack to a quarter.
 GRAIN = 1 / 32
 OPSET = 23
-
-OTHER_SCRIPTS = (
-    "Zoë's café in São Tomé served crème brûlée; naïve façades, Ångström and Łódź.",
-    "東京は日本の首都です。北京是中国的首都。",
-    "Москва — столица России. Αθήνα: πόλη της Ελλάδας.",
-    "ירושלים היא עיר עתיקה. القاهرة عاصمة مصر.",
-    "The rocket 🚀 rose over the lake 🌊 while the crowd cheered 👍🏽.",
-)
-#: So many letters are in a WordPiece vocabulary; others are unknown.
-ALPHABET = 120
-WORDPIECES = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
-
-
-def texts() -> list[str]:
-    """What the tokenisers are trained on."""
-    articles = json.loads(POCKET.read_bytes())["data"]
-    contexts = [paragraph["context"] for a in articles for paragraph in a["paragraphs"]]
-    return [*contexts, *OTHER_SCRIPTS]
-
-
-def wordpiece(folder: Path, lowercase: bool, size: int = 500) -> dict[str, Any]:
-    """BERT's vocabulary, as the arguments of a tokeniser of transformers."""
-    tokenizer = Tokenizer(models.WordPiece(unk_token=WORDPIECES[1]))
-    tokenizer.normalizer = normalizers.BertNormalizer(lowercase=lowercase)
-    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
-    counts = Counter("".join(tokenizer.normalizer.normalize_str(text) for text in texts()))
-    common = sorted(counts, key=lambda one: (-counts[one], one))[:ALPHABET]
-    letters = sorted(one for one in common if not one.isspace())
-    trainer = WordPieceTrainer(
-        vocab_size=size,
-        # The letters too, or their order, and with it what is merged, would differ each time.
-        special_tokens=[*WORDPIECES, *letters, *(f"##{letter}" for letter in letters)],
-        initial_alphabet=letters,
-        limit_alphabet=len(letters),
-        show_progress=False,
-    )
-    tokenizer.train_from_iterator(texts(), trainer)
-    ids = tokenizer.get_vocab()
-    file = folder / "vocab.txt"
-    file.write_text("".join(f"{token}\n" for token in sorted(ids, key=ids.__getitem__)), "utf-8")
-    return {"vocab_file": str(file), "do_lower_case": lowercase}
-
-
-def byte_level(folder: Path, size: int = 400) -> dict[str, Any]:
-    """RoBERTa's vocabulary and merges: pairs of bytes, the mask as the last of all ids."""
-    tokenizer = ByteLevelBPETokenizer()
-    special = ["<s>", "<pad>", "</s>", "<unk>"]
-    tokenizer.train_from_iterator(texts(), size - 1, special_tokens=special, show_progress=False)
-    tokenizer.save_model(str(folder))
-    file = folder / "vocab.json"
-    vocabulary = json.loads(file.read_bytes())
-    vocabulary["<mask>"] = len(vocabulary)
-    file.write_text(json.dumps(vocabulary, ensure_ascii=False), "utf-8")
-    return {"vocab_file": str(file), "merges_file": str(folder / "merges.txt")}
-
-
-def unigram(folder: Path, name: str, whole: bool = False, **special: Any) -> dict[str, Any]:
-    """A SentencePiece model, which transformers turns into a fast tokeniser by itself.
-
-    Its normaliser knows all that NFKC changes if `whole`: a quarter of a megabyte.
-    """
-    rules = folder / "rules.tsv"
-    rules.write_text("".join(f"{ord(old):X}\t{new}\n" for old, new in _few_rules()), "ascii")
-    form = (
-        {"normalization_rule_name": "nmt_nfkc"} if whole else {"normalization_rule_tsv": rules.name}
-    )
-    model = io.BytesIO()
-    with contextlib.chdir(folder):  # all that is given here stands in the file
-        sentencepiece.SentencePieceTrainer.train(
-            sentence_iterator=iter(texts()),
-            model_writer=model,
-            vocab_size=400,
-            model_type="unigram",
-            character_coverage=0.9999,
-            num_threads=1,
-            minloglevel=2,
-            **form,
-            **special,
-        )
-    file = folder / name
-    file.write_bytes(model.getvalue())
-    return {"vocab_file": str(file)}
-
-
-def _few_rules() -> Iterator[tuple[str, str]]:
-    """Characters that a normaliser replaces, and the code points that it writes for each."""
-    for character in "\t\n\r\u00a0\u3000\ufb01\u2026\u2122\u00bd\uff21\uff22\uff11\uff12":
-        spaced = unicodedata.normalize("NFKC", character if character > " " else " ")
-        yield character, " ".join(f"{ord(one):X}" for one in spaced)
 
 
 @dataclass(frozen=True)
@@ -233,6 +135,19 @@ FAMILIES = {
 }
 
 
+#: What else Optimum's command makes of a model: a name for it, and the command's words.
+OTHERS = {
+    "roberta": (
+        "fused",
+        "export onnx --task question-answering --optimize O2 --model {source} {target}",
+    ),
+    "distilbert": (
+        "quantised",
+        "onnxruntime quantize --avx512_vnni --onnx_model {exported} -o {target}",
+    ),
+}
+
+
 def make(family: Family, at: Path) -> tuple[Any, Any]:
     """A random model and its tokeniser, written to the empty folder `at` as transformers does."""
     raw = at.parent / "raw"
@@ -262,13 +177,12 @@ def make(family: Family, at: Path) -> tuple[Any, Any]:
     return model, tokenizer
 
 
-def by_optimum(source: Path, target: Path) -> None:
-    """Export a folder of transformers as Optimum's command does."""
+def optimum(words: str) -> None:
+    """Call Optimum's command."""
     command = Path(sys.executable).with_name("optimum-cli")
-    words = f"export onnx --model {source} --task question-answering {target}".split()
-    done = subprocess.run([command, *words], capture_output=True, text=True)
+    done = subprocess.run([command, *words.split()], capture_output=True, text=True)
     if done.returncode:
-        raise SystemExit(f"{' '.join(words)} failed:\n{done.stdout}{done.stderr}")
+        raise SystemExit(f"optimum-cli {words} failed:\n{done.stdout}{done.stderr}")
 
 
 def by_torch(model: Any, tokenizer: Any, source: Path, target: Path) -> None:
@@ -330,15 +244,21 @@ def main(out: Path) -> None:
             # Optimum writes the folder's name into config.json.
             source = Path(temporary) / name
             model, tokenizer = make(family, source)
-            ways = {"optimum": out / "optimum" / name, "torch": out / "torch" / name}
-            for way, target in ways.items():
+            exported, by_pytorch = out / "optimum" / name, out / "torch" / name
+            targets = [exported, by_pytorch]
+            if name in OTHERS:
+                kind, words = OTHERS[name]
+                targets.append(out / "others" / f"{name}_{kind}")
+            for target in targets:
                 shutil.rmtree(target, ignore_errors=True)
-                if way == "optimum":
-                    by_optimum(source, target)
-                else:
-                    by_torch(model, tokenizer, source, target)
-                apart = difference(model, tokenizer, target / "model.onnx")
-                print(f"{way} {name}: largest difference to PyTorch's logits {apart:.1e}")
+            optimum(f"export onnx --task question-answering --model {source} {exported}")
+            by_torch(model, tokenizer, source, by_pytorch)
+            if name in OTHERS:
+                optimum(words.format(source=source, exported=exported, target=targets[-1]))
+            for target in targets:
+                (file,) = target.glob("*.onnx")
+                apart = difference(model, tokenizer, file)
+                print(f"{target}: largest difference to PyTorch's logits {apart:.1e}")
 
 
 if __name__ == "__main__":
