@@ -38,6 +38,10 @@ MAX_QUESTION_TOKENS = 64
 DOC_STRIDE = 128
 
 
+#: How many distinct words' ids are kept for the contexts that follow.
+WORDS_KEPT = 100_000
+
+
 @dataclass(frozen=True)
 class MlperfFeatures(Features):
     """Windows, with the contexts' tokens and to which of `context_words` each of them belongs."""
@@ -86,9 +90,14 @@ class MlperfReading:
         """The tokens of all contexts, the word of each, and where each context's begin."""
         tokens, word_of_token = Growing(np.int32), Growing(np.int32)
         offsets = [0]
+        ids_of_word: dict[str, Sequence[int]] = {}
         for begin, end in portions(map(len, contexts)):
             words_of = [context_words(context) for context in contexts[begin:end]]
-            ids_of_word = self.vocabulary.encode(word for words in words_of for word in words)
+            if len(ids_of_word) > WORDS_KEPT:
+                ids_of_word.clear()
+            ids_of_word |= self.vocabulary.encode(
+                word for words in words_of for word in words if word not in ids_of_word
+            )
             for words in words_of:
                 pieces = [ids_of_word[word] for word in words]
                 counts = np.fromiter(map(len, pieces), np.int64, len(pieces))
