@@ -3,6 +3,8 @@
 - `result`: a case's figures and its verdict, as `result.json` has them.
 - `run_folder`: a run's folder: owned by one pytest session, and replaced whole.
 - `accuracy`: from an accuracy log to F1, and whether F1 reaches its target.
+- `predictions`: what a model answered, in files of its run folder.
+- `guessing`: whether a model answers no better than by guessing, and what may be the cause.
 - `statistics`: confidence bounds of a mean.
 - `validity`: whether a run is valid, and what speaks against it as an MLPerf result.
 - `compliance`: MLPerf's TEST01.

@@ -2,9 +2,12 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from bertsquad.errors import SuiteError
 from bertsquad.loadgen import logs
+from bertsquad.results import guessing
+from bertsquad.results.predictions import Answered
 from bertsquad.results.result import FAILED, NO_TARGET, PASSED, UNDECIDED, Verdict
 from bertsquad.results.statistics import upper_bound
 from bertsquad.squad import answers
@@ -15,23 +18,59 @@ from bertsquad.squad.score import Score, score
 CONFIDENCE = 0.999
 
 
-def score_log(data: Data, folder: Path, samples: int) -> Score:
+def score_log(data: Data, folder: Path, samples: int, null_threshold: float | None = None) -> Score:
     """EM and F1 of the accuracy log in `folder`, over the questions that were wholly run.
 
     Raises SuiteError if the log isn't that of the first `samples` windows.
+    """
+    return read_log(data, folder, samples, null_threshold).score
+
+
+def read_log(
+    data: Data, folder: Path, samples: int, null_threshold: float | None = None
+) -> Answered:
+    """What the model answered by the accuracy log in `folder`, scored as `score_log` says.
+
+    A question of SQuAD v2.0 gets no answer where that scores more than the best span by more than
+    `null_threshold`, which is 0 where None is given. In v1.1 every question has an answer.
     """
     logits = logs.read_accuracy_log(folder)
     if sorted(logits) != list(range(samples)):
         raise SuiteError(
             f"{folder / logs.ACCURACY} holds {len(logits)} samples where {samples} were run"
         )
+    version_2 = data.dataset.version_2
+    threshold = (null_threshold or 0.0) if version_2 else None
+    texts = data.reading.texts(data.dataset, data.features)
     try:
-        texts = data.reading.texts(data.dataset, data.features)
-        found = answers.find(data.dataset, data.features, texts, logits)
+        found = answers.find(data.dataset, data.features, texts, logits, threshold)
     except SuiteError as error:
         raise SuiteError(f"{folder / logs.ACCURACY}: {error}") from error
-    predictions = {question: answer.text for question, answer in found.items()}
-    return score(predictions, [q for q in data.dataset.questions if q.id in found])
+    questions = tuple(one for one in data.dataset.questions if one.id in found)
+    given = {one.id: found[one.id].text for one in questions}
+    return Answered(
+        questions,
+        given,
+        score(given, questions, version_2),
+        threshold,
+        guessing.look(data.dataset, data.features, texts, questions, logits),
+    )
+
+
+def figures_of(answered: Answered) -> dict[str, Any]:
+    """The fields of a result that tell what was answered, beside those that judge it."""
+    scored = answered.score
+    with_answer, without = scored.has_answer, scored.no_answer
+    return {
+        "f1_has_answer": with_answer.f1 if with_answer and with_answer.total else None,
+        "exact_match_has_answer": (
+            with_answer.exact_match if with_answer and with_answer.total else None
+        ),
+        "f1_no_answer": without.f1 if without and without.total else None,
+        "no_answer_count": without.total if without else None,
+        "null_threshold": answered.null_threshold,
+        "warnings": [answered.warning] if answered.warning else [],
+    }
 
 
 def judge_f1(

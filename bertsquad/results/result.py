@@ -91,7 +91,13 @@ class Result:
     f1_target: float | None = None
     f1_upper_bound: float | None = None
     f1_interval: tuple[float, float] | None = None
+    f1_has_answer: float | None = None
+    exact_match_has_answer: float | None = None
+    f1_no_answer: float | None = None
     question_count: int | None = None
+    no_answer_count: int | None = None
+    null_threshold: float | None = None
+    answers: dict[str, str] = field(default_factory=dict)
     accuracy_target: float | None = None
     reference_f1: float | None = None
     buffer_size: int | None = None
@@ -201,6 +207,7 @@ def repeat_command(result: Result) -> str:
         "--user-conf": facts["user_conf"] and facts["user_conf"]["file"],
         "--accuracy-target": result.accuracy_target,
         "--reference-f1": result.reference_f1,
+        "--null-threshold": result.null_threshold,
         **facts["given"],
     }
     if result.rules == "quick":  # mlperf draws from all samples, and takes no other size

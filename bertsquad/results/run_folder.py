@@ -18,6 +18,7 @@ from bertsquad.errors import SuiteError
 from bertsquad.files import reason
 from bertsquad.loadgen import logs
 from bertsquad.loadgen.timeline import TIMELINE
+from bertsquad.results import predictions
 from bertsquad.results.result import RESULT, Result
 
 #: What the name of a run's folder ends in while there is no result, also after it was broken off.
@@ -26,7 +27,7 @@ UNFINISHED = ".unfinished"
 _REPLACED = ".replaced"
 _LOCK = ".lock"
 #: What a run writes; anything else in its folder is the user's own.
-_WRITTEN = (*logs.NAMES, "audit.config", TIMELINE, RESULT)
+_WRITTEN = (*logs.NAMES, "audit.config", TIMELINE, *predictions.NAMES, RESULT)
 
 
 class RunFolder:

@@ -24,8 +24,8 @@ from bertsquad.machine import device_lock, hardware, provenance
 from bertsquad.models.fitting import Fitted, fit
 from bertsquad.models.zoo import Model, locate
 from bertsquad.progress import Step
-from bertsquad.results import compliance
-from bertsquad.results.accuracy import score_log
+from bertsquad.results import compliance, predictions
+from bertsquad.results.accuracy import read_log
 from bertsquad.results.result import FAILED, RESULT, Result
 from bertsquad.results.run_folder import RunFolder, owned, refuse_another
 from bertsquad.squad import datasets, known
@@ -137,7 +137,7 @@ class Harness:
             alone = device_lock.device_to_itself(DEVICES[case.device].marker, self._progress.say)
         with alone:
             measured = worker.run(request, self._options.timeout_s, on_message)
-        run = logs.read_run(folder)
+        run, unwritten = logs.read_run(folder), measured.unwritten
         if mode == "accuracy" and run.errors:
             raise SuiteError(f"the accuracy run ended with errors: {'; '.join(run.errors)}")
         versions = ready.versions | {"mlperf_loadgen": run.loadgen_version}
@@ -157,7 +157,10 @@ class Harness:
         )
         if mode == "accuracy":
             self._progress.show(Step("scoring", of=f"{case.id}, accuracy"))
-            result = judge(ran, score=score_log(data, folder, request.samples))
+            answered = read_log(data, folder, request.samples, self._options.null_threshold)
+            written = predictions.write(folder, answered)
+            result = replace(judge(ran, answered), answers=written.checksums)
+            unwritten = unwritten or written.unwritten
         elif unaudited is not None:
             accuracy, performance = unaudited
             plain = logs.read_run(Path(performance.run_dir))
@@ -169,7 +172,7 @@ class Harness:
             result = judge(ran, audit=Audit(audited, performance.target_source))
         else:
             result = judge(ran)
-        return _saved(result, measured.unwritten, run_folder)
+        return _saved(result, unwritten, run_folder)
 
     def _own(self, path: Path) -> RunFolder:
         """The run folder at `path`, owned until `release`."""

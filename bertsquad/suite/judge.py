@@ -9,12 +9,12 @@ from bertsquad.loadgen.logs import Run
 from bertsquad.loadgen.request import Request
 from bertsquad.loadgen.timeline import PERCENTILES
 from bertsquad.results import statistics, validity
-from bertsquad.results.accuracy import judge_f1
+from bertsquad.results.accuracy import figures_of, judge_f1
 from bertsquad.results.compliance import Audited
+from bertsquad.results.predictions import Answered
 from bertsquad.results.result import LATENCIES, PASSED, Result, Verdict, repeat_command, what
 from bertsquad.rules import SEEDS
 from bertsquad.scenarios import SCENARIOS
-from bertsquad.squad.score import Score
 from bertsquad.suite.cases import Case
 from bertsquad.worker.protocol import Measured
 
@@ -51,11 +51,11 @@ class Audit:
     target_source: str | None
 
 
-def judge(ran: Ran, score: Score | None = None, audit: Audit | None = None) -> Result:
-    """The result of a run: `score` is that of an accuracy run, `audit` that of a compliance run."""
+def judge(ran: Ran, answered: Answered | None = None, audit: Audit | None = None) -> Result:
+    """The result of a run; `answered` is of an accuracy run, `audit` of a compliance run."""
     case, request, measured, run = ran.case, ran.request, ran.measured, ran.run
-    if score is not None:
-        verdict, figures = _accuracy(ran, score)
+    if answered is not None:
+        verdict, figures = _accuracy(ran, answered)
     else:
         verdict, figures = _speed(ran)
     if audit is not None:
@@ -89,7 +89,7 @@ def judge(ran: Ran, score: Score | None = None, audit: Audit | None = None) -> R
         provenance=_provenance(ran),
         **figures,
     )
-    reasons = run.invalid_reasons if score is None else []
+    reasons = run.invalid_reasons if answered is None else []
     reasons += [objection.reason for objection in validity.objections(judged, run)]
     return replace(
         judged,
@@ -99,8 +99,8 @@ def judge(ran: Ran, score: Score | None = None, audit: Audit | None = None) -> R
     )
 
 
-def _accuracy(ran: Ran, score: Score) -> tuple[Verdict, dict[str, Any]]:
-    target = None
+def _accuracy(ran: Ran, answered: Answered) -> tuple[Verdict, dict[str, Any]]:
+    target, score = None, answered.score
     if ran.reference_f1 is not None:
         target = ran.accuracy_target / 100 * ran.reference_f1
     subset = ran.request.samples < ran.dataset_samples
@@ -112,6 +112,7 @@ def _accuracy(ran: Ran, score: Score) -> tuple[Verdict, dict[str, Any]]:
         "f1_target": target,
         "f1_upper_bound": bound,
         "question_count": score.total,
+        **figures_of(answered),
         "accuracy_target": ran.accuracy_target,
         "reference_f1": ran.reference_f1,
     }

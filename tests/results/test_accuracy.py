@@ -1,8 +1,14 @@
 """F1 must reach its target, and a subset must not be judged by luck."""
 
-import pytest
+import json
+from pathlib import Path
+from typing import Any
 
-from bertsquad.results.accuracy import judge_f1
+import numpy as np
+import pytest
+from shared_data import reading
+
+from bertsquad.results.accuracy import figures_of, judge_f1, read_log, score_log
 from bertsquad.results.result import (
     FAILED,
     NO_TARGET,
@@ -10,6 +16,8 @@ from bertsquad.results.result import (
     UNDECIDED,
 )
 from bertsquad.results.statistics import upper_bound
+from bertsquad.squad.datasets import Data
+from bertsquad.squad.questions import load
 
 WHAT = "minilm on pocket, cpu, fp32"
 
@@ -61,3 +69,73 @@ def test_without_a_reference_f1_there_is_no_target(subset: bool) -> None:
     verdict, bound = judge_f1(12.5, None, [0.1, 0.15], subset, WHAT)
     assert (verdict.word, bound) == (NO_TARGET, None)
     assert "F1 12.500" in verdict.reason
+
+
+CONTEXT = "Low tide is at six."
+
+
+def ask(folder: Path, *answers: str | None) -> Data:
+    """A data set of a question for each answer; None is that of a question without one."""
+    qas: list[dict[str, Any]] = []
+    for number, answer in enumerate(answers):
+        given = [] if answer is None else [answer]
+        spans = [{"text": text, "answer_start": CONTEXT.index(text)} for text in given]
+        qas.append({"id": str(number), "question": "When?", "answers": spans})
+        if None in answers:
+            qas[-1]["is_impossible"] = answer is None
+    file = folder / "questions.json"
+    file.write_text(json.dumps({"data": [{"paragraphs": [{"context": CONTEXT, "qas": qas}]}]}))
+    dataset = load(file)
+    return Data(dataset, reading().build(dataset), reading(), folder / "a.npz", file, "")
+
+
+def answer(data: Data, folder: Path, *margins: float) -> None:
+    """An accuracy log of answers "six", each by so much better than no answer."""
+    entries = []
+    for sample, margin in enumerate(margins):
+        logits = np.full((int(data.features.lengths[sample]), 2), -100, np.float32)
+        logits[0] = 0
+        logits[-3] = margin / 2  # behind it are the full stop and [SEP]
+        entries.append({"qsl_idx": sample, "data": logits.tobytes().hex()})
+    (folder / "mlperf_log_accuracy.json").write_text(json.dumps(entries))
+
+
+def test_a_log_tells_what_was_answered(tmp_path: Path) -> None:
+    data = ask(tmp_path, "six", "Low tide")
+    answer(data, tmp_path, 5, 5)
+    found = read_log(data, tmp_path, 2)
+    assert found.texts == {"0": "six", "1": "six"}
+    assert [one.id for one in found.questions] == ["0", "1"]
+    assert found.score == score_log(data, tmp_path, 2)
+    assert found.score.f1_by_question == (1.0, 0.0)
+    figures = figures_of(found)
+    assert figures.pop("warnings") == []
+    assert set(figures.values()) == {None}
+
+
+@pytest.mark.parametrize(
+    ("threshold", "given"),
+    [(None, ("six", "six", "")), (0.0, ("six", "six", "")), (-3.0, ("six", "", ""))],
+)
+def test_no_answer_wins_by_the_threshold_on_squad_2(
+    tmp_path: Path, threshold: float | None, given: tuple[str, ...]
+) -> None:
+    data = ask(tmp_path, "six", None, None)
+    answer(data, tmp_path, 5, 2, -2)
+    found = read_log(data, tmp_path, 3, threshold)
+    assert tuple(found.texts.values()) == given
+    silent = given.count("")
+    assert figures_of(found) == {
+        "f1_has_answer": 100.0,
+        "exact_match_has_answer": 100.0,
+        "f1_no_answer": 50.0 * silent,
+        "no_answer_count": 2,
+        "null_threshold": threshold or 0.0,
+        "warnings": [],
+    }
+
+
+def test_a_threshold_changes_nothing_where_every_question_has_an_answer(tmp_path: Path) -> None:
+    data = ask(tmp_path, "six")
+    answer(data, tmp_path, -50)
+    assert read_log(data, tmp_path, 1, -100.0).texts["0"]

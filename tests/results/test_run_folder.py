@@ -26,7 +26,10 @@ RUN = performance()
 CASE = f"{RUN.mode}-{RUN.case}"
 
 #: What a run leaves besides `result.json`.
-LOGS = (logs.DETAIL, logs.SUMMARY, logs.ACCURACY, "mlperf_log_trace.json", TIMELINE, "audit.config")
+LOGS = (
+    *(logs.DETAIL, logs.SUMMARY, logs.ACCURACY, "mlperf_log_trace.json", TIMELINE, "audit.config"),
+    *("predictions.json", "worst_answers.txt"),
+)
 
 
 def result(path: Path, text: str) -> Result:

@@ -12,6 +12,7 @@ from bertsquad.loadgen.request import Request, Targets
 from bertsquad.machine.noise import Disturbance
 from bertsquad.models.zoo import MODELS
 from bertsquad.results.compliance import Audited, Comparison
+from bertsquad.results.predictions import Answered
 from bertsquad.results.result import FAILED, NO_TARGET, PASSED
 from bertsquad.runtime.parallelism import Parallelism
 from bertsquad.squad.datasets import DATASETS
@@ -89,25 +90,25 @@ def test_what_disturbed_a_timed_run_is_told_in_parts_and_in_a_sentence() -> None
     assert (result.disturbances, result.warnings) == ([busy], ["it was busy: wait"])
 
 
-def scored(*f1_by_question: float) -> Score:
+def scored(*f1_by_question: float) -> Answered:
     mean = 100 * sum(f1_by_question) / len(f1_by_question)
-    return Score(50.0, mean, len(f1_by_question), f1_by_question)
+    return Answered((), {}, Score(50.0, mean, len(f1_by_question), f1_by_question))
 
 
 def test_an_accuracy_run_has_f1_and_its_target() -> None:
-    result = judge(ran("accuracy"), score=scored(0.7, 0.9))
+    result = judge(ran("accuracy"), answered=scored(0.7, 0.9))
     assert (result.f1, result.exact_match, result.question_count) == (80.0, 50.0, 2)
     assert result.f1_target == pytest.approx(79.2)
     assert result.verdict == PASSED
     assert (result.qps, result.loadgen_valid, result.warnings) == (None, None, [])
-    missed = judge(ran("accuracy"), score=scored(0.7, 0.8))
+    missed = judge(ran("accuracy"), answered=scored(0.7, 0.8))
     assert missed.verdict == FAILED
-    unknown = judge(replace(ran("accuracy"), reference_f1=None), score=scored(0.7, 0.8))
+    unknown = judge(replace(ran("accuracy"), reference_f1=None), answered=scored(0.7, 0.8))
     assert (unknown.f1_target, unknown.verdict) == (None, NO_TARGET)
 
 
 def test_a_subset_is_judged_by_the_bound_that_it_says() -> None:
-    result = judge(replace(ran("accuracy"), dataset_samples=10_833), score=scored(0.6, 0.8, 0.9))
+    result = judge(replace(ran("accuracy"), dataset_samples=10_833), answered=scored(0.6, 0.8, 0.9))
     assert not result.whole
     assert result.f1 is not None and result.f1_target is not None
     assert result.f1_upper_bound is not None

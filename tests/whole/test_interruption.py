@@ -94,7 +94,7 @@ termination.INSIST_S = float(os.environ.get("INSIST_S", termination.INSIST_S))
 Progress.say = say
 recording._save = noted(recording._save, "saving")
 MlperfReading.build = noted(MlperfReading.build, "featurising")
-harness.score_log = noted(harness.score_log, "scoring")
+harness.read_log = noted(harness.read_log, "scoring")
 Worker._ask = ask
 note("pytest")
 """
