@@ -2,6 +2,7 @@
 
 - `page`: the page, made from its template `page.html`.
 - `exhibits`: plots with their numbers, and verdicts in a word.
+- `links`: links from the page to what a run answered, where its folder still holds that.
 - `plots`: the plots themselves.
 - `svg`: a plot as an `<svg>` element that stands on a page among others.
 - `published`: published MLPerf figures, to stand beside one's own.

@@ -18,8 +18,9 @@ import jinja2
 from bertsquad import __version__
 from bertsquad.errors import SuiteError
 from bertsquad.files import unwritable, write_whole
-from bertsquad.report import exhibits, published
+from bertsquad.report import exhibits, links, published
 from bertsquad.report.exhibits import Chip, Plot, Table
+from bertsquad.report.links import Link
 from bertsquad.report.plots import figure_of
 from bertsquad.results import table
 from bertsquad.results.advice import advise
@@ -65,6 +66,8 @@ class CaseView:
     sentences: list[str] = field(default_factory=list)
     plots: list[Plot] = field(default_factory=list)
     details: list[tuple[str, Table]] = field(default_factory=list)
+    links: list[Link] = field(default_factory=list)
+    run_dir: str = ""
 
     @property
     def failed(self) -> bool:
@@ -79,7 +82,7 @@ def write(archive: Archive, path: Path) -> int:
     """
     try:
         _check_target(path)
-        page = render(archive).encode("utf-8")
+        page = render(archive, path).encode("utf-8")
         write_whole(path, lambda file: file.write_bytes(page))
     except OSError as error:
         raise unwritable(path, error, "choose another with -o") from error
@@ -114,8 +117,8 @@ def _rows(archive: Archive) -> list[Outcome]:
     return [*(one.newest for one in series), *archive.missing]
 
 
-def render(archive: Archive) -> str:
-    """The whole page as HTML."""
+def render(archive: Archive, path: Path | None = None) -> str:
+    """The whole page as HTML, with links as they are right in the file `path`."""
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent),
         autoescape=True,
@@ -129,7 +132,7 @@ def render(archive: Archive) -> str:
     series = archive.series
     newest = [one.newest for one in series]
     failed = [one for one in archive.missing if one.verdict == FAILED]
-    cases = _cases(series, failed)
+    cases = _cases(series, failed, path)
     chips = sorted((chip for case in cases for chip in case.chips.values()), key=_gravity)
     return environment.get_template("page.html").render(
         generator=GENERATOR,
@@ -190,7 +193,7 @@ def _failed(newest: Sequence[Result], missing: Sequence[Lost]) -> dict[str, list
     return found
 
 
-def _cases(series: Sequence[Series], missing: Sequence[Lost]) -> list[CaseView]:
+def _cases(series: Sequence[Series], missing: Sequence[Lost], path: Path | None) -> list[CaseView]:
     """A view for each case, in the order of `series`; those without any result come last."""
     views: dict[str, CaseView] = {}
     for name in dict.fromkeys([*(one.case for one in series), *(one.case for one in missing)]):
@@ -200,7 +203,7 @@ def _cases(series: Sequence[Series], missing: Sequence[Lost]) -> list[CaseView]:
     for runs in series:
         by_case.setdefault(runs.case, {})[runs.mode] = runs
     for name, modes in by_case.items():
-        _fill(views[name], modes)
+        _fill(views[name], modes, path)
     for one in missing:
         view = views[one.case]
         before = "; its figures are of the run before" if one.mode in view.chips else ""
@@ -210,7 +213,7 @@ def _cases(series: Sequence[Series], missing: Sequence[Lost]) -> list[CaseView]:
     return list(views.values())
 
 
-def _fill(view: CaseView, modes: dict[str, Series]) -> None:
+def _fill(view: CaseView, modes: dict[str, Series], path: Path | None) -> None:
     newest = {mode: one.newest for mode, one in modes.items()}
     any_one = next(iter(newest.values()))
     view.what = (
@@ -231,6 +234,8 @@ def _fill(view: CaseView, modes: dict[str, Series]) -> None:
     which = "" if timed is performance else f" of the {timed.mode} run"
     view.plots += exhibits.course(view.anchor, timed, which)
     view.plots += exhibits.batches(view.anchor, timed, which)
+    if accuracy is not None:
+        view.links, view.run_dir = links.answers(accuracy, path), accuracy.run_dir
     if accuracy is not None and accuracy.f1 is not None:
         view.figures += _f1_figures(accuracy)
         view.plots.append(exhibits.accuracy(view.anchor, accuracy, accuracy.f1))
@@ -265,6 +270,11 @@ def _f1_figures(result: Result) -> list[Figure]:
     figures = [Figure("F1", result.f1 or 0.0, "%", note)]
     if result.exact_match is not None:
         figures.append(Figure("exact match", result.exact_match, "%"))
+    if result.f1_has_answer is not None:
+        figures.append(Figure("F1 with an answer", result.f1_has_answer, "%"))
+    if result.f1_no_answer is not None:
+        note = f"{result.no_answer_count} questions, null threshold {result.null_threshold}"
+        figures.append(Figure("F1 without one", result.f1_no_answer, "%", note))
     return figures
 
 

@@ -192,7 +192,8 @@ def test_the_page_needs_no_network_and_no_script(page: Any) -> None:
         assert tag not in ("script", "iframe", "object", "embed", "img", "base")
         for key, value in one.attrib.items():
             if key.rpartition("}")[2] in ("src", "href", "srcset", "action"):
-                assert value.startswith(("#", "data:")) or (tag == "a" and value[:8] == "https://")
+                local = ("https://", "./", "../") if tag == "a" else ()
+                assert value.startswith(("#", "data:", *local))
             assert not str(key).startswith("on")
         assert "url(" not in one.get("style", "").replace("url(#", "")
     style = "".join(text_of(one) for one in page.iter(f"{HTML}style"))
@@ -274,6 +275,20 @@ def test_cases_are_compared_where_they_can_be() -> None:
         ["50", "1", "VALID"],
         ["25", "0.5", "INVALID"],
     ]
+
+
+def test_squad_2_shows_its_questions_with_and_without_an_answer_apart() -> None:
+    result = accuracy(
+        f1_has_answer=70.25,
+        exact_match_has_answer=61.0,
+        f1_no_answer=40.5,
+        no_answer_count=200,
+        null_threshold=-1.5,
+    )
+    shown = text_of(article(page_of(result), result.case))
+    assert "F1 with an answer70.25 %" in shown
+    assert "F1 without one40.5 %200 questions, null threshold -1.5" in shown
+    assert "with an answer" not in text_of(page_of(accuracy()))
 
 
 LARGE: dict[str, Any] = {

@@ -300,6 +300,9 @@ def test_a_folder_of_bad_files_alone_says_what_is_wrong_with_one(tmp_path: Path)
         (accuracy(), "f1", None),
         (accuracy(), "f1_interval", [1.0]),
         (accuracy(), "question_count", None),
+        (accuracy(), "f1_no_answer", -1.0),
+        (accuracy(), "null_threshold", float("nan")),
+        (accuracy(), "answers", {"predictions.json": 1}),
         (compliance(), "compliance_responses", None),
     ],
 )
@@ -325,6 +328,12 @@ def test_a_field_that_is_missing_is_told(tmp_path: Path) -> None:
     file.write_text(json.dumps(document), "utf-8")
     with pytest.raises(SuiteError, match="provider is missing"):
         archive.read([file])
+
+
+def test_a_null_threshold_may_be_negative(tmp_path: Path) -> None:
+    result = accuracy(null_threshold=-3.5, f1_no_answer=0.0, no_answer_count=0)
+    run_folder(tmp_path, result)
+    assert archive.read([tmp_path]).results == [result]
 
 
 def test_a_negative_count_of_queries_is_told(tmp_path: Path) -> None:

@@ -1,9 +1,11 @@
 """Exact match and F1 are those of SQuAD's official script."""
 
+import json
 import math
 import re
 import string
 from collections import Counter
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -178,3 +180,35 @@ def test_squad_1_tells_no_shares() -> None:
     assert (found.f1, found.exact_match) == (0.0, 100.0)  # an article alone, by v1.1's script
     assert found.has_answer is None
     assert found.no_answer is None
+
+
+GOLDEN_METRICS = Path(__file__).resolve().parents[1] / "golden" / "metrics.json"
+
+
+@pytest.mark.parametrize("name", ["plain", "with_threshold", "answerable_alone"])
+def test_squad_2_is_scored_as_transformers_does(name: str) -> None:
+    golden = json.loads(GOLDEN_METRICS.read_bytes())
+    expected = golden[name]
+    asked = golden["questions"]
+    questions = [
+        question(one, *told["answers"])
+        for one, told in asked.items()
+        if told["answers"] or "NoAns_total" in expected
+    ]
+    threshold = expected.get("threshold", 1.0)
+    given = {
+        one: "" if told["no_answer_probability"] > threshold else told["given"]
+        for one, told in asked.items()
+    }
+    found = score(given, questions, version_2=True)
+    assert found.has_answer is not None
+    assert found.no_answer is not None
+    for prefix, share in {
+        "": found,
+        "HasAns_": found.has_answer,
+        "NoAns_": found.no_answer,
+    }.items():
+        assert share.total == expected.get(f"{prefix}total", 0)
+        if share.total:
+            assert share.f1 == pytest.approx(expected[f"{prefix}f1"], abs=1e-12)
+            assert share.exact_match == pytest.approx(expected[f"{prefix}exact"], abs=1e-12)
