@@ -166,6 +166,8 @@ def accuracy(anchor: str, result: Result, f1: float) -> Plot:
     if result.f1_upper_bound is not None:
         rows.append(("one-sided 99.9 % bound", result.f1_upper_bound))
     rows.append(("questions", result.question_count))
+    if result.questions_left_out:
+        rows.append(("questions left out for calibration", result.questions_left_out))
     score = plots.Score("", f1, result.f1_interval, result.f1_target)
     draw = partial(plots.accuracy, f"{anchor}-f1", [score])
     legend = "The bar is the 95 % confidence interval."

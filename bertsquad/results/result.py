@@ -95,6 +95,7 @@ class Result:
     exact_match_has_answer: float | None = None
     f1_no_answer: float | None = None
     question_count: int | None = None
+    questions_left_out: int = 0
     no_answer_count: int | None = None
     null_threshold: float | None = None
     answers: dict[str, str] = field(default_factory=dict)

@@ -159,6 +159,10 @@ def _of_pytest_session(results: Sequence[Result]) -> Iterator[Remark]:
         if count < samples:
             line = f"{dataset}: a subset, {count:,} of {samples:,} samples"
             yield Remark((line,), "--dataset-size all runs them all")
+    left_out = {(one.dataset, one.questions_left_out) for one in results if one.questions_left_out}
+    for dataset, questions in sorted(left_out):
+        line = f"{dataset}: without {questions:,} of its questions, which int8 is calibrated with"
+        yield Remark((line,), "--calibration FILE gives others")
     if results and not all(result.mlperf_valid for result in results):
         cure = ""
         if any(result.rules != "mlperf" for result in results):

@@ -154,6 +154,7 @@ class Harness:
             provenance=facts,
             accuracy_target=self._options.accuracy_target,
             reference_f1=case.model.reference_f1.get(case.dataset.name, self._options.reference_f1),
+            left_out=len(data.left_out.questions) if data.left_out else 0,
         )
         if mode == "accuracy":
             self._progress.show(Step("scoring", of=f"{case.id}, accuracy"))

@@ -23,7 +23,8 @@ from bertsquad.worker.protocol import Measured
 class Ran:
     """A run that has ended: what was asked, what the worker measured, what LoadGen logged.
 
-    `dataset_samples` are all windows of the data set; `provenance` says where files, model and
+    `dataset_samples` are all windows of the data set, which lacks the questions `left_out` for
+    calibration; `provenance` says where files, model and
     machine came from. F1 must reach `accuracy_target` per cent of `reference_f1` (None: unknown).
     """
 
@@ -35,6 +36,7 @@ class Ran:
     provenance: Mapping[str, Any]
     accuracy_target: float
     reference_f1: float | None
+    left_out: int = 0
 
     @property
     def what(self) -> str:
@@ -78,6 +80,7 @@ def judge(ran: Ran, answered: Answered | None = None, audit: Audit | None = None
         rules=request.rules,
         sample_count=request.samples,
         dataset_samples=ran.dataset_samples,
+        questions_left_out=ran.left_out,
         run_dir=request.folder,
         provider=measured.provider,
         verdict=verdict.word,

@@ -1,5 +1,6 @@
 """What is made of a data set: features, scores, and what an int8 model may be calibrated with."""
 
+import hashlib
 import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -11,6 +12,8 @@ from shared_data import POCKET, SHARED, needs_dev_set, reading
 from bertsquad.assets import registry
 from bertsquad.assets.cache import cache_folder
 from bertsquad.errors import SuiteError, Unavailable
+from bertsquad.models.fitting import fit
+from bertsquad.models.zoo import find
 from bertsquad.progress import Step
 from bertsquad.results import accuracy
 from bertsquad.squad import datasets, features
@@ -161,3 +164,81 @@ def test_a_log_of_other_samples_is_not_scored(pocket: Data, tmp_path: Path) -> N
     (tmp_path / "mlperf_log_accuracy.json").write_text("[\n]\n", encoding="utf-8")
     with pytest.raises(SuiteError, match="holds 0 samples where 20 were run"):
         accuracy.score_log(pocket, tmp_path, 20)
+
+
+def own(folder: Path, count: int, name: str = "mine.json") -> Path:
+    """A file of the user's own, with so many questions."""
+    rows = [
+        {"id": n, "context": f"Tree {n} is old.", "question": f"What is old, {n}?"}
+        | {"answers": {"text": [f"Tree {n}"], "answer_start": [0]}}
+        for n in range(count)
+    ]
+    path = folder / name
+    path.write_text(json.dumps(rows))
+    return path
+
+
+def test_a_file_of_ones_own_is_named_by_its_stem_and_known_by_its_checksum(tmp_path: Path) -> None:
+    entry = datasets.find(str(own(tmp_path, 3, "My Questions.json")))
+    assert (entry.name, entry.file, entry.calibration) == ("my_questions", None, None)
+    data = datasets.load(entry)
+    assert data.file == entry.path
+    digest = hashlib.sha256((tmp_path / "My Questions.json").read_bytes()).hexdigest()
+    assert data.checksum == f"sha256:{digest}"
+    assert len(data.features) == 3
+    assert data.left_out is None
+
+
+@pytest.mark.parametrize("name", ["squad.json", "Pocket.jsonl", "mine.csv", "gone.json"])
+def test_a_file_that_can_be_no_data_set_is_refused(name: str, tmp_path: Path) -> None:
+    if not name.startswith("gone"):
+        own(tmp_path, 2, name)
+    with pytest.raises(SuiteError, match=r"rename the file|expected squad, pocket or a file"):
+        datasets.find(str(tmp_path / name))
+
+
+@pytest.mark.parametrize(("count", "left_out"), [(2, 1), (10, 1), (50, 5), (2000, 100)])
+def test_a_part_of_ones_own_questions_is_left_out_to_calibrate_with(
+    count: int, left_out: int, tmp_path: Path
+) -> None:
+    entry = datasets.find(str(own(tmp_path, count)))
+    data = datasets.load(entry, splits=True)
+    assert data.left_out is not None
+    rest, part = ({one.id for one in of.questions} for of in (data.dataset, data.left_out))
+    assert (len(rest), len(part)) == (count - left_out, left_out)
+    assert rest | part == {str(n) for n in range(count)}
+    again = datasets.load(entry, splits=True)
+    assert again.left_out == data.left_out
+    chosen = datasets.calibration(entry, data)
+    assert len(chosen.windows) == left_out
+    calibrating = features.load(Path(chosen.features))
+    assert len(calibrating) == left_out
+    assert len(datasets.load(entry).features) == count
+
+
+def test_one_question_is_too_few_to_leave_one_out(tmp_path: Path) -> None:
+    with pytest.raises(SuiteError, match="--calibration"):
+        datasets.load(datasets.find(str(own(tmp_path, 1))), splits=True)
+
+
+def test_a_calibration_file_of_ones_own_leaves_all_questions_in(tmp_path: Path) -> None:
+    entry = datasets.find(str(own(tmp_path, 5)))
+    data = datasets.load(entry)
+    with pytest.raises(SuiteError, match="--calibration"):
+        datasets.calibration(entry, data)
+    chosen = datasets.calibration(entry, data, own(tmp_path, 4, "others.json"))
+    assert (len(chosen.windows), chosen.note) == (4, "the 4 windows of others.json")
+
+
+@needs_dev_set
+def test_mlperfs_calibration_questions_serve_other_tokenisers_too(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("BERTSQUAD_DATA", str(SHARED / "pooch-cache"))
+    folder = Path(__file__).resolve().parents[1] / "families" / "optimum" / "roberta"
+    theirs = datasets.load(DATASETS["squad"], fit(find(str(folder))).reading)
+    chosen = datasets.calibration(DATASETS["squad"], theirs)
+    mlperf = datasets.load(DATASETS["squad"])
+    listed = datasets.calibration(DATASETS["squad"], mlperf)
+    wanted = set(mlperf.features.question[list(listed.windows)].tolist())
+    assert set(theirs.features.question[list(chosen.windows)].tolist()) == wanted
