@@ -77,7 +77,10 @@ def read_evidence(folder: Path) -> Evidence:
     result = result_in(folder)
     if result.dataset not in DATASETS or result.precision not in PRECISIONS:
         what = f"{result.dataset[:60]} in {result.precision[:60]}"
-        raise SuiteError(f"{folder / RESULT} is of {what}, which this version doesn't know")
+        raise SuiteError(
+            f"{folder / RESULT} is of {what}, of which this version makes no submission: name the "
+            "folders of the runs on squad alone"
+        )
     try:
         facts = typed.build(_Facts, result.provenance)
     except typed.Misfit as error:

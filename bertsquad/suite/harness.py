@@ -123,8 +123,8 @@ class Harness:
         started = datetime.now(UTC)
         if (reason := missing_device(case)) is not None:  # before anything is downloaded for it
             raise Unavailable(reason, "device")
+        fitted = self._fitted(case.model)  # a wrong match shows before gigabytes are hashed
         model = self._model(case.model)
-        fitted = self._fitted(case.model)
         data = self._dataset((case.dataset, fitted.reading))
         request = self._request(case, mode, data, unaudited[1] if unaudited else None)
         on_message = self._showing(case, mode)
