@@ -37,8 +37,8 @@ KINDS: Mapping[str, str] = {
 
 #: Types whose models count positions from the id of padding plus 1, as RoBERTa does.
 AFTER_PADDING = frozenset(
-    """camembert data2vec-text ibert longformer mpnet roberta roberta-prelayernorm xlm-roberta
-    xlm-roberta-xl""".split()
+    """camembert data2vec-text ibert lilt longformer luke mpnet roberta roberta-prelayernorm
+    xlm-roberta xlm-roberta-xl xmod""".split()
 )
 
 #: Types whose models place tokens by their distance, and may read more than config.json says.

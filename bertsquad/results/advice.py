@@ -72,8 +72,8 @@ def _for_f1(result: Result) -> str:
     if result.device != "cpu":
         return "--device cpu shows whether the device or the model costs it"
     return (
-        "look whether the model was trained for SQuAD v1.1 with BERT's uncased vocabulary, and "
-        "whether --reference-f1 and --accuracy-target are meant for it"
+        "look whether the model was trained for such questions, whether its tokeniser is its own "
+        "(--tokenizer), and whether --reference-f1 and --accuracy-target are meant for it"
     )
 
 

@@ -46,7 +46,7 @@ class Runner:
         self._features = features.load(Path(setup.features))
         self._prepared = self._prepare()
         # Before an engine takes memory of its own, which would change the default.
-        self._batch_tokens = batch_tokens(self._device)
+        self._batch_tokens = batch_tokens(self._device, setup.reads.longest)
         self._engine: Engine | None = None
         self._probes: dict[int, Probe] = {}
         self._running: tuple[Sut, Path] | None = None
