@@ -40,8 +40,8 @@ def texts() -> list[str]:
     return [*contexts, *OTHER_SCRIPTS]
 
 
-def wordpiece(folder: Path, lowercase: bool, size: int = 500) -> dict[str, Any]:
-    """BERT's vocabulary, as the arguments of a tokeniser of transformers."""
+def wordpiece(folder: Path, lowercase: bool) -> dict[str, Any]:
+    """BERT's vocabulary, which has fewer entries where it is cased, as Google's have."""
     tokenizer = Tokenizer(models.WordPiece(unk_token=WORDPIECES[1]))
     tokenizer.normalizer = normalizers.BertNormalizer(lowercase=lowercase)
     tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
@@ -49,7 +49,7 @@ def wordpiece(folder: Path, lowercase: bool, size: int = 500) -> dict[str, Any]:
     common = sorted(counts, key=lambda one: (-counts[one], one))[:ALPHABET]
     letters = sorted(one for one in common if not one.isspace())
     trainer = WordPieceTrainer(
-        vocab_size=size,
+        vocab_size=500 if lowercase else 460,
         # The letters too, or their order, and with it what is merged, would differ each time.
         special_tokens=[*WORDPIECES, *letters, *(f"##{letter}" for letter in letters)],
         initial_alphabet=letters,
