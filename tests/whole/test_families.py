@@ -6,13 +6,14 @@ lines: ONNX Runtime and the library `tokenizers` asked directly, and the rule of
 """
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import onnxruntime
 import pytest
-from pytest_sessions import PytestSession, run_pytest
+from pytest_sessions import PytestSession, run_pytest, run_pytest_sessions
 from shared_data import PROJECT
 from tokenizers import Tokenizer
 
@@ -108,7 +109,7 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> PytestSession:
     return run_pytest(
         tmp_path_factory.mktemp("families") / "files",
         *f"{COMMAND} --precision fp32 {FAST}".split(),
-        *"--max-length 96 --doc-stride 32 --null-threshold -1".split(),
+        *"--max-length 96 --doc-stride 32 --null-threshold -3".split(),
         *models,
         "-k=accuracy and offline or performance",
     )
@@ -125,7 +126,7 @@ def test_a_file_of_pytorch_s_is_run_in_every_scenario_and_answers_as_run_qa_does
         case = files.cases[name(mode, family, scenario)]
         assert case.outcome == "passed", case.message
     file = FAMILIES / "torch" / family / "model.onnx"
-    assert answers(files, family) == reference(file, 96, 32, -1)
+    assert answers(files, family) == reference(file, 96, 32, -3)
 
 
 @pytest.mark.slow
@@ -153,3 +154,31 @@ def test_a_file_that_optimum_quantised_runs_as_int8(tmp_path: Path) -> None:
         assert ran.cases[f"test_{mode}[{name}]"].outcome == "passed"
     assert ran.result(f"accuracy[{name}]")["precision"] == "int8"
     assert answers(ran, "distilbert_quantised_quantized", "int8")
+
+
+#: A model, whose tokeniser it is given, and what the refusal must name.
+MISMATCHES = (
+    ("bert_cased", "bert_uncased", "500 ids"),
+    ("roberta", "bert_uncased", "500 ids"),
+    ("bert_uncased", "roberta", "the id 0 for padding"),
+    ("xlm_roberta", "deberta_v2", "the id 1 for padding"),
+    ("deberta_v2", "bert_cased", "460 ids"),
+    ("distilbert", None, "30,522 ids"),
+)
+
+
+def test_another_model_s_tokeniser_is_refused_before_anything_runs(tmp_path: Path) -> None:
+    commands = []
+    for model, other, _ in MISMATCHES:
+        file = FAMILIES / "optimum" / model / "model.onnx"
+        given = [f"--tokenizer={FAMILIES / 'optimum' / other}"] if other else []
+        if other is None:  # no tokeniser lies beside it
+            file = Path(shutil.copy(file, tmp_path / "lonely.onnx"))
+        commands.append([*COMMAND.split(), f"--model={file}", *given, "-k=offline and accuracy"])
+    for ran, (model, other, named) in zip(
+        run_pytest_sessions(tmp_path / "runs", commands), MISMATCHES, strict=True
+    ):
+        said = " ".join(line for line in ran.out.splitlines() if "--tokenizer DIR" in line)
+        assert ran.code == 1, (model, other, ran.out)
+        assert named in said, (model, other, ran.out)
+        assert "Traceback" not in ran.out + ran.err
