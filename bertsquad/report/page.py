@@ -270,11 +270,14 @@ def _f1_figures(result: Result) -> list[Figure]:
     figures = [Figure("F1", result.f1 or 0.0, "%", note)]
     if result.exact_match is not None:
         figures.append(Figure("exact match", result.exact_match, "%"))
-    if result.f1_has_answer is not None:
-        figures.append(Figure("F1 with an answer", result.f1_has_answer, "%"))
-    if result.f1_no_answer is not None:
-        note = f"{result.no_answer_count} questions, null threshold {result.null_threshold}"
-        figures.append(Figure("F1 without one", result.f1_no_answer, "%", note))
+    note = f"{result.no_answer_count} questions, null threshold {result.null_threshold}"
+    best = f"null threshold {result.best_null_threshold}"
+    version_2 = (
+        ("F1 with an answer", result.f1_has_answer, ""),
+        ("F1 without one", result.f1_no_answer, note),
+        ("highest F1", result.best_f1, best),
+    )
+    figures += [Figure(name, f1, "%", said) for name, f1, said in version_2 if f1 is not None]
     return figures
 
 

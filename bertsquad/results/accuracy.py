@@ -1,5 +1,6 @@
 """From an accuracy log to F1, and whether it reaches its target."""
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from bertsquad.results.result import FAILED, NO_TARGET, PASSED, UNDECIDED, Verdi
 from bertsquad.results.statistics import upper_bound
 from bertsquad.squad import answers
 from bertsquad.squad.datasets import Data
-from bertsquad.squad.score import Score, score
+from bertsquad.squad.score import Score, best_threshold, score
 
 #: A subset fails only if it is so sure that the target is missed.
 CONFIDENCE = 0.999
@@ -39,22 +40,24 @@ def read_log(
         raise SuiteError(
             f"{folder / logs.ACCURACY} holds {len(logits)} samples where {samples} were run"
         )
-    version_2 = data.dataset.version_2
-    threshold = (null_threshold or 0.0) if version_2 else None
+    version_2, threshold = data.dataset.version_2, null_threshold or 0.0
     texts = data.reading.texts(data.dataset, data.features)
     try:
-        found = answers.find(data.dataset, data.features, texts, logits, threshold)
+        # The best spans, whose odds are compared with the threshold below.
+        none = math.inf if version_2 else None
+        found = answers.find(data.dataset, data.features, texts, logits, none)
     except SuiteError as error:
         raise SuiteError(f"{folder / logs.ACCURACY}: {error}") from error
     questions = tuple(one for one in data.dataset.questions if one.id in found)
-    given = {one.id: found[one.id].text for one in questions}
-    return Answered(
-        questions,
-        given,
-        score(given, questions, version_2),
-        threshold,
-        guessing.look(data.dataset, data.features, texts, questions, logits),
-    )
+    spans = {one.id: found[one.id].text for one in questions}
+    warning = guessing.look(data.dataset, data.features, texts, questions, logits)
+    if not version_2:
+        return Answered(questions, spans, score(spans, questions), warning=warning)
+    odds = {one.id: found[one.id].null_odds for one in questions}
+    given = {name: "" if odds[name] > threshold else text for name, text in spans.items()}
+    scored = score(given, questions, version_2)
+    best = best_threshold(spans, odds, questions) if questions else None
+    return Answered(questions, given, scored, threshold, best, warning)
 
 
 def figures_of(answered: Answered) -> dict[str, Any]:
@@ -69,6 +72,8 @@ def figures_of(answered: Answered) -> dict[str, Any]:
         "f1_no_answer": without.f1 if without and without.total else None,
         "no_answer_count": without.total if without else None,
         "null_threshold": answered.null_threshold,
+        "best_f1": answered.best and answered.best[0],
+        "best_null_threshold": answered.best and answered.best[1],
         "warnings": [answered.warning] if answered.warning else [],
     }
 

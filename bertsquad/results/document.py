@@ -58,8 +58,8 @@ def not_ours(path: Path) -> SuiteError:
 _LARGEST, _LEAST = 1e18, 1e-9
 _MAY_BE_0 = ("qps", *(name for _, name in LATENCIES), "mlperf_metric_value")
 _MEASURED = (*_MAY_BE_0, "run_time_s", "target_qps", "target_latency_ms")
-#: Whatever the user gave; of all others none is negative.
-_GIVEN = ("null_threshold",)
+#: These may be negative, and no others.
+_SIGNED = ("null_threshold", "best_null_threshold")
 #: What no page can show: control codes other than tab and line feed, and two codes that are
 #: no characters.
 _UNSHOWN = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\ufffe\uffff]")
@@ -99,7 +99,7 @@ def _problem(result: Result) -> str | None:
     if result.scenario not in SCENARIOS:
         return f"scenario is {result.scenario[:60]!r}"
     for name, value in _numbers(result):
-        least = _LEAST if name in _MEASURED else -_LARGEST if name in _GIVEN else 0
+        least = _LEAST if name in _MEASURED else -_LARGEST if name in _SIGNED else 0
         if not (_is_figure(value) and value >= least) and not (name in _MAY_BE_0 and value == 0):
             return f"{name} is {str(value)[:60]}"
     for key, value in result.settings.items():  # as LoadGen holds them, in 64 bits

@@ -23,14 +23,15 @@ MOST, LONGEST = 100, 300
 class Answered:
     """The questions that were wholly run, the text that answers each, by its id, and the score.
 
-    `null_threshold` is None where every question has an answer; `warning` says that the model may
-    not be the one for these questions.
+    Where questions may have no answer, there are the `null_threshold`, and the `best` F1 with the
+    threshold that gives it. `warning` says that the model may not be the one for these questions.
     """
 
     questions: tuple[Question, ...]
     texts: Mapping[str, str]
     score: Score
     null_threshold: float | None = None
+    best: tuple[float, float] | None = None
     warning: str | None = None
 
 

@@ -98,6 +98,8 @@ class Result:
     questions_left_out: int = 0
     no_answer_count: int | None = None
     null_threshold: float | None = None
+    best_f1: float | None = None
+    best_null_threshold: float | None = None
     answers: dict[str, str] = field(default_factory=dict)
     accuracy_target: float | None = None
     reference_f1: float | None = None

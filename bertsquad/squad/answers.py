@@ -6,8 +6,9 @@ sorted by the sum of the two logits in double precision. Both use the text of th
 so only that one is looked for here.
 """
 
+import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
@@ -42,6 +43,12 @@ class Answer:
     text: str
     score: float | None
     null_score: float | None = None
+
+    @property
+    def null_odds(self) -> float:
+        """By how much "no answer" scores more than the best span, infinite where no window is."""
+        # Where no span fits, run_qa compares with 0.
+        return math.inf if self.null_score is None else self.null_score - (self.score or 0.0)
 
 
 def best_span(
@@ -158,10 +165,8 @@ def _answer(
     if null_threshold is None:
         return Answer(text, score)
     null_score = min((window.null_score for window in windows), default=None)
-    # Where no span fits, run_qa compares with 0.
-    if null_score is None or null_score - (score or 0.0) > null_threshold:
-        text = ""
-    return Answer(text, score, null_score)
+    answer = Answer(text, score, null_score)
+    return replace(answer, text="") if answer.null_odds > null_threshold else answer
 
 
 def _score(span: Span) -> float:

@@ -284,10 +284,13 @@ def test_squad_2_shows_its_questions_with_and_without_an_answer_apart() -> None:
         f1_no_answer=40.5,
         no_answer_count=200,
         null_threshold=-1.5,
+        best_f1=71.0,
+        best_null_threshold=-2.25,
     )
     shown = text_of(article(page_of(result), result.case))
     assert "F1 with an answer70.25 %" in shown
     assert "F1 without one40.5 %200 questions, null threshold -1.5" in shown
+    assert "highest F171 %null threshold -2.25" in shown
     assert "with an answer" not in text_of(page_of(accuracy()))
 
 

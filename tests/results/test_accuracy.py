@@ -131,6 +131,8 @@ def test_no_answer_wins_by_the_threshold_on_squad_2(
         "f1_no_answer": 50.0 * silent,
         "no_answer_count": 2,
         "null_threshold": threshold or 0.0,
+        "best_f1": 100.0,
+        "best_null_threshold": -5.0,
         "warnings": [],
     }
 

@@ -331,7 +331,9 @@ def test_a_field_that_is_missing_is_told(tmp_path: Path) -> None:
 
 
 def test_a_null_threshold_may_be_negative(tmp_path: Path) -> None:
-    result = accuracy(null_threshold=-3.5, f1_no_answer=0.0, no_answer_count=0)
+    result = accuracy(
+        null_threshold=-3.5, best_null_threshold=-1.0, f1_no_answer=0.0, no_answer_count=0
+    )
     run_folder(tmp_path, result)
     assert archive.read([tmp_path]).results == [result]
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from shared_data import dev_set, needs_dev_set
 
 from bertsquad.squad.questions import Question
-from bertsquad.squad.score import Share, exact_match, f1, normalise, score
+from bertsquad.squad.score import Share, best_threshold, exact_match, f1, normalise, score
 
 
 @pytest.mark.parametrize(
@@ -212,3 +212,39 @@ def test_squad_2_is_scored_as_transformers_does(name: str) -> None:
         if share.total:
             assert share.f1 == pytest.approx(expected[f"{prefix}f1"], abs=1e-12)
             assert share.exact_match == pytest.approx(expected[f"{prefix}exact"], abs=1e-12)
+
+
+def test_the_best_threshold_is_that_of_transformers() -> None:
+    golden = json.loads(GOLDEN_METRICS.read_bytes())
+    asked, expected = golden["questions"], golden["with_probabilities"]
+    questions = [question(one, *told["answers"]) for one, told in asked.items()]
+    given = {one: told["given"] for one, told in asked.items()}
+    odds = {one: told["no_answer_probability"] for one, told in asked.items()}
+    best, threshold = best_threshold(given, odds, questions)
+    assert best == pytest.approx(expected["best_f1"], abs=1e-12)
+    assert threshold == expected["best_f1_thresh"]
+
+
+@given(st.lists(st.tuples(st.booleans(), st.booleans(), st.integers(-3, 3)), min_size=1))
+def test_no_threshold_scores_more_than_the_best(told: list[tuple[bool, bool, int]]) -> None:
+    """Each question has an answer or none; the model finds it, or is wrong, at these odds."""
+    questions = [question(str(n), *(["six"] * some)) for n, (some, _, _) in enumerate(told)]
+    given = {str(n): "six" if right else "ten" for n, (_, right, _) in enumerate(told)}
+    odds = {str(n): float(one) for n, (_, _, one) in enumerate(told)}
+    best, threshold = best_threshold(given, odds, questions)
+
+    def reached(limit: float) -> float:
+        chosen = {name: "" if odds[name] > limit else text for name, text in given.items()}
+        return score(chosen, questions, version_2=True).f1
+
+    assert best == pytest.approx(reached(threshold))
+    assert best == pytest.approx(max(map(reached, range(-5, 5))))
+
+
+def test_what_no_threshold_lets_answer_counts_as_unanswered() -> None:
+    questions = [question("none"), question("some", "six")]
+    given = {"none": "six", "some": "six"}
+    for odds in (math.inf, math.nan):
+        best = best_threshold(given, {"none": odds, "some": -2.0}, questions)
+        assert best == (100.0, -2.0)
+        assert best_threshold(given, dict.fromkeys(given, odds), questions) == (50.0, -1.0)
