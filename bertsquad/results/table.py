@@ -204,6 +204,8 @@ def _number(value: float | None, digits: int) -> str:
 
 def _accuracy(result: Result) -> tuple[str, str, str]:
     size = f"{result.question_count} questions"
+    if result.no_answer_count:
+        size += f", {result.no_answer_count} without an answer"
     if not result.whole:
         size = f"subset, {size}"
     figure = "-"

@@ -46,6 +46,16 @@ def test_a_subset_and_a_missing_target_say_so() -> None:
     assert (without["target"], without["verdict"]) == ("-", "no target (470 questions)")
 
 
+def test_questions_without_an_answer_are_counted() -> None:
+    (row,) = rows(replace(ACCURACY, no_answer_count=200))
+    assert row["verdict"] == "passed (470 questions, 200 without an answer)"
+
+
+def test_what_is_odd_about_the_answers_is_told_below_the_table() -> None:
+    odd = "F1 1.6 on the first 200 questions is about what guessing gives"
+    assert f"{ACCURACY.case}, accuracy: {odd}" in remarks([replace(ACCURACY, warnings=[odd])])
+
+
 def test_a_performance_row_shows_the_scenarios_own_figure_and_whose_target_it_was() -> None:
     offline, stream, server = rows(OFFLINE, STREAM, SERVER)
     assert offline["result"] == "15.77 QPS"

@@ -1,5 +1,7 @@
 import json
 import math
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -336,36 +338,6 @@ steps = st.lists(st.integers(0, 9), max_size=7) | st.lists(
 )
 
 
-@settings(max_examples=200, deadline=None)
-@given(path=steps, value=anything)
-def test_a_file_with_anything_anywhere_is_read_or_refused_in_a_sentence(
-    tmp_path_factory: pytest.TempPathFactory, path: list[int], value: object
-) -> None:
-    content: Any = document()
-    place: Any = {"whole": content}
-    key: Any = "whole"
-    for step in path:
-        inner = place[key]
-        if not isinstance(inner, dict | list) or not inner:
-            break
-        place, key = (
-            inner,
-            [*(inner if isinstance(inner, dict) else range(len(inner)))][step % len(inner)],
-        )
-    place[key] = value
-    file = tmp_path_factory.getbasetemp() / "anything.json"
-    write(file, content if key != "whole" else value)
-    try:
-        read = load(file)
-    except SuiteError as error:
-        assert str(file) in str(error)
-        assert "\n" not in str(error)
-        return
-    assert read.questions
-    texts = [text for q in read.questions for text in (q.id, q.text, *q.answers)]
-    assert {type(text) for text in (*read.contexts, *texts)} == {str}
-
-
 @pytest.mark.parametrize(
     ("context", "start", "counted"),
     [
@@ -610,3 +582,79 @@ def nested(one: dict[str, Any]) -> dict[str, Any]:
     answers = [{"text": "six", "answer_start": 12}]
     qa = {"id": one["id"], "question": one["question"], "answers": answers}
     return {"context": one["context"], "qas": [qa]}
+
+
+#: Reads a file in a process of its own, and says how much memory that took at most, in MB.
+PEAK = """
+import resource, sys
+from pathlib import Path
+from bertsquad.squad.questions import load
+found = load(Path(sys.argv[1]))
+print(len(found.questions), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="counts memory as Linux does")
+@pytest.mark.parametrize("form", ["rows.jsonl", "list.json", "articles.json", "article.json"])
+def test_200_000_questions_are_read_in_little_memory(tmp_path: Path, form: str) -> None:
+    file = tmp_path / form
+    with file.open("w", encoding="utf-8") as out:
+        first, last, between = {
+            "rows.jsonl": ("", "", "\n"),
+            "list.json": ("[", "]", ","),
+            "articles.json": ('{"data": [', "]}", ","),
+            "article.json": ('{"data": [{"paragraphs": [', "]}]}", ","),
+        }[form]
+        out.write(first)
+        for number in range(200_000):
+            context = f"{CONTEXT} {number // 5} {'tide and time ' * 40}"
+            one = row(number, context, "six", 12)
+            if form.startswith("article"):
+                one = nested(one)
+            if form == "articles.json":
+                one = {"title": "T", "paragraphs": [one]}
+            out.write((between if number else "") + json.dumps(one, ensure_ascii=False))
+        out.write(last)
+    assert file.stat().st_size > 120e6
+    done = subprocess.run(
+        [sys.executable, "-c", PEAK, str(file)], capture_output=True, text=True, check=True
+    )
+    count, megabytes = map(int, done.stdout.split())
+    assert count == 200_000
+    # The contexts are in two bytes a character, and those of articles aren't shared.
+    assert megabytes < (480 if form.startswith("article") else 250)
+
+
+@settings(max_examples=200, deadline=None)
+@given(form=st.sampled_from(["squad", "list", "data", "lines"]), path=steps, value=anything)
+def test_a_file_with_anything_anywhere_is_read_or_refused_in_a_sentence(
+    tmp_path_factory: pytest.TempPathFactory, form: str, path: list[int], value: object
+) -> None:
+    rows = json.loads(json.dumps(ROWS))
+    content: Any = {"squad": document(), "data": {"data": rows}}.get(form, rows)
+    place: Any = {"whole": content}
+    key: Any = "whole"
+    for step in path:
+        inner = place[key]
+        if not isinstance(inner, dict | list) or not inner:
+            break
+        place, key = (
+            inner,
+            [*(inner if isinstance(inner, dict) else range(len(inner)))][step % len(inner)],
+        )
+    place[key] = value
+    file = tmp_path_factory.getbasetemp() / "anything.json"
+    content = content if key != "whole" else value
+    write(file, content)
+    if form == "lines" and isinstance(content, list):
+        file.write_text("\n".join(map(json.dumps, content)), "utf-8")
+    try:
+        read = load(file)
+    except SuiteError as error:
+        assert str(file) in str(error)
+        assert "\n" not in str(error)
+        return
+    assert read.questions
+    texts = [text for q in read.questions for text in (q.id, q.text, *q.answers)]
+    assert {type(text) for text in (*read.contexts, *texts)} == {str}

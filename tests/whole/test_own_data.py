@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import tiny
 from pytest_sessions import PytestSession, run_pytest
 
 from bertsquad.squad.questions import load
@@ -183,3 +184,30 @@ def test_a_file_that_is_wrong_is_a_sentence(name: str, ran: PytestSession) -> No
     assert "Traceback" not in case.message
     said = next(line for line in ran.out.splitlines() if BAD[name][1] in line)
     assert name in said
+
+
+def test_a_model_that_guesses_is_told_with_what_to_look_at(tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "ten.json").write_bytes(squad(ROWS, "1.1"))
+    model = tiny.model(tmp_path / "tiny.onnx")
+    chosen = ("-k", "offline and accuracy", "--device", "cpu", "--output", "results")
+    done = run_pytest(tmp_path / "run", "--model", str(model), "--dataset", "ten.json", *chosen)
+    (warning,) = done.result(case_of("ten.json").replace("minilm", "tiny"))["warnings"]
+    assert "is about what guessing gives" in warning
+    assert warning in done.out
+
+
+def test_answers_that_cannot_be_written_fail_the_case_and_cost_no_figure(tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "ten.json").write_bytes(squad(ROWS, "1.1"))
+    name = case_of("ten.json")
+    folder = tmp_path / "run" / "results" / "accuracy-minilm-ten-offline-cpu-fp32"
+    (folder.with_name(f"{folder.name}.unfinished") / "predictions.json").mkdir(parents=True)
+    chosen = ("-k", "offline and accuracy", "--device", "cpu", "--output", "results")
+    done = run_pytest(tmp_path / "run", "--model", "minilm", "--dataset", "ten.json", *chosen)
+    assert done.cases[name].outcome == "failure"
+    message = done.cases[name].message
+    assert "predictions.json can't be written (Is a directory)" in message
+    assert "--output" in message
+    assert done.result(name)["f1"] > 60
+    assert done.result(name)["answers"] == {}
