@@ -1,6 +1,8 @@
 """SQuAD's questions: contexts, and the answers that people gave, read from a file and checked."""
 
+import re
 import reprlib
+import unicodedata
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -68,6 +70,8 @@ _MAGIC = (
     (b"\xff\xff\xff\xff", "it is Arrow"),
     (b"\xff\xfe", "it is UTF-16: save it as UTF-8"),
     (b"\xfe\xff", "it is UTF-16: save it as UTF-8"),
+    (b"version https://git-lfs", "it is a pointer of Git LFS: get the file with git lfs pull"),
+    (b"<", "it is a web page or XML: download the file itself"),
 )
 _CONVERT = "`datasets` makes rows of it: load_dataset(...)[split].to_json('questions.jsonl')"
 
@@ -90,8 +94,8 @@ def _refuse_other_formats(path: Path) -> None:
 
 def _is_table(text: bytes) -> bool:
     """Whether text begins as CSV or TSV does, with the names of columns."""
-    line = text.splitlines()[0]
-    return b"question" in line and (b"," in line or b"\t" in line or b";" in line)
+    columns = re.split(rb"[,;\t]", text.splitlines()[0])
+    return len(columns) > 1 and b"question" in [name.strip(b" '\"").lower() for name in columns]
 
 
 def _collected(path: Path, passages: Passages) -> Dataset:
@@ -117,7 +121,7 @@ def _collected(path: Path, passages: Passages) -> Dataset:
             version_2 |= asked.impossible is not None or (passage.of_row and not asked.answers)
             texts = tuple(text for text, _ in asked.answers)
             questions.append(Question(asked.id, asked.question, index, texts))
-    version_2 |= passages.version.lower().startswith("v2")
+    version_2 |= passages.version.lower().removeprefix("v").startswith("2")
     if unanswered is not None and not version_2:
         raise SuiteError(
             f"{path}: question {unanswered!r:.60} has no answer, but in SQuAD v1.1 every question "
@@ -158,6 +162,8 @@ _UNITS = (("UTF-16 units", "utf-16-le", 2), ("bytes of UTF-8", "utf-8", 1))
 def _instead(context: str, text: str, start: object) -> str:
     """Where an answer stands, since it isn't at `start`, and what that may have counted."""
     if text not in context:
+        if unicodedata.normalize("NFKC", text) in unicodedata.normalize("NFKC", context):
+            return ": its context has it in other characters of Unicode (NFC, NFD, blanks)"
         return ": its context doesn't hold it"
     if type(start) is int and start >= 0:
         for name, encoding, size in _UNITS:

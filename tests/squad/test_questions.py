@@ -363,6 +363,12 @@ def test_an_answer_that_is_nowhere_in_its_context_is_refused(file: Path) -> None
     assert refusal(write(file, content)).endswith("its context doesn't hold it")
 
 
+@pytest.mark.parametrize("context", ["at cafe\u0301 six", "at caf\u00e9\u00a0six"])
+def test_an_answer_in_other_characters_is_told(file: Path, context: str) -> None:
+    message = refusal(write(file, [row("one", context, "caf\u00e9 six", 3)]))
+    assert "has it in other characters of Unicode" in message
+
+
 def row(name: object, context: str, *answer: object, **more: object) -> dict[str, Any]:
     """A row as Hugging Face has it, with one answer and its offset, or with none."""
     texts, starts = [answer[:1], answer[1:]] if answer else [(), ()]
@@ -457,7 +463,9 @@ def test_is_impossible_alone_says_that_it_is_squad_2(file: Path, version: object
 def test_the_version_alone_says_that_it_is_squad_2_wherever_it_stands(file: Path) -> None:
     content = document()
     first_qa(content)["answers"] = []
-    for order in ({"version": "v2.0", "data": content["data"]}, content | {"version": "v2.0"}):
+    versions = ("v2.0", "V2.0", "2.0", 2.0, 2)
+    ways = [{"version": one, "data": content["data"]} for one in versions]
+    for order in (*ways, content | {"version": "v2.0"}):
         data = load(write(file, order))
         assert data.version_2
         assert data.questions[0].answers == ()
@@ -545,6 +553,8 @@ def test_texts_and_offsets_of_a_row_belong_together(file: Path) -> None:
         ("a.arrow", b"ARROW1\x00\x00", "to_json('questions.jsonl')"),
         ("a.csv", b"id,context,question,answers\r\n1,2,3,4\r\n", "to_json('questions.jsonl')"),
         ("a.tsv", b"\xef\xbb\xbfid\tquestion\tanswer\n", "to_json('questions.jsonl')"),
+        ("a.json", b"<!DOCTYPE html><p>question, context</p>", "a web page"),
+        ("a.json", b"version https://git-lfs.github.com/spec/v1\noid 1\n", "git lfs pull"),
         ("a.json", b"id: 7", "line 1: "),
         ("a.json", b'[\n{"paragraphs": []},\n]', "line 3: a comma before ]"),
         ("a.json", b'{\n"data": [\n{"paragraphs": []} {', "line 3: expected ]"),
