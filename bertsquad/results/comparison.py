@@ -22,6 +22,8 @@ ALIKE_UNTOLD = (
 )
 #: The same for Server, whose figure depends on what was asked of it.
 ALIKE_IN_SERVER = ("target_latency_ms", "target_qps")
+#: The same where answers were scored.
+ALIKE_IN_ACCURACY = ("null_threshold",)
 
 Figures = Mapping[str, Any]
 
@@ -39,7 +41,9 @@ def differences(new: Figures, old: Figures) -> list[str]:
         return [f"schema_version is {new['schema_version']} and was {str(version)[:200]}"]
     both_probed = new.get("target_source") == old.get("target_source") == "probe"
     found = []
-    for place in ALIKE + (ALIKE_IN_SERVER if old.get("scenario") == "server" else ()):
+    places = ALIKE + (ALIKE_IN_SERVER if old.get("scenario") == "server" else ())
+    places += ALIKE_IN_ACCURACY if old.get("mode") == "accuracy" else ()
+    for place in places:
         key, now, then = place.rpartition(".")[2], _at(new, place), _at(old, place)
         if now is None or now == then:
             continue

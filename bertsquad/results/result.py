@@ -241,6 +241,7 @@ _JUDGED = ("loadgen_valid", "mlperf_valid", "verdict")
 def flat_properties(result: Result) -> Iterator[tuple[str, float | str | bool]]:
     """What JUnit shows of a result."""
     latencies = [name for _, name in LATENCIES]
-    for key in ("f1", "exact_match", "f1_target", "qps", *latencies, *_JUDGED):
+    apart = "f1_has_answer", "f1_no_answer"
+    for key in ("f1", "exact_match", *apart, "f1_target", "qps", *latencies, *_JUDGED):
         if (value := getattr(result, key)) is not None:
             yield key, value

@@ -100,3 +100,9 @@ def test_an_older_schema_or_another_suite_is_named_as_such() -> None:
     assert differences(FIGURES, changed(FIGURES, buffer_size=None)) == [
         "buffer_size (494) isn't in the earlier results"
     ]
+
+
+def test_scores_by_another_null_threshold_are_unlike() -> None:
+    silent, bold = (changed(FIGURES, mode="accuracy", null_threshold=one) for one in (0.0, 2.5))
+    assert differences(bold, silent) == ["null_threshold is 2.5 and was 0.0"]
+    assert differences(silent, silent) == []
