@@ -8,7 +8,8 @@ beside it counts more, as it does for transformers.
 import hashlib
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -79,10 +80,25 @@ class Tokeniser:
     def encode(self, texts: Sequence[str]) -> list[Encoding]:
         """The tokens of each text, without special tokens; SuiteError where there can be none."""
         whole = [text if text.isascii() else _SURROGATES.sub("\ufffd", text) for text in texts]
-        try:
+        with _in_a_sentence(f"{self.source} can't tokenise the questions"):
             return self.library.encode_batch(whole, add_special_tokens=False)
-        except Exception as error:  # the library has no type of its own
-            raise SuiteError(f"{self.source} can't tokenise the questions: {error}") from error
+
+
+@contextmanager
+def _in_a_sentence(beginning: str) -> Iterator[None]:
+    """Make a SuiteError of whatever the library raises, which has no type of its own for it."""
+    try:
+        yield
+    except (SuiteError, OSError):
+        raise
+    except BaseException as error:
+        # Where the library itself is at fault, it raises what is no Exception.
+        if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
+            raise
+        raise SuiteError(
+            f"{beginning}: {' '.join(str(error).split())!s:.200}; save the tokeniser anew with "
+            "transformers, or give another one with --tokenizer"
+        ) from error
 
 
 def load(path: Path) -> Tokeniser:
@@ -98,12 +114,8 @@ def load(path: Path) -> Tokeniser:
         for name, value in given.items()
         if value is not None
     }
-    try:
+    with _in_a_sentence(f"{source} is no tokeniser"):
         return _opened(source, files, config)
-    except (SuiteError, OSError):
-        raise
-    except Exception as error:  # the library has no type of its own
-        raise SuiteError(f"{source} is no tokeniser: {error!s:.200}") from error
 
 
 class _Files:
@@ -232,7 +244,9 @@ def _byte_level(files: _Files, config: Mapping[str, Any]) -> Tokenizer:
     library = Tokenizer(models.BPE(files.json("vocab.json"), pairs))
     prefix = bool(config.get("add_prefix_space", False))
     library.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=prefix)
-    library.post_processor = processors.ByteLevel(trim_offsets=config.get("trim_offsets", True))
+    library.post_processor = processors.ByteLevel(
+        add_prefix_space=prefix, trim_offsets=bool(config.get("trim_offsets", True))
+    )
     names = [str(config[name]) for name in _OF_BPE]
     library.add_special_tokens([name for name in names if library.token_to_id(name) is not None])
     return library
@@ -256,9 +270,9 @@ def _apply(library: Tokenizer, config: Mapping[str, Any]) -> None:
         if said.items() <= state.items():
             continue
         del state["type"]
-        for pair in {"sep", "cls"} & state.keys():
-            state[pair] = tuple(state[pair])
-        setattr(library, part, type(one)(**(state | said)))
+        # The library takes no `cls` by name.
+        named: list[Any] = [tuple(state.pop(name)) for name in ("sep", "cls") if name in state]
+        setattr(library, part, type(one)(*named, **(state | said)))
 
 
 def _described(
