@@ -98,8 +98,8 @@ class HuggingFaceReading:
             if frame.segment is not None:
                 segment = len(frame.before) + len(query) + frame.segment
             room = self.max_length - frame.tokens - len(query)
-            for start in self._starts(question, high - low, room):
-                piece = tokens[low + start : min(low + start + room, high)]
+            for start, end in self._spans(question, high - low, room):
+                piece = tokens[low + start : low + end]
                 length = len(head) + len(piece) + 1
                 where = length if segment is None else segment
                 windows.add(index, head, piece, tail, doc_start=start, segment_start=where)
@@ -110,12 +110,12 @@ class HuggingFaceReading:
             char_ends=char_ends,
         )
 
-    def _starts(self, question: Question, tokens: int, room: int) -> Sequence[int]:
-        """Where the windows over a context of `tokens` begin, each with room for `room` of them."""
-        if tokens <= room:
-            return range(min(tokens, 1))
+    def _spans(self, question: Question, tokens: int, room: int) -> list[tuple[int, int]]:
+        """The slices of a context of `tokens` that its windows show, `room` of them at most."""
         step = room - self.doc_stride
-        if step < 1:
+        if tokens <= room:
+            step = room = max(tokens, 1)
+        elif step < 1:
             length = self.max_length - self.tokeniser.frame.tokens - room
             raise SuiteError(
                 f"question {question.id!r:.60} has {length} tokens, which leaves {max(room, 0)} of "
@@ -123,9 +123,10 @@ class HuggingFaceReading:
                 f"--doc-stride {self.doc_stride}: give a larger --max-length"
             )
         starts = window_starts(tokens, room, step)
+        spans = [(start, min(start + room, tokens)) for start in starts]
         if self.tokeniser.from_end:
-            return [max(tokens - room - start, 0) for start in starts]
-        return starts
+            return [(tokens - end, tokens - start) for start, end in spans]
+        return spans
 
     def _contexts(
         self, contexts: Sequence[str]
