@@ -1,5 +1,6 @@
 import gzip
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -23,6 +24,7 @@ from bertsquad.squad import answers
 from bertsquad.squad.features import Features
 from bertsquad.squad.mlperf import AnswerTexts, MlperfFeatures
 from bertsquad.squad.questions import Dataset, Question
+from bertsquad.squad.reading import Texts
 from bertsquad.squad.score import score
 from bertsquad.squad.tokenization import context_words
 
@@ -402,3 +404,98 @@ def test_any_text_is_answered_from_its_context(
         first = int(made.context_start[sample])
         span = answers.best_span(window[:, 0], window[:, 1], made.max_context[low:high], first)
         assert span is None or first <= span[0] <= span[1] < len(window) - 1
+
+
+# Questions that may have no answer, by the rule of Hugging Face's run_qa.
+
+
+def answer_of(
+    made: MlperfFeatures,
+    data: Dataset,
+    windows: dict[int, Logits],
+    threshold: float | None,
+    texts: Texts | None = None,
+) -> answers.Answer:
+    texts = texts or reading().texts(data, made)
+    return answers.find(data, made, texts, windows, threshold)["q"]
+
+
+@pytest.mark.parametrize(
+    ("threshold", "expected"), [(-2.5, ""), (-2.0, "Low"), (0.0, "Low"), (1e9, "Low"), (-1e9, "")]
+)
+def test_no_answer_wins_if_its_score_is_more_than_the_threshold_above_the_best(
+    threshold: float, expected: str
+) -> None:
+    data, made = one_question("Low tide.")
+    windows = flat(made)
+    windows[0][:] = 0
+    aim(made, windows, 0, 0, 0)
+    windows[0][0] = (7, 9)
+    assert answer_of(made, data, windows, threshold) == answers.Answer(expected, 18.0, 16.0)
+    assert answer_of(made, data, windows, None) == answers.Answer("Low", 18.0)
+
+
+def test_no_answer_has_the_least_score_of_all_windows() -> None:
+    data, made = long_question()
+    windows = flat(made)
+    aim(made, windows, 1, 300, 300)
+    for sample, null in enumerate((30.0, 3.0, 40.0, 20.0)):
+        windows[sample][0] = null
+    assert answer_of(made, data, windows, 0.0) == answers.Answer(WORDS[300], 18.0, 6.0)
+    windows[1][0] = 25
+    assert answer_of(made, data, windows, 0.0) == answers.Answer("", 18.0, 40.0)
+
+
+def test_where_no_span_fits_no_answer_is_compared_with_0() -> None:
+    data, made = one_question("Low tide.", "which " * 30 + "?")
+    windows = flat(made)
+    windows[0][:20] = 9
+    assert answer_of(made, data, windows, 0.0) == answers.Answer("", None, 18.0)
+    assert answer_of(made, data, windows, 18.0) == answers.Answer("empty", None, 18.0)
+
+
+def test_a_context_without_a_token_has_no_answer() -> None:
+    data, made = one_question("")
+    assert answer_of(made, data, {}, 0.0) == answers.Answer("", None, None)
+    assert answer_of(made, data, {}, None) == answers.Answer("empty", None)
+
+
+def test_a_span_without_a_character_is_no_answer_where_there_may_be_none() -> None:
+    """Some tokens have no character, such as a blank whose offsets were trimmed."""
+    data, made = one_question("Low tide.")
+    windows = flat(made)
+    aim(made, windows, 0, 1, 1)
+    start = int(made.context_start[0])
+    windows[0][start + 2] = 5
+
+    def texts(context: int, first: int, last: int) -> str:
+        return "" if (first, last) == (1, 1) else f"{context}:{first}-{last}"
+
+    assert answer_of(made, data, windows, 99.0, texts) == answers.Answer("0:1-2", 14.0, -20.0)
+    assert answer_of(made, data, windows, None, texts) == answers.Answer("", 18.0)
+    assert answer_of(made, data, windows, 99.0, lambda *_: "") == (
+        answers.Answer("empty", None, -20.0)
+    )
+
+
+def test_the_only_span_without_a_character_is_empty() -> None:
+    data, made = one_question("tide")
+    assert answer_of(made, data, flat(made), None, lambda *_: "") == answers.Answer("empty", None)
+
+
+def test_the_order_of_windows_does_not_matter() -> None:
+    data, made = long_question()
+    windows = all_logits(made, "ties", 7)
+    expected = answer_of(made, data, windows, None)
+    order = [2, 0, 3, 1]
+    spans = [slice(made.offsets[sample], made.offsets[sample + 1]) for sample in order]
+    moved = replace(
+        made,
+        tokens=np.concatenate([made.tokens[span] for span in spans]),
+        offsets=np.concatenate([[0], np.cumsum(made.lengths[order])]),
+        max_context=np.concatenate([made.max_context[span] for span in spans]),
+        context_start=made.context_start[order],
+        doc_start=made.doc_start[order],
+    )
+    others = {place: windows[sample] for place, sample in enumerate(order)}
+    assert answer_of(moved, data, others, None) == expected
