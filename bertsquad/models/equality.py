@@ -75,9 +75,11 @@ def compare(
 def _proof_feeds(signature: Signature) -> Iterator[Feed]:
     """Random windows of `PROOF_LENGTHS`, padded where the model has a fixed length."""
     rng = np.random.default_rng(0)
-    for length in PROOF_LENGTHS:
-        if length > signature.reads.longest:
-            continue
+    longest = signature.reads.longest
+    lengths = {min(length, longest) for length in PROOF_LENGTHS}
+    if longest - 1 > max(lengths):
+        lengths.add(longest - 1)
+    for length in sorted(lengths):
         shape = (signature.batch or 2, signature.length or length)
         ids, mask, segments = (np.zeros(shape, np.int64) for _ in range(3))
         ids[:, :length] = signature.random_ids(rng, (shape[0], length))

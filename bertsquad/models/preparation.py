@@ -40,6 +40,7 @@ from bertsquad.models.scales import Quantisation
 from bertsquad.models.signature import Feed, Opener, Signature, examine
 from bertsquad.models.stored import Stored
 from bertsquad.progress import Show, Step, unseen
+from bertsquad.squad.features import MAX_TOKENS
 
 #: Part of the names in the cache: to be raised whenever preparation does something else.
 FORMAT = 2
@@ -85,6 +86,8 @@ def prepare(
     run in the precision, or isn't any more what it was when its checksum was taken.
     """
     path, key = model.path, model.key
+    if reads.longest > MAX_TOKENS:  # a copy is proven for windows of some length
+        key = f"{key}-{reads.longest}"
     verify(model.files)
     signature, weights = examine(path, reads)
     if [str(file) for file in weights] != [one.path for one in model.files[1:]]:

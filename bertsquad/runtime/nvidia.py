@@ -48,11 +48,13 @@ def provider_options(device: Device, signature: Signature | None, tokens: int) -
         return options
     length, batch = signature.length, signature.batch
     most = min(device.most_samples or tokens, max(1, tokens))
-    usual = max(1, min(most, tokens // 192))
+    longest = signature.reads.longest
+    typical = min(192, longest)
+    usual = max(1, min(most, tokens // typical))
     for name, (rows, columns) in {
         "min": (batch or 1, length or 1),
-        "opt": (batch or usual, length or 192),
-        "max": (batch or most, length or signature.reads.longest),
+        "opt": (batch or usual, length or typical),
+        "max": (batch or most, length or longest),
     }.items():
         shared = signature.positions if signature.shared_positions else None
         shapes = [f"{one}:{1 if one == shared else rows}x{columns}" for one in signature.inputs]

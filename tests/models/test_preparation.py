@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import exported
 import numpy as np
 import onnx
 import onnx.numpy_helper
@@ -23,9 +24,11 @@ from bertsquad.errors import SuiteError, Unavailable
 from bertsquad.models import equality, onnx_file
 from bertsquad.models.calibration import Calibration
 from bertsquad.models.preparation import Prepared, prepare
+from bertsquad.models.signature import Reads
 from bertsquad.models.zoo import files_of
 from bertsquad.progress import Step
 from bertsquad.runtime.sessions import open_on_cpu
+from bertsquad.squad.layout import Layout
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -109,6 +112,73 @@ def test_a_needlessly_fixed_axis_is_opened_and_proven(
     segments = None if "inputs" in variant else arrays[2]
     expected = tiny.logits(arrays[0], arrays[1], segments)
     assert answer(prepared, arrays) == pytest.approx(expected, abs=1e-4)
+
+
+@pytest.mark.parametrize("outputs", [("logits",), ("start_logits", "end_logits")], ids=len)
+@pytest.mark.parametrize("size", [0, 384])
+def test_other_outputs_and_positions_are_opened_with_the_rest(
+    tmp_path: Path, outputs: tuple[str, ...], size: int
+) -> None:
+    path = exported.model(
+        tmp_path / "a.onnx",
+        inputs=("input_ids", "attention_mask", "token_type_ids", "position_ids"),
+        outputs=outputs,
+        extras=("hidden", "attention", "pooled"),
+        length=384,
+    )
+    if size == 0:
+        model = onnx.load(str(path))
+        for value in (*model.graph.input, *model.graph.output):
+            for dim in value.type.tensor_type.shape.dim:
+                if dim.dim_param or dim.dim_value == 384:
+                    dim.dim_value = 0
+        onnx.save(model, str(path))
+    prepared = ready(path)
+    assert prepared.path != path
+    assert "opened" in prepared.note
+    signature = prepared.signature
+    assert (signature.length, signature.zero_sized) == (None, False)
+    arrays = three(50)
+    arrays[0][:] %= exported.ROWS
+    found = signature.logits(signature.pick(open_on_cpu(prepared.path, 1)(signature.feed(*arrays))))
+    alone = exported.model(
+        tmp_path / "b.onnx",
+        inputs=("input_ids", "attention_mask", "token_type_ids", "position_ids"),
+        outputs=outputs,
+    )
+    as_alone = tiny.inspect(alone)
+    expected = as_alone.logits(as_alone.pick(open_on_cpu(alone, 1)(as_alone.feed(*arrays))))
+    assert found.shape == (2, 50, 2)
+    assert (found == expected).all()
+
+
+def test_a_small_vocabulary_bounds_the_ids_of_the_proof(tmp_path: Path) -> None:
+    path = exported.model(tmp_path / "a.onnx", rows=40, length=384)
+    assert "logits proven equal" in ready(path).note
+    reads = Reads(Layout(padding_id=39, first_position=2))
+    assert "logits proven equal" in ready(path, key="other", reads=reads).note
+
+
+@pytest.mark.parametrize(("longest", "proven"), [(10, 10), (100, 100), (384, 383), (500, 499)])
+def test_an_opened_axis_is_proven_for_the_longest_window(
+    tmp_path: Path, longest: int, proven: int
+) -> None:
+    path = tiny.model(tmp_path / "a.onnx", length=512)
+    opens = Opens()
+    assert ready(path, "fp32", opens, reads=Reads(longest=longest)).signature.length is None
+    assert max(shape[1] for shape in opens.shapes - {(2, 512)}) == proven
+
+
+def test_a_copy_that_was_proven_for_short_windows_is_not_taken_for_longer_ones(
+    tmp_path: Path,
+) -> None:
+    path = tiny.model(tmp_path / "a.onnx", length=512)
+    short = ready(path)
+    opens = Opens()
+    long = ready(path, "fp32", opens, reads=Reads(longest=500))
+    assert short.path != long.path
+    assert opens.opened
+    assert ready(path, "fp32", never, reads=Reads(longest=200)).path == short.path
 
 
 def test_a_fixed_batch_stays_fixed_when_the_sequence_axis_is_opened(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ import os
 import re
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import onnxruntime
@@ -13,7 +14,7 @@ from hypothesis import strategies as st
 
 from bertsquad.assets import cache
 from bertsquad.devices import DEVICES
-from bertsquad.models.signature import Signature
+from bertsquad.models.signature import Reads, Signature
 from bertsquad.runtime import nvidia
 from bertsquad.squad.features import MAX_TOKENS
 
@@ -128,6 +129,26 @@ def test_tensorrt_builds_for_the_shapes_that_batches_have(
     options = nvidia.provider_options(TENSORRT, signature(inputs, batch, length), tokens)
     names = ["input_ids", "input_mask", "segment_ids"][:inputs]
     assert ranges(options) == dict.fromkeys(names, expected)
+
+
+@pytest.mark.parametrize(
+    ("longest", "expected"),
+    [(512, [(1, 1), (16, 192), (128, 512)]), (128, [(1, 1), (24, 128), (128, 128)])],
+)
+@pytest.mark.parametrize("shared", [False, True])
+def test_tensorrt_builds_for_the_longest_window_and_for_positions(
+    longest: int, expected: list[tuple[int, int]], shared: bool
+) -> None:
+    given = replace(
+        signature(),
+        positions="position_ids",
+        shared_positions=shared,
+        reads=Reads(longest=longest),
+    )
+    found = ranges(nvidia.provider_options(TENSORRT, given, 3_072))
+    one_row = [(1, columns) for _, columns in expected]
+    assert found["position_ids"] == (one_row if shared else expected)
+    assert found["input_ids"] == found["segment_ids"] == expected
 
 
 @given(
