@@ -57,6 +57,12 @@ class Known:
     starts: NDArray[np.int64]
     ends: NDArray[np.int64]
 
+    def up_to(self, longest: int) -> "Known":
+        """Those of them that have at most so many tokens."""
+        short = self.mask.sum(1) <= longest
+        arrays = (self.ids, self.mask, self.segments, self.starts, self.ends)
+        return Known(*(array[short] for array in arrays))
+
 
 def known_from(chosen: KnownSet) -> Known:
     """The known questions that `chosen` names, read from the file of their features."""
@@ -186,6 +192,8 @@ def tell_apart(candidates: Sequence[str], known: Known, answers: Sequence[Answer
 
     LookupError where that isn't clear.
     """
+    if not answers:
+        raise LookupError("there was none to ask")
     shapes = {name: [tuple(one.outputs[name].shape) for one in answers] for name in candidates}
     asked = [tuple(one.shape) for one in answers]
     pairs = [name for name in candidates if shapes[name] == asked]
@@ -209,7 +217,7 @@ def tell_apart(candidates: Sequence[str], known: Known, answers: Sequence[Answer
     others = [total for choice, total in choices.items() if choice != best]
     # A gain that isn't finite is neither.
     if not all(choices[best] - other >= MARGIN for other in (0.0, *others)):
-        raise LookupError("known questions don't tell them apart")
+        raise LookupError("none are clearly better than guessing and than all others")
     return Outputs(*best)
 
 

@@ -33,7 +33,7 @@ from bertsquad.models.equality import (
     compare,
 )
 from bertsquad.models.onnx_file import load_model, save_model
-from bertsquad.models.outputs import Answered, Known, tell_apart
+from bertsquad.models.outputs import Answered, Known, Outputs, tell_apart
 from bertsquad.models.products import HALVES, PARTLY
 from bertsquad.models.reads import AS_MLPERF, Reads
 from bertsquad.models.scales import Quantisation
@@ -179,48 +179,52 @@ def _open_zero_sizes(prepared: Prepared, key: str, show: Show) -> Prepared:
 
 
 def _name_outputs(
-    prepared: Prepared,
-    known: Callable[[], Known] | None,
-    open_model: Opener,
-    show: Show,
+    prepared: Prepared, known: Callable[[], Known] | None, open_model: Opener, show: Show
 ) -> Prepared:
     """Find out which outputs hold the logits, and say what wasn't told by names."""
+    signature, how = prepared.signature, ""
+    if signature.candidates:
+        told, count = _ask(prepared, known, open_model, show)
+        signature = replace(signature, start=told.start, end=told.end, candidates=())
+        how = f"told by {count} known questions"
+    elif signature.reads.outputs is not None:
+        how = "as asked for"
+    if signature.stacked:
+        step = f"the columns of {signature.start} taken for start and end logits"
+    elif how:
+        step = f"start and end logits are {signature.start} and {signature.end}, {how}"
+    else:
+        return prepared
+    return replace(prepared, signature=signature, steps=(*prepared.steps, step))
+
+
+def _ask(
+    prepared: Prepared, known: Callable[[], Known] | None, open_model: Opener, show: Show
+) -> tuple[Outputs, int]:
+    """The outputs that answer known questions, and how many; SuiteError where none clearly do."""
     signature = prepared.signature
-    if not signature.candidates:
-        step = ""
-        if signature.reads.outputs is not None:
-            step = f"logits taken from {' and '.join(signature.wanted)}, as asked for"
-        elif signature.stacked:
-            step = f"the columns of {signature.start} taken for start and end logits"
-        return replace(prepared, steps=(*prepared.steps, step)) if step else prepared
-    between = f"which of its outputs {', '.join(signature.candidates)} hold the start and the end"
+    unclear = (
+        f"{prepared.path}: its names don't tell which of its outputs "
+        f"{', '.join(signature.candidates)} hold the start and the end logits"
+    )
     give = "give their names as --outputs START,END"
     if known is None:
-        raise SuiteError(f"{prepared.path}: their names don't tell {between} logits: {give}")
+        raise SuiteError(f"{unclear}: {give}")
     show(Step("asking which outputs are which"))
-    asked = known()
+    asked = known().up_to(signature.reads.longest)
     run = open_model(prepared.path)
     answers = []
     for index, length in enumerate(asked.mask.sum(1)):
-        window = (
-            one[index : index + 1, :length] for one in (asked.ids, asked.mask, asked.segments)
-        )
-        feed = _feed(signature, tuple(window))
+        arrays = (asked.ids, asked.mask, asked.segments)
+        feed = _feed(signature, tuple(one[index : index + 1, :length] for one in arrays))
         found = dict(zip(signature.outputs, run(feed), strict=True))
         chosen = {name: found[name] for name in signature.candidates}
         answers.append(Answered(feed[signature.ids].shape, chosen))
     try:
-        told = tell_apart(signature.candidates, asked, answers)
+        return tell_apart(signature.candidates, asked, answers), len(answers)
     except LookupError as error:
-        raise SuiteError(
-            f"{prepared.path}: neither their names nor {len(answers)} known questions tell "
-            f"{between} logits ({error}): {give}"
-        ) from None
-    step = f"start and end logits are {told.start} and {told.end}, told by {len(answers)} questions"
-    if told.start == told.end:
-        step = f"the columns of {told.start} taken for start and end logits"
-    signature = replace(signature, start=told.start, end=told.end, candidates=())
-    return replace(prepared, signature=signature, steps=(*prepared.steps, step))
+        why = f"nor do {len(answers)} known questions, since {error}"
+        raise SuiteError(f"{unclear}, {why}: {give}") from None
 
 
 def _open_length(prepared: Prepared, key: str, open_model: Opener, show: Show) -> Prepared:

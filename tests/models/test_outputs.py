@@ -229,6 +229,19 @@ def test_random_logits_are_never_told_apart_however_large() -> None:
                 tell_apart("abc", questions, answers)
 
 
+def test_only_questions_that_the_model_can_read_are_asked(tmp_path: Path) -> None:
+    path = exported.model(tmp_path / "a.onnx", outputs=("a", "b"), length=40)
+    prepared = ready(path, reads=Reads(longest=40), known=asked)
+    assert prepared.signature.wanted == ["a", "b"]
+    short = int((asked().mask.sum(1) <= 40).sum())
+    assert 0 < short < 24
+    assert f"told by {short} known questions" in prepared.note
+    for names in (("a", "b"), ("logits",)):
+        path = exported.model(tmp_path / "b.onnx", outputs=names, shapes=False)
+        with pytest.raises(SuiteError, match="--outputs"):
+            ready(path, reads=Reads(longest=10), known=asked)
+
+
 def test_logits_that_are_not_finite_tell_nothing() -> None:
     questions = asked()
     shape = (1, 60)
