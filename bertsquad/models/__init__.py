@@ -5,6 +5,7 @@
 - `onnx_file`: an ONNX file loaded or written, and the other files that hold weights of it.
 - `reads`: what a model is fed with.
 - `fitting`: from a model to the reading that fits it, before anything runs.
+- `skimming`: an ONNX file read without what its weights hold.
 - `signature`: a model's inputs and outputs by role, its fixed sizes, its products.
 - `values`: what a graph says of its inputs and outputs: their types and sizes.
 - `outputs`: which outputs hold the start and the end logits.

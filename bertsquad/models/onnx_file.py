@@ -9,6 +9,7 @@ from onnx.external_data_helper import set_external_data
 from bertsquad.assets.cache import weights_beside
 from bertsquad.errors import SuiteError, out_of_memory
 from bertsquad.files import unreadable, write_whole
+from bertsquad.models.skimming import skim
 
 #: The most bytes of weights that are written into a model's own file. Protobuf takes no message of
 #: 2 GiB, and the graph needs room too.
@@ -22,10 +23,13 @@ ALIGNMENT = 4096
 
 
 def load_model(path: Path, weights: bool = True) -> onnx.ModelProto:
-    """An ONNX file, with or without the weights stored beside it; SuiteError if it is none."""
+    """An ONNX file, with its weights or without; SuiteError if it is none.
+
+    Without them only their names, types and shapes are read, and the values of small ones.
+    """
     try:
         size = path.stat().st_size
-        model = onnx.load(str(path), load_external_data=False)
+        model = onnx.load(str(path), load_external_data=False) if weights else skim(path)
     except OSError as error:
         raise unreadable(path, error) from error
     except Exception as error:  # protobuf's DecodeError has no public home

@@ -24,7 +24,7 @@ from bertsquad.errors import SuiteError, Unavailable
 from bertsquad.models import equality, onnx_file
 from bertsquad.models.calibration import Calibration
 from bertsquad.models.preparation import Prepared, prepare
-from bertsquad.models.signature import Reads
+from bertsquad.models.reads import Reads
 from bertsquad.models.zoo import files_of
 from bertsquad.progress import Step
 from bertsquad.runtime.sessions import open_on_cpu

@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 
 from bertsquad.assets import cache
 from bertsquad.devices import DEVICES
-from bertsquad.models.signature import Reads, Signature
+from bertsquad.models.reads import Reads
+from bertsquad.models.signature import Signature
 from bertsquad.runtime import nvidia
 from bertsquad.squad.features import MAX_TOKENS
 
