@@ -9,6 +9,7 @@
 - `signature`: a model's inputs and outputs by role, its fixed sizes, its products.
 - `values`: what a graph says of its inputs and outputs: their types and sizes.
 - `outputs`: which outputs hold the start and the end logits.
+- `asking`: questions with known answers, which tell outputs apart.
 - `embedding`: how many ids, positions and kinds of segments a model has.
 - `matching`: whether a tokeniser and a model belong together.
 - `products`: what a matrix product is, and which can be quantised.

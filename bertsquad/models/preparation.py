@@ -12,11 +12,9 @@ Three things are done once and kept in the cache, named by the checksum of what 
 
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
-
-import numpy as np
-from numpy.typing import NDArray
 
 from bertsquad import typed
 from bertsquad.assets.cache import Derived, Facts, derived_model
@@ -24,6 +22,7 @@ from bertsquad.assets.fingerprint import Fingerprint, ModelFiles, verify
 from bertsquad.devices import DEVICES
 from bertsquad.errors import SuiteError
 from bertsquad.models import quantisation
+from bertsquad.models.asking import Known, ask
 from bertsquad.models.calibration import Calibration
 from bertsquad.models.equality import (
     HALF_TOLERANCE,
@@ -33,11 +32,10 @@ from bertsquad.models.equality import (
     compare,
 )
 from bertsquad.models.onnx_file import load_model, save_model
-from bertsquad.models.outputs import Answered, Known, Outputs, tell_apart
 from bertsquad.models.products import HALVES, PARTLY
 from bertsquad.models.reads import AS_MLPERF, Reads
 from bertsquad.models.scales import Quantisation
-from bertsquad.models.signature import Feed, Opener, Signature, examine
+from bertsquad.models.signature import Opener, Signature, examine
 from bertsquad.models.stored import Stored
 from bertsquad.progress import Show, Step, unseen
 from bertsquad.squad.features import MAX_TOKENS
@@ -96,7 +94,7 @@ def prepare(
         )
     _check_precision(signature.stored, path.name, precision)
     prepared = _open_zero_sizes(Prepared(path, signature, files=model.files), key, show)
-    prepared = _name_outputs(prepared, known, open_model, show)
+    prepared = _name_outputs(prepared, path, known, open_model, show)
     prepared = _open_length(prepared, key, open_model, show)
     if precision == "int8" and not signature.quantised:
         prepared = _quantise(prepared, key, device, open_model, calibration(), show)
@@ -104,7 +102,7 @@ def prepare(
         made = Quantisation(signature.products, signature.quantised, by_suite=False)
         prepared = replace(prepared, quantisation=made)
     elif precision == "fp16" and not signature.half:
-        prepared = _halve(prepared, key, open_model, show)
+        prepared = _halve(prepared, path, key, open_model, show)
     verify(model.files)  # which the signature was read from
     return prepared
 
@@ -179,12 +177,17 @@ def _open_zero_sizes(prepared: Prepared, key: str, show: Show) -> Prepared:
 
 
 def _name_outputs(
-    prepared: Prepared, known: Callable[[], Known] | None, open_model: Opener, show: Show
+    prepared: Prepared,
+    path: Path,
+    known: Callable[[], Known] | None,
+    open_model: Opener,
+    show: Show,
 ) -> Prepared:
     """Find out which outputs hold the logits, and say what wasn't told by names."""
     signature, how = prepared.signature, ""
     if signature.candidates:
-        told, count = _ask(prepared, known, open_model, show)
+        show(Step("asking which outputs are which"))
+        told, count = ask(path, signature, known, partial(open_model, prepared.path))
         signature = replace(signature, start=told.start, end=told.end, candidates=())
         how = f"told by {count} known questions"
     elif signature.reads.outputs is not None:
@@ -196,35 +199,6 @@ def _name_outputs(
     else:
         return prepared
     return replace(prepared, signature=signature, steps=(*prepared.steps, step))
-
-
-def _ask(
-    prepared: Prepared, known: Callable[[], Known] | None, open_model: Opener, show: Show
-) -> tuple[Outputs, int]:
-    """The outputs that answer known questions, and how many; SuiteError where none clearly do."""
-    signature = prepared.signature
-    unclear = (
-        f"{prepared.path}: its names don't tell which of its outputs "
-        f"{', '.join(signature.candidates)} hold the start and the end logits"
-    )
-    give = "give their names as --outputs START,END"
-    if known is None:
-        raise SuiteError(f"{unclear}: {give}")
-    show(Step("asking which outputs are which"))
-    asked = known().up_to(signature.reads.longest)
-    run = open_model(prepared.path)
-    answers = []
-    for index, length in enumerate(asked.mask.sum(1)):
-        arrays = (asked.ids, asked.mask, asked.segments)
-        feed = _feed(signature, tuple(one[index : index + 1, :length] for one in arrays))
-        found = dict(zip(signature.outputs, run(feed), strict=True))
-        chosen = {name: found[name] for name in signature.candidates}
-        answers.append(Answered(feed[signature.ids].shape, chosen))
-    try:
-        return tell_apart(signature.candidates, asked, answers), len(answers)
-    except LookupError as error:
-        why = f"nor do {len(answers)} known questions, since {error}"
-        raise SuiteError(f"{unclear}, {why}: {give}") from None
 
 
 def _open_length(prepared: Prepared, key: str, open_model: Opener, show: Show) -> Prepared:
@@ -279,7 +253,7 @@ def _quantise(
     symmetric = DEVICES[device].symmetric_int8
 
     def make(file: Path) -> Facts:
-        feeds = [_feed(prepared.signature, window) for window in calibration.windows]
+        feeds = [prepared.signature.feed_one(*window) for window in calibration.windows]
         return asdict(
             quantisation.quantise(prepared.path, file, feeds, open_model, symmetric, show)
         )
@@ -298,23 +272,13 @@ def _quantise(
     return Prepared(found.path, signature, (*prepared.steps, step), rebuilt, found.files, made)
 
 
-def _feed(signature: Signature, window: tuple[NDArray[np.int64], ...]) -> Feed:
-    """One window, padded only where the model wants a fixed length or batch."""
-    length = window[0].shape[1]
-    padding = ((0, 0), (0, (signature.length or length) - length))
-    ids, mask, segments = (
-        np.repeat(np.pad(array, padding), signature.batch or 1, axis=0) for array in window
-    )
-    return signature.feed(ids, mask, segments)
-
-
 def _examine_again(path: Path, before: Signature) -> Signature:
     """The signature of a copy of a model that had the signature `before`."""
     again, _ = examine(path, replace(before.reads, outputs=(before.start, before.end)))
     return replace(again, reads=before.reads)
 
 
-def _halve(prepared: Prepared, key: str, open_model: Opener, show: Show) -> Prepared:
+def _halve(prepared: Prepared, path: Path, key: str, open_model: Opener, show: Show) -> Prepared:
     """Make a float model half precision, its inputs and outputs left as they are."""
     signature = prepared.signature
 
@@ -339,7 +303,7 @@ def _halve(prepared: Prepared, key: str, open_model: Opener, show: Show) -> Prep
             f"difference {difference:.3g}, in parts of the largest logit, where {HALF_TOLERANCE} "
             "is allowed)"
         )
-        raise SuiteError(f"{prepared.path.name} can't run in fp16: {why}")
+        raise SuiteError(f"{path.name} can't run in fp16: {why}")
     steps = (*prepared.steps, "converted to half precision, logits compared on the CPU")
     signature = _examine_again(found.path, signature)
     rebuilt = prepared.rebuilt or found.rebuilt

@@ -114,6 +114,16 @@ class Signature:
             feed[self.positions] = self._positions(mask)
         return {name: array.astype(self.types[name], copy=False) for name, array in feed.items()}
 
+    def feed_one(
+        self, ids: NDArray[np.int64], mask: NDArray[np.int64], segments: NDArray[np.int64]
+    ) -> dict[str, NDArray[Any]]:
+        """The same of one window, padded only where the model wants a fixed length or batch."""
+        length = ids.shape[1]
+        padding = ((0, 0), (0, (self.length or length) - length))
+        arrays = (np.pad(array, padding) for array in (ids, mask, segments))
+        ids, mask, segments = (np.repeat(array, self.batch or 1, axis=0) for array in arrays)
+        return self.feed(ids, mask, segments)
+
     def _positions(self, mask: NDArray[np.int64]) -> NDArray[np.int64]:
         """The positions of the tokens that a mask [batch, length] shows, as `Layout` says."""
         first = self.reads.layout.first_position

@@ -15,8 +15,8 @@ from bertsquad.loadgen.request import Request, Targets, given_targets, server_bo
 from bertsquad.loadgen.sut import OfflineSut, ServerSut, StreamSut, Sut
 from bertsquad.loadgen.timeline import TIMELINE
 from bertsquad.machine import hardware, noise
+from bertsquad.models.asking import known_from
 from bertsquad.models.calibration import Calibration, calibrate_with
-from bertsquad.models.outputs import known_from
 from bertsquad.models.preparation import Prepared, prepare
 from bertsquad.progress import Step
 from bertsquad.runtime.availability import why_not

@@ -8,8 +8,8 @@ import tiny
 from numpy.typing import NDArray
 
 from bertsquad.assets.fingerprint import ModelFiles
+from bertsquad.models.asking import Known
 from bertsquad.models.calibration import Calibration
-from bertsquad.models.outputs import Known
 from bertsquad.models.preparation import Prepared, prepare
 from bertsquad.models.reads import AS_MLPERF, Reads
 from bertsquad.models.signature import Feed, Opener
