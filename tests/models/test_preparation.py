@@ -883,6 +883,13 @@ def test_a_model_that_half_precision_spoils_is_refused(tmp_path: Path) -> None:
         ready(path, "fp16")
 
 
+def test_a_refusal_names_the_users_file_and_not_a_copy_of_it(tmp_path: Path) -> None:
+    path = tiny.model(tmp_path / "mine.onnx", wide=True, length=384)
+    multiplied(path, (tiny.WIDE, 1e4), (tiny.NARROW, 1e-7))
+    with pytest.raises(SuiteError, match=r"^mine\.onnx can't run in fp16"):
+        ready(path, "fp16")
+
+
 def test_logits_that_are_no_numbers_are_refused_as_half_precision(tmp_path: Path) -> None:
     path = tiny.model(tmp_path / "a.onnx", nan_when_short=True)
     with pytest.raises(SuiteError, match="largest difference nan"):
