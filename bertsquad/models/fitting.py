@@ -68,7 +68,7 @@ def fit(
         config, layout = NO_CONFIG, MLPERF
     else:
         own = tokeniser.load(model.tokeniser)
-        layout = layout_of(config, own.padding_id)
+        layout = layout_of(config, own.padding_id, signature.tables.positions)
         limit = _limit(signature, config, layout.first_position)
         reading = HuggingFaceReading(own, max_length, doc_stride, layout, limit)
         tokens = _tokens(own)

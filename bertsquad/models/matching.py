@@ -41,6 +41,9 @@ AFTER_PADDING = frozenset(
     xlm-roberta xlm-roberta-xl xmod""".split()
 )
 
+#: Models read a multiple of so many tokens at most.
+ROUND = 128
+
 #: Types whose models place tokens by their distance, and may read more than config.json says.
 RELATIVE = frozenset(("deberta", "deberta-v2", "xlnet"))
 
@@ -105,13 +108,17 @@ class Config:
 NO_CONFIG = Config()
 
 
-def layout_of(config: Config, padding_id: int | None) -> Layout:
+def layout_of(config: Config, padding_id: int | None, positions: int | None = None) -> Layout:
     """How a model of this config.json wants its windows laid out.
 
-    `padding_id` is the tokeniser's, None where it has none; what neither says is as with BERT.
+    `padding_id` is the tokeniser's, None where it has none, `positions` are the rows of the model's
+    table of positions, if known. What none of these says is as with BERT.
     """
     padding = _first(config.pad_token_id, padding_id, 0) or 0
-    return Layout(padding, padding + 1 if config.model_type in AFTER_PADDING else 0)
+    after = config.model_type in AFTER_PADDING
+    if config.model_type is None and positions is not None and positions % ROUND:
+        after = (positions - padding - 1) % ROUND == 0  # RoBERTa has 514 of them for 512 tokens
+    return Layout(padding, padding + 1 if after else 0)
 
 
 def why_too_small(tables: Tables, highest_id: int | None, longest: int, first: int) -> str | None:
@@ -157,6 +164,7 @@ def why_mismatch(
         name: number
         for name, number in stated.items()
         if number not in tokens.special_ids or (name == "padding" and number != tokens.padding_id)
+        if name != "padding" or tokens.padding_id is not None
     }
     if wrong and tokens.special_ids:
         name, number = next(iter(wrong.items()))

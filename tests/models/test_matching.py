@@ -193,6 +193,19 @@ def test_positions_begin_after_paddings_id_where_the_type_is_robertas() -> None:
     assert layout_of(NO_CONFIG, 50_283) == Layout(50_283, 0)
 
 
+def test_without_a_config_the_number_of_positions_tells_where_they_begin() -> None:
+    assert layout_of(NO_CONFIG, 1, 514) == Layout(1, 2)
+    assert layout_of(NO_CONFIG, 1, 4098) == Layout(1, 2)
+    assert layout_of(NO_CONFIG, 1, 512) == layout_of(NO_CONFIG, 1, 8192) == Layout(1, 0)
+    assert layout_of(NO_CONFIG, 0, 514) == layout_of(BERT_CONFIG, 0, 513) == MLPERF
+    assert layout_of(ROBERTA_CONFIG, 1, 512) == Layout(1, 2)
+
+
+def test_a_tokeniser_without_padding_says_nothing_of_its_id() -> None:
+    tokens = replace(UNCASED, padding_id=None, special_ids=frozenset((101, 102)))
+    assert mismatch(30_522, tokens, BERT_CONFIG) is None
+
+
 def test_a_config_of_other_types_says_nothing() -> None:
     document = {"model_type": 3, "vocab_size": "30522", "pad_token_id": True, "eos_token_id": [2]}
     assert Config.of(document) == NO_CONFIG
