@@ -18,6 +18,8 @@ _PASSING = frozenset(
 _STORING = _PASSING - {"Expand", "Flatten", "Reshape", "Tile", "Transpose"} | frozenset(
     "DequantizeLinear DynamicQuantizeLinear QuantizeLinear".split()
 )
+#: Operators that choose rows of a table.
+_GATHERS = ("Gather", "GatherBlockQuantized")
 #: ONNX Runtime's operators that hold all embeddings
 #: (https://github.com/microsoft/onnxruntime/blob/main/docs/ContribOperators.md), and which of their
 #: inputs is the table of which other: of ids, of segments and of positions.
@@ -96,7 +98,7 @@ class _Graph:
             found[-2]
             for users in self._users.values()
             for node in users
-            if node.op_type in ("Gather", "Slice") and id(node) not in fed
+            if node.op_type in (*_GATHERS, "Slice") and id(node) not in fed
             for found in [self._shape(node.input[0])]
             if found is not None and found[-1:] == (width,) and _is_table(found)
             if self._is_added(node.output[0])
@@ -107,10 +109,9 @@ class _Graph:
         """The shapes of the tables that the values of `name` choose from, and the axis of each."""
         for node in self._all_users(name):
             axis, table = 0, None
-            if node.op_type in ("Gather", "GatherBlockQuantized"):
-                given = {one.name: one.i for one in node.attribute}
-                axis = given.get("axis", 0) if node.op_type == "Gather" else 0
-                axis = given.get("gather_axis", axis)
+            if node.op_type in _GATHERS:
+                named = "axis" if node.op_type == "Gather" else "gather_axis"
+                axis = next((one.i for one in node.attribute if one.name == named), 0)
                 table = self._shape(node.input[0])
             elif node.op_type in _WHOLE:
                 for index, place in _TABLE_OF_INPUT.items():
