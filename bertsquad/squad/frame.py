@@ -66,7 +66,7 @@ def frame_of(library: Tokenizer, source: Path, config: Mapping[str, Any]) -> Fra
 
 def _usual(library: Tokenizer, source: Path, config: Mapping[str, Any]) -> Frame:
     """BERT's or RoBERTa's frame, of the special tokens that `config` names."""
-    begin, separator = (str(config.get(name)) for name in ("cls_token", "sep_token"))
+    begin, separator = (config.get(name, "") for name in ("cls_token", "sep_token"))
     ids = library.token_to_id(begin), library.token_to_id(separator)
     if ids[0] is None or ids[1] is None or begin not in _SEPARATORS:
         raise SuiteError(

@@ -12,6 +12,7 @@ from itertools import chain
 from pathlib import Path
 
 import numpy as np
+import tokenizers
 from numpy.typing import NDArray
 
 from bertsquad.errors import SuiteError
@@ -60,7 +61,7 @@ class HuggingFaceReading:
         `longest` is the most tokens that the model takes. SuiteError where a number doesn't fit.
         """
         limits = [limit for limit in (longest, tokeniser.longest) if limit is not None]
-        self.max_length = min([max_length or MAX_TOKENS, *(limits if max_length is None else [])])
+        self.max_length = min([MAX_TOKENS, *limits]) if max_length is None else max_length
         if limits and self.max_length > min(limits):
             raise SuiteError(
                 f"--max-length {max_length} is more than the {min(limits)} tokens that this model "
@@ -78,7 +79,8 @@ class HuggingFaceReading:
         self.tokeniser = tokeniser
         self.layout = layout
         self.vocabulary_size = tokeniser.vocabulary_size
-        self.key = f"hugging face {tokeniser.digest} {self.max_length} {self.doc_stride}"
+        does = f"{tokenizers.__version__} {tokeniser.digest}"
+        self.key = f"hugging face {does} {self.max_length} {self.doc_stride}"
 
     def build(self, dataset: Dataset, show: Show = unseen) -> CharacterFeatures:
         """Cut all questions of a data set into windows.

@@ -8,13 +8,13 @@ beside it counts more, as it does for transformers.
 import hashlib
 import json
 import re
+import reprlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import tokenizers
 from tokenizers import Encoding, Tokenizer, models, normalizers, pre_tokenizers, processors
 
 from bertsquad import typed
@@ -47,6 +47,18 @@ _OF_BPE = {
     "pad_token": "<pad>",
     "mask_token": "<mask>",
 }
+#: The settings of a configuration that count here, and their types.
+_TYPES: Mapping[str, tuple[str, tuple[type, ...]]] = {
+    **dict.fromkeys(_OF_BPE, ("text", (str,))),
+    **dict.fromkeys(("tokenizer_class", "padding_side", "truncation_side"), ("text", (str,))),
+    **dict.fromkeys(
+        """do_lower_case strip_accents tokenize_chinese_chars add_prefix_space trim_offsets
+        split_special_tokens""".split(),
+        ("true or false", (bool,)),
+    ),
+    "model_max_length": ("a number", (int, float)),
+    "model_input_names": ("a list", (list,)),
+}
 #: What the settings in `tokenizer_config.json` are called in `tokenizer.json`.
 _OF_NORMALIZER = {
     "do_lower_case": "lowercase",
@@ -64,7 +76,7 @@ class Tokeniser:
     `kind` is WordPiece, BPE, Unigram or WordLevel; `vocabulary_size` the highest id plus 1, tokens
     that were added counted; `padding_id` None where it has no padding, `longest` the most tokens
     of a window where it says so. Windows are counted from a context's end where it is `from_end`.
-    `digest` is that of all its files and of the library's version.
+    `digest` is that of all its files.
     """
 
     library: Tokenizer
@@ -89,7 +101,7 @@ def _in_a_sentence(beginning: str) -> Iterator[None]:
     """Make a SuiteError of whatever the library raises, which has no type of its own for it."""
     try:
         yield
-    except (SuiteError, OSError):
+    except (SuiteError, OSError, MemoryError):
         raise
     except BaseException as error:
         # Where the library itself is at fault, it raises what is no Exception.
@@ -106,14 +118,9 @@ def load(path: Path) -> Tokeniser:
     try:
         source = _source(path)
         files = _Files(source.parent)
-        given = files.json(SPECIAL_TOKENS) | files.json(CONFIG)
+        config = files.settings(SPECIAL_TOKENS) | files.settings(CONFIG)
     except OSError as error:
         raise unreadable(error.filename or path, error) from error
-    config = {
-        name: value["content"] if isinstance(value, dict) and "content" in value else value
-        for name, value in given.items()
-        if value is not None
-    }
     with _in_a_sentence(f"{source} is no tokeniser"):
         return _opened(source, files, config)
 
@@ -123,7 +130,7 @@ class _Files:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self._digest = hashlib.sha256(tokenizers.__version__.encode())
+        self._digest = hashlib.sha256()
 
     def read(self, name: str) -> bytes:
         """The content of a file; SuiteError where it can't be read."""
@@ -151,6 +158,23 @@ class _Files:
             raise SuiteError(f"{self._folder / name} is not JSON: {error}") from error
         if not isinstance(found, dict):
             raise SuiteError(f"{self._folder / name} should hold a JSON object")
+        return found
+
+    def settings(self, name: str) -> dict[str, Any]:
+        """The settings in a file that count here; what isn't set is left out."""
+        found = {}
+        for key, value in self.json(name).items():
+            if isinstance(value, dict):
+                value = value.get("content")  # a token with more than its text
+            if value is None or key not in _TYPES:
+                continue
+            wanted, types = _TYPES[key]
+            if not isinstance(value, types):
+                raise SuiteError(
+                    f"{self._folder / name} should have {wanted} as {key}, found "
+                    f"{reprlib.repr(value)}"
+                )
+            found[key] = value
         return found
 
     @property
@@ -205,7 +229,7 @@ def _opened(source: Path, files: _Files, config: Mapping[str, Any]) -> Tokeniser
     else:
         library = Tokenizer.from_buffer(files.read(source.name))
         _apply(library, config)
-    library.encode_special_tokens = bool(config.get("split_special_tokens", False))
+    library.encode_special_tokens = config.get("split_special_tokens", False)
     if getattr(library.model, "dropout", None):
         library.model.dropout = None  # with which the same text has other tokens each time
     return _described(library, source, files, config)
@@ -213,7 +237,7 @@ def _opened(source: Path, files: _Files, config: Mapping[str, Any]) -> Tokeniser
 
 def _wordpiece(source: Path, files: _Files, config: Mapping[str, Any]) -> Tokenizer:
     """BERT's WordPiece with a vocabulary, a piece a line."""
-    kind = str(config.get("tokenizer_class") or "BertTokenizer").removesuffix("Fast")
+    kind = config.get("tokenizer_class", "BertTokenizer").removesuffix("Fast")
     if kind not in _WORDPIECE_CLASSES:
         raise SuiteError(
             f"{source} is the vocabulary of a {kind}, which may split words by rules of its own: "
@@ -221,16 +245,16 @@ def _wordpiece(source: Path, files: _Files, config: Mapping[str, Any]) -> Tokeni
         )
     pieces = files.text(source.name).rstrip("\n").split("\n")
     ids = {piece: index for index, piece in enumerate(pieces)}
-    names = [str(config[name]) for name in _OF_WORDPIECE]
+    names = [config[name] for name in _OF_WORDPIECE]
     if lacking := [name for name in names[:3] if name not in ids]:
         raise SuiteError(f"{source} is no vocabulary of WordPiece: it lacks {lacking[0]}")
     library = Tokenizer(models.WordPiece(ids, unk_token=names[0]))
     # An uncased vocabulary has no piece with a capital letter, but for those in brackets.
     cased = any(piece != piece.lower() for piece in pieces if piece[:1] not in "[<")
     library.normalizer = normalizers.BertNormalizer(
-        lowercase=bool(config.get("do_lower_case", not cased)),
+        lowercase=config.get("do_lower_case", not cased),
         strip_accents=config.get("strip_accents"),
-        handle_chinese_chars=bool(config.get("tokenize_chinese_chars", True)),
+        handle_chinese_chars=config.get("tokenize_chinese_chars", True),
     )
     library.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
     library.add_special_tokens([name for name in names if name in ids])
@@ -242,12 +266,12 @@ def _byte_level(files: _Files, config: Mapping[str, Any]) -> Tokenizer:
     merges = [line.split(" ") for line in files.text("merges.txt").split("\n")]
     pairs = [(pair[0], pair[1]) for pair in merges if len(pair) == 2 and pair[0] != "#version:"]
     library = Tokenizer(models.BPE(files.json("vocab.json"), pairs))
-    prefix = bool(config.get("add_prefix_space", False))
+    prefix = config.get("add_prefix_space", False)
     library.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=prefix)
     library.post_processor = processors.ByteLevel(
-        add_prefix_space=prefix, trim_offsets=bool(config.get("trim_offsets", True))
+        add_prefix_space=prefix, trim_offsets=config.get("trim_offsets", True)
     )
-    names = [str(config[name]) for name in _OF_BPE]
+    names = [config[name] for name in _OF_BPE]
     library.add_special_tokens([name for name in names if library.token_to_id(name) is not None])
     return library
 
@@ -281,7 +305,7 @@ def _described(
     """What a model must know of a tokeniser, whose own truncation and padding are switched off."""
     padding, truncation = library.padding or {}, library.truncation or {}
     side = config.get("padding_side") or padding.get("direction") or "right"
-    if str(side).lower() == "left":
+    if side.lower() == "left":
         raise SuiteError(
             f"{source} pads on the left, so that a model of it reads contexts before their "
             f"questions, which the suite can't: set padding_side to right in {CONFIG} if this "
@@ -291,7 +315,7 @@ def _described(
     library.no_padding()
     library.no_truncation()
     names = (config.get("pad_token"), padding.get("pad_token"), "[PAD]", "<pad>")
-    found = (library.token_to_id(name) for name in names if isinstance(name, str))
+    found = (library.token_to_id(name) for name in names if name is not None)
     longest = config.get("model_max_length")
     return Tokeniser(
         library,
@@ -300,8 +324,8 @@ def _described(
         max(library.get_vocab(with_added_tokens=True).values(), default=-1) + 1,
         next((token for token in found if token is not None), None),
         # transformers writes 10**30 where it knows no limit.
-        longest if isinstance(longest, int) and 0 < longest < _NO_LIMIT else None,
+        longest if type(longest) is int and 0 < longest < _NO_LIMIT else None,
         frame_of(library, source, config),
-        str(cut).lower() == "left",
+        cut.lower() == "left",
         files.digest,
     )

@@ -37,8 +37,10 @@ from bertsquad.results.result import RESULT, Outcome, Result
 from bertsquad.results.validity import objections
 from bertsquad.rules import SEEDS
 from bertsquad.scenarios import SCENARIOS
-from bertsquad.squad import datasets, features, questions
+from bertsquad.squad import datasets, features, questions, tokeniser
 from bertsquad.squad.datasets import DATASETS
+from bertsquad.squad.hugging_face import HuggingFaceReading
+from bertsquad.squad.questions import Dataset, Question
 from bertsquad.squad.score import score
 from bertsquad.squad.tokenization import Vocabulary
 from bertsquad.submission.system import read_answers
@@ -311,6 +313,8 @@ def readers(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Reader]:
         Reader("answers.toml", filled, read_answers),
         Reader("calibration.txt", b"1\n20\n3\n", _calibration),
         Reader("vocab.txt", b"[PAD]\n[UNK]\n[CLS]\n[SEP]\na\n##b\n", _tokenised),
+        Reader("tokenizer.json", _TOKENISER, _cut_by_its_own),
+        Reader("tokenizer_config.json", _TOKENISER_CONFIG, _cut_as_configured),
         Reader("data_registry.txt", registry.registry_file().read_bytes(), _registered),
         Reader("a.failed-1", "café: not here".encode(), _recalled),
         Reader("stat", _STAT, _machine),
@@ -333,18 +337,79 @@ def _tokenised(path: Path) -> None:
     assert set(Vocabulary(path).encode(["a b", "abb ☃"])) == {"a b", "abb ☃"}
 
 
+_PIECES = {"[PAD]": 0, "[UNK]": 1, "[CLS]": 2, "[SEP]": 3, "a": 4, "##b": 5}
+_PAIR = [
+    {"SpecialToken": {"id": "[CLS]", "type_id": 0}},
+    {"Sequence": {"id": "A", "type_id": 0}},
+    {"SpecialToken": {"id": "[SEP]", "type_id": 0}},
+    {"Sequence": {"id": "B", "type_id": 1}},
+    {"SpecialToken": {"id": "[SEP]", "type_id": 1}},
+]
+_TOKENISER: dict[str, Any] = {
+    "version": "1.0",
+    "truncation": {
+        **{"direction": "Right", "max_length": 128, "strategy": "LongestFirst", "stride": 0},
+    },
+    "padding": {
+        **{"strategy": {"Fixed": 128}, "direction": "Right", "pad_to_multiple_of": None},
+        **{"pad_id": 0, "pad_type_id": 0, "pad_token": "[PAD]"},
+    },
+    "added_tokens": [
+        {
+            **{"id": 3, "content": "[SEP]", "single_word": False, "lstrip": False},
+            **{"rstrip": False, "normalized": False, "special": True},
+        }
+    ],
+    "normalizer": {
+        **{"type": "BertNormalizer", "clean_text": True, "handle_chinese_chars": True},
+        **{"strip_accents": None, "lowercase": True},
+    },
+    "pre_tokenizer": {"type": "BertPreTokenizer"},
+    "post_processor": {
+        **{"type": "TemplateProcessing", "single": _PAIR[:3], "pair": _PAIR},
+        "special_tokens": {
+            name: {"id": name, "ids": [_PIECES[name]], "tokens": [name]}
+            for name in ("[CLS]", "[SEP]")
+        },
+    },
+    "decoder": None,
+    "model": {
+        **{"type": "WordPiece", "unk_token": "[UNK]", "continuing_subword_prefix": "##"},
+        **{"max_input_chars_per_word": 100, "vocab": _PIECES},
+    },
+}
+_TOKENISER_CONFIG: dict[str, Any] = {
+    **{"do_lower_case": False, "strip_accents": None, "tokenize_chinese_chars": True},
+    **{"cls_token": "[CLS]", "sep_token": {"content": "[SEP]"}, "model_max_length": 512},
+    **{"tokenizer_class": "BertTokenizer", "padding_side": "right", "truncation_side": "right"},
+    **{"model_input_names": ["input_ids", "token_type_ids"], "split_special_tokens": False},
+}
+
+
+def _cut_by_its_own(path: Path) -> None:
+    """Cut windows by a model's own tokeniser, with whatever lies beside it."""
+    own = tokeniser.load(path)
+    data = Dataset(("ab a [SEP] 😀.", ""), (Question("q", "a?", 0, ()), Question("r", "", 1, ())))
+    HuggingFaceReading(own, min(64, own.longest or 64)).build(data)
+
+
+def _cut_as_configured(path: Path) -> None:
+    path.with_name("vocab.txt").write_text("\n".join(_PIECES), encoding="utf-8")
+    _cut_by_its_own(path.with_name("vocab.txt"))
+
+
 #: Records of the detail log that are spoilt.
 KEYS = ("result_90.00_percentile_latency_ns", "result_query_count", "early_stopping_result")
 DOCUMENTS = (
     *(RESULT, "accuracy.json", "benchmark.json", "earlier.json", "squad.json", logs.ACCURACY),
-    *("facts.json", "raised.txt", "step.txt", *KEYS),
+    *("facts.json", "raised.txt", "step.txt", "tokenizer.json", "tokenizer_config.json", *KEYS),
 )
 FILES = (
     *(logs.DETAIL, TIMELINE, "features.npz", "a.onnx", "answers.toml", "calibration.txt"),
     *("vocab.txt", "data_registry.txt", "a.failed-1", "stat", "published.csv"),
 )
-#: Readers of what is no file, or whose caller names the file.
-NAMELESS = ("raised.txt", "step.txt", "earlier.json")
+#: Readers of what is no file, or whose caller names the file, or that name the one beside it.
+NAMELESS = ("raised.txt", "step.txt", "earlier.json", "tokenizer_config.json")
 
 
 def hold(reader: Reader, folder: Path, content: bytes) -> None:
