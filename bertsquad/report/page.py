@@ -318,7 +318,7 @@ def _named(key: str) -> str:
     return key.removeprefix("versions.").removesuffix("_bytes").replace("_", " ")
 
 
-_SHOWN_ELSEWHERE = ("timeline", "provenance", "warnings", "disturbances", "reason")
+_SHOWN_ELSEWHERE = ("timeline", "provenance", "warnings", "disturbances", "doubt", "reason")
 
 
 def _made(result: Result) -> Table:

@@ -50,14 +50,14 @@ def read_log(
         raise SuiteError(f"{folder / logs.ACCURACY}: {error}") from error
     questions = tuple(one for one in data.dataset.questions if one.id in found)
     spans = {one.id: found[one.id].text for one in questions}
-    warning = guessing.look(data.dataset, data.features, texts, questions, logits)
+    doubt = guessing.look(data.dataset, data.features, texts, questions, logits)
     if not version_2:
-        return Answered(questions, spans, score(spans, questions), warning=warning)
+        return Answered(questions, spans, score(spans, questions), doubt=doubt)
     odds = {one.id: found[one.id].null_odds for one in questions}
     given = {name: "" if odds[name] > threshold else text for name, text in spans.items()}
     scored = score(given, questions, version_2)
     best = best_threshold(spans, odds, questions) if questions else None
-    return Answered(questions, given, scored, threshold, best, warning)
+    return Answered(questions, given, scored, threshold, best, doubt)
 
 
 def figures_of(answered: Answered) -> dict[str, Any]:
@@ -74,7 +74,8 @@ def figures_of(answered: Answered) -> dict[str, Any]:
         "null_threshold": answered.null_threshold,
         "best_f1": answered.best and answered.best[0],
         "best_null_threshold": answered.best and answered.best[1],
-        "warnings": [answered.warning] if answered.warning else [],
+        "doubt": answered.doubt,
+        "warnings": [str(answered.doubt)] if answered.doubt else [],
     }
 
 

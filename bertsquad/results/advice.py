@@ -47,7 +47,9 @@ def advise(result: Result) -> list[Advice]:
     judged = _accuracy(result) if result.mode == "accuracy" else _timed(result)
     judged += _of_settings(result)
     disturbed = [Advice(one.matter, one.cure) for one in result.disturbances]
-    # Results that are older than the disturbances have sentences alone.
+    if result.doubt is not None:
+        disturbed.append(Advice(result.doubt.matter, result.doubt.cure))
+    # Results that are older than these have sentences alone.
     sentences = [] if disturbed else [Advice(sentence) for sentence in result.warnings]
     return [*judged, *_spread(result), *disturbed, *sentences]
 

@@ -5,7 +5,7 @@ is known, no target shows that.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,7 +27,18 @@ LEAST_SKILL = 0.15
 GAIN = 20
 
 
-def warning(f1: float, swapped: float, guessed: float, questions: int) -> str | None:
+@dataclass(frozen=True)
+class Doubt:
+    """Why a model may not be the one for its questions, and what to look at."""
+
+    matter: str
+    cure: str
+
+    def __str__(self) -> str:
+        return f"{self.matter}: {self.cure}"
+
+
+def doubt(f1: float, swapped: float, guessed: float, questions: int) -> Doubt | None:
     """What to say of a model with this F1, in per cent; None where it seems to be the right one.
 
     `swapped` is its F1 with start and end the other way round, `guessed` that of random logits, and
@@ -38,16 +49,17 @@ def warning(f1: float, swapped: float, guessed: float, questions: int) -> str | 
     on = f"on the first {questions} questions"
     least = guessed + LEAST_SKILL * (100 - guessed)
     if swapped >= max(f1 + GAIN, least):
-        return (
-            f"F1 {f1:.1f} {on} would be {swapped:.1f} with start and end the other way round: look "
-            "whether the model's outputs are mixed up (--outputs)"
+        return Doubt(
+            f"F1 {f1:.1f} {on} would be {swapped:.1f} with start and end the other way round",
+            "look whether the model's outputs are mixed up (--outputs)",
         )
     if f1 >= least:
         return None
-    return (
-        f"F1 {f1:.1f} {on} is about what guessing gives ({guessed:.1f}): look whether the model "
-        "has its own tokeniser and vocabulary (--tokenizer; cased or uncased), whether it was "
-        "trained to answer questions, and whether the questions are in its language"
+    return Doubt(
+        f"F1 {f1:.1f} {on} is about what guessing gives ({guessed:.1f})",
+        "look whether the model has its own tokeniser and vocabulary (--tokenizer; cased or "
+        "uncased), whether it was trained to answer questions, and whether the questions are in "
+        "its language",
     )
 
 
@@ -57,8 +69,8 @@ def look(
     texts: Texts,
     questions: Sequence[Question],
     logits: Mapping[int, NDArray[np.float32]],
-) -> str | None:
-    """`warning` for the logits of a run, in which `questions` were run wholly, in file order."""
+) -> Doubt | None:
+    """The doubt about the logits of a run, in which `questions` were run wholly, in file order."""
     looked = [one for one in questions if one.answers][:MOST]
     if len(looked) < FEWEST:
         return None
@@ -82,4 +94,4 @@ def look(
     guessed = float(np.mean([f1(draw) for draw in draws]))
     given = {sample: logits[sample] for sample in samples}
     swapped = {sample: one[:, ::-1] for sample, one in given.items()}
-    return warning(f1(given), f1(swapped), guessed, len(looked))
+    return doubt(f1(given), f1(swapped), guessed, len(looked))

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from bertsquad.errors import printable
 from bertsquad.files import unwritable, write_whole
+from bertsquad.results.guessing import Doubt
 from bertsquad.squad.questions import Question
 from bertsquad.squad.score import Score
 
@@ -24,7 +25,7 @@ class Answered:
     """The questions that were wholly run, the text that answers each, by its id, and the score.
 
     Where questions may have no answer, there are the `null_threshold`, and the `best` F1 with the
-    threshold that gives it. `warning` says that the model may not be the one for these questions.
+    threshold that gives it. `doubt` says that the model may not be the one for these questions.
     """
 
     questions: tuple[Question, ...]
@@ -32,7 +33,7 @@ class Answered:
     score: Score
     null_threshold: float | None = None
     best: tuple[float, float] | None = None
-    warning: str | None = None
+    doubt: Doubt | None = None
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ from bertsquad import typed
 from bertsquad.files import write_whole
 from bertsquad.loadgen.logs import Cause
 from bertsquad.machine.noise import Disturbance
+from bertsquad.results.guessing import Doubt
 
 #: Raised whenever a key of `result.json` changes its meaning or goes away.
 SCHEMA_VERSION = 1
@@ -51,10 +52,10 @@ class Result:
 
     The names end in their units; F1 and exact match are in per cent. `mlperf_metric` names what
     `mlperf_metric_value` is: samples/s for Offline and Server, ms for the others. `disturbances`
-    say what disturbed a timed run, `warnings` the same in sentences. `padding_share` is the padding
-    among all tokens calculated; `settings` are those of LoadGen that change the work
-    (`loadgen/work.py`); `peak_memory_bytes` the most memory that the worker has had so far;
-    `timeline` is what plots are drawn from. `docs/results.md` says what each key means.
+    say what disturbed a timed run, `doubt` what is odd about the answers of an accuracy run,
+    `warnings` the same in sentences. `padding_share` is the padding among all tokens calculated;
+    `settings` are those of LoadGen that change the work (`loadgen/work.py`); `peak_memory_bytes`
+    the most memory that the worker has had so far; `timeline` is what plots are drawn from. `docs/results.md` says what each key means.
     """
 
     case: str
@@ -109,6 +110,7 @@ class Result:
     query_count: int | None = None
     settings: dict[str, float] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
+    doubt: Doubt | None = None
     disturbances: list[Disturbance] = field(default_factory=list)
     padding_share: float | None = None
     peak_memory_bytes: int | None = None

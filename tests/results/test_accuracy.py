@@ -110,6 +110,7 @@ def test_a_log_tells_what_was_answered(tmp_path: Path) -> None:
     assert found.score.f1_by_question == (1.0, 0.0)
     figures = figures_of(found)
     assert figures.pop("warnings") == []
+    assert figures.pop("doubt") is None
     assert set(figures.values()) == {None}
 
 
@@ -134,6 +135,7 @@ def test_no_answer_wins_by_the_threshold_on_squad_2(
         "best_f1": 100.0,
         "best_null_threshold": -5.0,
         "warnings": [],
+        "doubt": None,
     }
 
 

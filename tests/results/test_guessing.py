@@ -10,7 +10,7 @@ import pytest
 from numpy.typing import NDArray
 from shared_data import POCKET, pocket, pocket_features, reading
 
-from bertsquad.results.guessing import FEWEST, look, warning
+from bertsquad.results.guessing import FEWEST, doubt, look
 
 Logits = dict[int, NDArray[np.float32]]
 
@@ -52,7 +52,8 @@ def swapped(logits: Logits) -> Logits:
 def said(logits: Logits, count: int = QUESTIONS, version_2: bool = False) -> str | None:
     dataset = replace(pocket(), version_2=version_2)
     texts = reading().texts(dataset, pocket_features())
-    return look(dataset, pocket_features(), texts, dataset.questions[:count], logits)
+    found = look(dataset, pocket_features(), texts, dataset.questions[:count], logits)
+    return None if found is None else str(found)
 
 
 @pytest.mark.parametrize("count", [FEWEST, QUESTIONS])
@@ -93,7 +94,7 @@ def test_a_model_that_finds_no_answers_is_told_by_its_best_spans_alone() -> None
 
 def test_a_few_questions_say_nothing() -> None:
     assert said(noise(1), FEWEST - 1) is None
-    assert warning(0.0, 0.0, 5.0, FEWEST - 1) is None
+    assert doubt(0.0, 0.0, 5.0, FEWEST - 1) is None
 
 
 @pytest.mark.parametrize(
@@ -109,10 +110,10 @@ def test_a_few_questions_say_nothing() -> None:
 def test_guessing_is_measured_by_what_guesses_give(
     f1: float, guessed: float, is_told: bool
 ) -> None:
-    assert (warning(f1, f1, guessed, 100) is not None) is is_told
+    assert (doubt(f1, f1, guessed, 100) is not None) is is_told
 
 
 def test_luck_is_not_called_mixed_up() -> None:
-    found = warning(0.0, 12.0, 5.0, FEWEST)
+    found = doubt(0.0, 12.0, 5.0, FEWEST)
     assert found is not None
-    assert "other way round" not in found
+    assert "other way round" not in found.matter

@@ -9,6 +9,7 @@ import pytest
 from made import ACCURACY, COMPLIANCE, OFFLINE, SERVER, STREAM, SUBSET
 
 from bertsquad.machine.noise import Disturbance
+from bertsquad.results.guessing import Doubt
 from bertsquad.results.result import FAILED, NO_TARGET, SKIPPED, UNDECIDED, Missing, Result
 from bertsquad.results.table import COLUMNS, lines, remarks, table
 
@@ -52,8 +53,12 @@ def test_questions_without_an_answer_are_counted() -> None:
 
 
 def test_what_is_odd_about_the_answers_is_told_below_the_table() -> None:
-    odd = "F1 1.6 on the first 200 questions is about what guessing gives"
-    assert f"{ACCURACY.case}, accuracy: {odd}" in remarks([replace(ACCURACY, warnings=[odd])])
+    odd = Doubt("F1 1.6 on the first 200 questions is about what guessing gives", "look at it")
+    others = [replace(ACCURACY, case=name, doubt=odd, warnings=[str(odd)]) for name in "ab"]
+    lines = remarks(others)
+    for name in "ab":
+        assert f"{name}, accuracy: {odd.matter}" in lines
+    assert lines.count("  -> look at it") == 1
 
 
 def test_a_performance_row_shows_the_scenarios_own_figure_and_whose_target_it_was() -> None:

@@ -194,7 +194,10 @@ def test_a_model_that_guesses_is_told_with_what_to_look_at(tmp_path: Path) -> No
     done = run_pytest(tmp_path / "run", "--model", str(model), "--dataset", "ten.json", *chosen)
     (warning,) = done.result(case_of("ten.json").replace("minilm", "tiny"))["warnings"]
     assert "is about what guessing gives" in warning
-    assert warning in done.out
+    doubt = done.result(case_of("ten.json").replace("minilm", "tiny"))["doubt"]
+    assert warning == f"{doubt['matter']}: {doubt['cure']}"
+    assert doubt["matter"] in done.out
+    assert f"  -> {doubt['cure']}" in done.out
 
 
 def test_answers_that_cannot_be_written_fail_the_case_and_cost_no_figure(tmp_path: Path) -> None:
