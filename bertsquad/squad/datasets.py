@@ -19,7 +19,7 @@ from bertsquad.squad.questions import Dataset
 from bertsquad.squad.reading import Reading
 
 #: What the name of a file of the user's own questions ends in.
-SUFFIXES = (".json", ".jsonl")
+SUFFIXES = (".json", ".jsonl", ".ndjson")
 #: How many of the user's own questions calibrate at most, as many as MLPerf's list has windows, and
 #: what they are drawn by.
 CALIBRATION_QUESTIONS, SPLIT_SEED = 100, 0
@@ -125,8 +125,11 @@ def locate(entry: DatasetEntry, show: Show = unseen) -> tuple[Path, str]:
 def own_file(text: str) -> Path:
     """The path of a file of questions that a user typed; SuiteError if it can't be one."""
     path = user_path(text)
-    if path.suffix not in SUFFIXES:
-        raise SuiteError(f"expected the path of a {' or '.join(SUFFIXES)} file, got {text!r}")
+    if path.suffix.lower() not in SUFFIXES:
+        raise SuiteError(
+            f"expected the path of a file of questions ({', '.join(SUFFIXES)}; the library datasets "
+            f"makes one of other forms with to_json), got {text!r}"
+        )
     if not path.is_file():
         raise SuiteError(f"there is no file {text}")
     return path

@@ -189,7 +189,9 @@ def test_a_file_of_ones_own_is_named_by_its_stem_and_known_by_its_checksum(tmp_p
     assert data.left_out is None
 
 
-@pytest.mark.parametrize("name", ["squad.json", "Pocket.jsonl", "mine.csv", "gone.json"])
+@pytest.mark.parametrize(
+    "name", ["squad.json", "Pocket.jsonl", "Squad.JSON", "mine.csv", "gone.json"]
+)
 def test_a_file_that_can_be_no_data_set_is_refused(name: str, tmp_path: Path) -> None:
     if not name.startswith("gone"):
         own(tmp_path, 2, name)
