@@ -55,7 +55,8 @@ class Result:
     say what disturbed a timed run, `doubt` what is odd about the answers of an accuracy run,
     `warnings` the same in sentences. `padding_share` is the padding among all tokens calculated;
     `settings` are those of LoadGen that change the work (`loadgen/work.py`); `peak_memory_bytes`
-    the most memory that the worker has had so far; `timeline` is what plots are drawn from. `docs/results.md` says what each key means.
+    the most memory that the worker has had so far; `timeline` is what plots are drawn from.
+    `docs/results.md` says what each key means.
     """
 
     case: str

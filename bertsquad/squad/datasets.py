@@ -127,8 +127,8 @@ def own_file(text: str) -> Path:
     path = user_path(text)
     if path.suffix.lower() not in SUFFIXES:
         raise SuiteError(
-            f"expected the path of a file of questions ({', '.join(SUFFIXES)}; the library datasets "
-            f"makes one of other forms with to_json), got {text!r}"
+            f"expected the path of a file of questions ({', '.join(SUFFIXES)}; the library "
+            f"datasets makes one of other forms with to_json), got {text!r}"
         )
     if not path.is_file():
         raise SuiteError(f"there is no file {text}")
