@@ -212,10 +212,10 @@ def test_any_blanks_around_byte_level_tokens_are_kept_as_the_library_keeps_them(
         own = slice(begin, begin + len(window.ids) - first - 1)
         pairs = list(zip(made.char_starts[own].tolist(), made.char_ends[own], strict=True))
         if prefix and sample:
-            # With a blank before the first word, the library doesn't trim a window's first token.
-            untrimmed = window.offsets[first]
-            assert pairs[0][0] >= untrimmed[0] and pairs[0][1] == untrimmed[1]
-            pairs[0] = untrimmed
+            # With a blank before the first word, the library doesn't trim the one before a window's
+            # first token, which we do: its characters are the same in all windows.
+            assert np.abs(np.subtract(pairs[0], window.offsets[first])).max() <= 1
+            pairs[0] = window.offsets[first]
         assert pairs == window.offsets[first:-1]
 
 
