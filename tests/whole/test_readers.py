@@ -40,6 +40,7 @@ from bertsquad.scenarios import SCENARIOS
 from bertsquad.squad import datasets, features, questions, tokeniser
 from bertsquad.squad.datasets import DATASETS
 from bertsquad.squad.hugging_face import HuggingFaceReading
+from bertsquad.squad.mlperf import mlperf_reading
 from bertsquad.squad.questions import Dataset, Question
 from bertsquad.squad.score import score
 from bertsquad.squad.tokenization import Vocabulary
@@ -216,15 +217,15 @@ def _message(path: Path) -> None:
 
 
 def _calibration(path: Path) -> None:
+    built = tiny.build_features(path.parent)
+    data = datasets.Data(
+        *(None, built, mlperf_reading()),  # type: ignore[arg-type]
+        path.parent / "a.npz",
+        path,
+        "",
+    )
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(registry, "fetch", lambda *_: path)
-        built = tiny.build_features(path.parent)
-        data = datasets.Data(
-            *(None, built, None),  # type: ignore[arg-type]
-            path.parent / "a.npz",
-            path,
-            "",
-        )
         assert datasets.calibration(DATASETS["squad"], data).windows
 
 
