@@ -7,6 +7,7 @@ tokeniser, and its cache has links in place of files.
 
 import re
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -52,6 +53,19 @@ def look(path: Path) -> OwnModel:
     except OSError as error:
         raise unreadable(error.filename or path, error) from error
     return OwnModel(file, _name(file, tokeniser), tokeniser, config)
+
+
+def precision_of(file: Path) -> str:
+    """The precision that a model is stored in: int8 where products are quantised, else fp32.
+
+    What isn't a model is told when it is run.
+    """
+    from bertsquad.models import onnx_file, stored  # they import onnx, which most runs don't need
+
+    with suppress(SuiteError):
+        if stored.look_at(onnx_file.load_model(file, weights=False)).quantised:
+            return "int8"
+    return "fp32"
 
 
 def _only_model(folder: Path) -> Path:

@@ -105,6 +105,7 @@ def find(name: str) -> Model:
         found.name,
         None,
         "squad",
+        precision=own.precision_of(found.file),
         path=found.file,
         tokeniser=found.tokeniser,
         config=found.config,
@@ -135,27 +136,10 @@ def locate(model: Model, show: Show = unseen) -> ModelFiles:
 
 def files_of(path: Path) -> ModelFiles:
     """The files of the user's model at `path`; SuiteError if one is missing or can't be read."""
-    try:
-        paths = [path]
-        if _may_have_weights_beside(path):
-            from bertsquad.models import onnx_file
+    from bertsquad.models import onnx_file  # it imports onnx, which most runs don't need here
 
-            paths = onnx_file.find_files(path)
-        files = tuple(fingerprint(one) for one in paths)
+    try:
+        files = tuple(map(fingerprint, onnx_file.find_files(path)))
     except OSError as error:
         raise unreadable(error.filename or path, error) from error
     return ModelFiles(joint_digest(files), files)
-
-
-def _may_have_weights_beside(path: Path) -> bool:
-    """Whether a model may name another file: False for most, without their gigabytes in memory."""
-    # A place in another file is stored as pairs of texts, of which one begins so: field 1 of
-    # StringStringEntryProto, 8 bytes.
-    sought = b"\x0a\x08location"
-    before = b""
-    with path.open("rb") as file:
-        while chunk := file.read(1 << 24):
-            if sought in before + chunk:
-                return True
-            before = chunk[1 - len(sought) :]
-    return False

@@ -4,6 +4,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+import tiny
 
 from bertsquad.assets import registry
 from bertsquad.errors import SuiteError
@@ -118,3 +119,15 @@ def test_a_folder_called_as_a_known_model_is_refused(tmp_path: Path) -> None:
     folder = put(tmp_path / "minilm", "model.onnx", "tokenizer.json")
     with pytest.raises(SuiteError, match="name of another model"):
         find(str(folder))
+
+
+@pytest.mark.parametrize(("quantised", "precision"), [(False, "fp32"), (True, "int8")])
+def test_the_precision_of_ones_own_model_is_the_one_it_is_stored_in(
+    tmp_path: Path, quantised: bool, precision: str
+) -> None:
+    assert find(str(tiny.model(tmp_path / "a.onnx", quantised=quantised))).precision == precision
+
+
+def test_what_is_no_model_is_told_when_it_is_run(tmp_path: Path) -> None:
+    (tmp_path / "a.onnx").write_text("no model")
+    assert find(str(tmp_path / "a.onnx")).precision == "fp32"
