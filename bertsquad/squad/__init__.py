@@ -9,6 +9,7 @@
 - `mlperf`: MLPerf's reading: its windows, and answers in words.
 - `hugging_face`: Hugging Face's reading: `run_qa`'s windows, and answers in characters.
 - `tokeniser`: a model's own tokeniser, opened as transformers saved it.
+- `added_tokens`: tokens that were added to a vocabulary, as the files beside it say.
 - `frame`: the special tokens around a question and its context.
 - `layout`: how a model wants its windows numbered: padding and first position.
 - `known`: questions whose answers are known to the token, to be asked of a model.

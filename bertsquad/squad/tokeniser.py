@@ -20,6 +20,7 @@ from tokenizers import Encoding, Tokenizer, models, normalizers, pre_tokenizers,
 from bertsquad import typed
 from bertsquad.errors import SuiteError
 from bertsquad.files import unreadable
+from bertsquad.squad import added_tokens
 from bertsquad.squad.frame import Frame, frame_of
 
 WHOLE = "tokenizer.json"
@@ -131,14 +132,18 @@ class _Files:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._digest = hashlib.sha256()
+        self._read: dict[str, bytes] = {}
 
     def read(self, name: str) -> bytes:
-        """The content of a file; SuiteError where it can't be read."""
+        """The content of a file, read once; SuiteError where it can't be read."""
+        if name in self._read:
+            return self._read[name]
         try:
             content = (self._folder / name).read_bytes()
         except OSError as error:
             raise unreadable(self._folder / name, error) from error
         self._digest.update(hashlib.sha256(name.encode() + b"\0" + content).digest())
+        self._read[name] = content
         return content
 
     def text(self, name: str) -> str:
@@ -176,6 +181,17 @@ class _Files:
                 )
             found[key] = value
         return found
+
+    def add_tokens(self, library: Tokenizer, whole: bool) -> None:
+        """Add the tokens that these files say were added; a `whole` tokeniser lists its own."""
+        name, document = CONFIG, self.json(CONFIG).get(added_tokens.DECODER)
+        if document is None and not whole:
+            name, document = added_tokens.LIST, self.json(added_tokens.LIST)
+        try:
+            found = added_tokens.read(document or {})
+        except ValueError as error:
+            raise SuiteError(f"{self._folder / name} lists no added tokens: {error}") from error
+        added_tokens.add(library, found, self._folder / name)
 
     @property
     def digest(self) -> str:
@@ -229,6 +245,7 @@ def _opened(source: Path, files: _Files, config: Mapping[str, Any]) -> Tokeniser
     else:
         library = Tokenizer.from_buffer(files.read(source.name))
         _apply(library, config)
+    files.add_tokens(library, whole=source.suffix == ".json" and source.name != "vocab.json")
     library.encode_special_tokens = config.get("split_special_tokens", False)
     if getattr(library.model, "dropout", None):
         library.model.dropout = None  # with which the same text has other tokens each time

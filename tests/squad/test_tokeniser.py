@@ -146,6 +146,38 @@ def test_a_blank_before_the_first_word_is_put_there_if_the_configuration_says_so
     assert (found[0].ids == found[1].ids) == prefix
 
 
+@pytest.mark.parametrize("way", ["added_tokens.json", "tokenizer_config.json"])
+def test_tokens_that_were_added_to_a_vocabulary_are_known(folder: Path, way: str) -> None:
+    names = ["vocab.txt", "special_tokens_map.json"]
+    size = tokeniser.load(place(folder, "bert_cased", *names)).vocabulary_size
+    added: dict[str, Any] = {"Kraków-17": size}
+    if way != "added_tokens.json":
+        added = {"added_tokens_decoder": {f"{size}": {"content": "Kraków-17", "special": False}}}
+    (folder / way).write_text(json.dumps(added), encoding="utf-8")
+    own = tokeniser.load(folder)
+    assert own.vocabulary_size == size + 1
+    assert own.encode(["Kraków-17"])[0].ids == [size]
+
+
+def test_a_whole_tokeniser_is_given_what_its_configuration_adds(folder: Path) -> None:
+    size = tokeniser.load(place(folder, "roberta")).vocabulary_size
+    change(
+        folder,
+        "tokenizer_config.json",
+        lambda document: document["added_tokens_decoder"].update({f"{size}": {"content": "K-17"}}),
+    )
+    assert tokeniser.load(folder).encode(["K-17"])[0].ids == [size]
+
+
+@pytest.mark.parametrize(
+    "added", [{"K-17": 7}, {"K-17": 10**6}, {"K-17": "seven"}, {"K-17": None}, {"": 460}, [1]]
+)
+def test_an_added_token_whose_id_cannot_be_is_refused(folder: Path, added: Any) -> None:
+    place(folder, "bert_cased", "vocab.txt")
+    (folder / "added_tokens.json").write_text(json.dumps(added), encoding="utf-8")
+    assert "added_tokens.json" in refusal(folder)
+
+
 def test_truncation_and_padding_that_a_file_holds_are_switched_off() -> None:
     document = json.loads((FAMILIES / "bert_cased" / "tokenizer.json").read_bytes())
     assert document["truncation"]["max_length"] == document["padding"]["strategy"]["Fixed"] == 128
