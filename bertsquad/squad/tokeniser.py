@@ -174,7 +174,7 @@ class _Files:
             if value is None or key not in _TYPES:
                 continue
             wanted, types = _TYPES[key]
-            if not isinstance(value, types):
+            if type(value) not in types:  # true is no number
                 raise SuiteError(
                     f"{self._folder / name} should have {wanted} as {key}, found "
                     f"{reprlib.repr(value)}"
@@ -341,7 +341,7 @@ def _described(
         max(library.get_vocab(with_added_tokens=True).values(), default=-1) + 1,
         next((token for token in found if token is not None), None),
         # transformers writes 10**30 where it knows no limit.
-        longest if type(longest) is int and 0 < longest < _NO_LIMIT else None,
+        int(longest) if longest is not None and 1 <= longest < _NO_LIMIT else None,
         frame_of(library, source, config),
         cut.lower() == "left",
         files.digest,

@@ -220,10 +220,15 @@ def test_a_model_without_segments_gets_none(folder: Path) -> None:
     assert tokeniser.load(folder).frame == Frame((2,), (3,), 3, segment=None)
 
 
-def test_a_limit_that_is_none_is_not_taken_for_one(folder: Path) -> None:
+@pytest.mark.parametrize(
+    ("said", "longest"), [(10**30, None), (1e30, None), (0, None), (0.5, None), (128.0, 128)]
+)
+def test_a_limit_that_is_none_is_not_taken_for_one(
+    folder: Path, said: float, longest: int | None
+) -> None:
     place(folder, "bert_cased")
-    tell(folder, model_max_length=10**30)
-    assert tokeniser.load(folder).longest is None
+    tell(folder, model_max_length=said)
+    assert tokeniser.load(folder).longest == longest
 
 
 def test_padding_is_found_where_nothing_but_the_tokens_tells_it(folder: Path) -> None:
@@ -315,6 +320,7 @@ def test_a_vocabulary_that_is_split_by_other_rules_is_refused(folder: Path) -> N
         ("cls_token", True, "text"),
         ("do_lower_case", "yes", "true or false"),
         ("model_max_length", "512", "a number"),
+        ("model_max_length", True, "a number"),
         ("model_input_names", "input_ids", "a list"),
         ("padding_side", 1, "text"),
     ],
