@@ -44,7 +44,7 @@ def look(path: Path) -> OwnModel:
     try:
         file = _only_model(path) if path.is_dir() else path
         if not file.is_file():
-            raise SuiteError(f"there is no file {path}")
+            raise SuiteError(f"there is no file {file}")
         # A file may be a link with its weights beside it, as in the hub's cache.
         file = file.parent.resolve() / file.name
         places = list(_beside(file))
@@ -69,9 +69,12 @@ def precision_of(file: Path) -> str:
 
 
 def _only_model(folder: Path) -> Path:
-    """The one ONNX file of a folder, or of its folder `onnx`."""
+    """The one ONNX file of a folder, or of its folder `onnx`.
+
+    Hidden ones are none, such as the `._model.onnx` that macOS leaves beside a copy.
+    """
     for place in (folder, folder / ONNX_FOLDER):
-        found = sorted(place.glob("*.onnx"))
+        found = sorted(one for one in place.glob("*.onnx") if not one.name.startswith("."))
         if len(found) > 1:
             names = ", ".join(str(one.relative_to(folder)) for one in found)
             raise SuiteError(

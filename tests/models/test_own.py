@@ -111,8 +111,15 @@ def test_a_folder_without_a_model_says_what_was_expected(tmp_path: Path) -> None
 
 def test_a_link_to_nothing_is_no_file(tmp_path: Path) -> None:
     (tmp_path / "model.onnx").symlink_to(tmp_path / "gone")
-    with pytest.raises(SuiteError, match="there is no file"):
-        look(tmp_path / "model.onnx")
+    for way in (tmp_path / "model.onnx", tmp_path):
+        with pytest.raises(SuiteError) as caught:
+            look(way)
+        assert str(caught.value) == f"there is no file {tmp_path / 'model.onnx'}"
+
+
+def test_a_hidden_file_is_no_model_of_a_folder(tmp_path: Path) -> None:
+    put(tmp_path, "model.onnx", "._model.onnx", "tokenizer.json")
+    assert look(tmp_path).file == tmp_path / "model.onnx"
 
 
 def test_a_folder_called_as_a_known_model_is_refused(tmp_path: Path) -> None:
