@@ -5,6 +5,7 @@
 tokeniser, and its cache has links in place of files.
 """
 
+import os
 import re
 from collections.abc import Iterator
 from contextlib import suppress
@@ -15,10 +16,12 @@ from bertsquad.assets import registry
 from bertsquad.errors import SuiteError
 from bertsquad.files import unreadable
 from bertsquad.squad.mlperf import VOCABULARY
+from bertsquad.squad.tokeniser import CONFIG as TOKENIZER_CONFIG
+from bertsquad.squad.tokeniser import SENTENCEPIECE, WHOLE
 
 CONFIG = "config.json"
-#: The files that a tokeniser may consist of.
-FILES = (("tokenizer.json",), ("vocab.txt",), ("vocab.json", "merges.txt"))
+#: The files that a tokeniser may consist of, of which SentencePiece's are refused when opened.
+FILES = ((WHOLE,), ("vocab.txt",), ("vocab.json", "merges.txt"), *((one,) for one in SENTENCEPIECE))
 #: Where a repository of the hub keeps its ONNX files, below the tokeniser's folder.
 ONNX_FOLDER = "onnx"
 #: A hub's cache holds a repository as `models--OWNER--NAME/snapshots/REVISION`.
@@ -49,7 +52,8 @@ def look(path: Path) -> OwnModel:
         file = file.parent.resolve() / file.name
         places = list(_beside(file))
         tokeniser = next((place for place in places if _holds_tokeniser(place)), None)
-        config = next((place / CONFIG for place in places if (place / CONFIG).is_file()), None)
+        configs = (place / CONFIG for place in places)
+        config = next((one for one in configs if os.path.lexists(one)), None)
     except OSError as error:
         raise unreadable(error.filename or path, error) from error
     return OwnModel(file, _name(file, tokeniser), tokeniser, config)
@@ -97,10 +101,13 @@ def _beside(file: Path) -> Iterator[Path]:
 
 
 def _holds_tokeniser(folder: Path) -> bool:
-    """Whether a tokeniser lies there, other than MLPerf's vocabulary, which says nothing more."""
-    found = [names for names in FILES if all((folder / name).is_file() for name in names)]
+    """Whether a tokeniser lies there, other than MLPerf's vocabulary, which says nothing more.
+
+    It may be a link to nothing: then it isn't replaced, but refused when it is opened.
+    """
+    found = [names for names in FILES if all(os.path.lexists(folder / name) for name in names)]
     vocabulary = Path(VOCABULARY).name
-    if found != [(vocabulary,)] or (folder / "tokenizer_config.json").exists():
+    if found != [(vocabulary,)] or (folder / TOKENIZER_CONFIG).exists():
         return bool(found)
     _, difference = registry.entries()[VOCABULARY].look_at(folder / vocabulary)
     return difference is not None

@@ -94,6 +94,17 @@ def test_mlperfs_vocabulary_alone_means_mlperfs_way_of_reading(tmp_path: Path) -
     assert look(folder).tokeniser == folder
 
 
+def test_sentencepiece_alone_is_not_replaced_by_berts_vocabulary(tmp_path: Path) -> None:
+    assert look(put(tmp_path, "model.onnx", "spiece.model")).tokeniser == tmp_path
+
+
+def test_what_is_a_link_to_nothing_beside_a_model_is_not_replaced(tmp_path: Path) -> None:
+    for name in ("tokenizer.json", "config.json"):
+        (tmp_path / name).symlink_to("../../blobs/0a1b2c")
+    found = look(put(tmp_path, "model.onnx"))
+    assert (found.tokeniser, found.config) == (tmp_path, tmp_path / "config.json")
+
+
 def test_a_folder_of_several_models_lists_them(tmp_path: Path) -> None:
     folder = put(tmp_path / "bert", "onnx/model.onnx", "onnx/model_fp16.onnx", "tokenizer.json")
     with pytest.raises(SuiteError) as caught:
