@@ -1,5 +1,6 @@
 """Which cases there are: model x data set x scenario x device x precision."""
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -64,9 +65,8 @@ def collect(options: Options, mode: str = "performance") -> list[Case]:
     model of random weights has cases for performance alone.
     """
     models = options.models or tuple(MODELS[name] for name in DEFAULT_MODELS)
-    for model in models:
-        if any(other.name == model.name and other != model for other in models):
-            raise SuiteError(f"two of the models would both be called {model.name}: rename a file")
+    _refuse_namesakes("models", models)
+    _refuse_namesakes("data sets", options.datasets)
     devices = options.devices or tuple(DEVICES)
     cases = []
     for model in models:
@@ -82,7 +82,22 @@ def collect(options: Options, mode: str = "performance") -> list[Case]:
                     cases += [
                         Case(model, dataset, scenario, device, precision) for scenario in SCENARIOS
                     ]
-    return list(dict.fromkeys(cases))
+    distinct = list(dict.fromkeys(cases))
+    names = Counter(case.id for case in distinct)
+    if twice := next((name for name, count in names.items() if count > 1), None):
+        raise SuiteError(f"two of the cases would both be called {twice}: rename a file")
+    return distinct
+
+
+def _refuse_namesakes(kind: str, entries: Sequence[Model | DatasetEntry]) -> None:
+    """SuiteError where two that differ have one name, by which results and workers are told."""
+    for entry in entries:
+        same = [other for other in dict.fromkeys(entries) if other.name == entry.name]
+        if len(same) > 1:
+            files = " and ".join(str(other.path) for other in same)
+            raise SuiteError(
+                f"two of the {kind} would both be called {entry.name}: rename a file ({files})"
+            )
 
 
 def of_test(test: str, options: Options) -> tuple[Case, str] | None:

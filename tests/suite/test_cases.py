@@ -10,6 +10,7 @@ from bertsquad.models.zoo import MODELS, find
 from bertsquad.runtime import availability
 from bertsquad.runtime.parallelism import Parallelism
 from bertsquad.scenarios import MODES
+from bertsquad.squad import datasets
 from bertsquad.squad.datasets import DATASETS
 from bertsquad.suite import cases
 from bertsquad.suite.cases import (
@@ -156,6 +157,28 @@ def test_two_files_of_one_name_are_never_taken_for_each_other(tmp_path: Path) ->
     models = tuple(find(str(own_model(tmp_path / folder))) for folder in ("old", "new"))
     with pytest.raises(SuiteError, match="rename a file"):
         collect(Options(models=models, datasets=(DATASETS["pocket"],), devices=("cpu",)))
+
+
+def test_two_files_of_questions_of_one_name_are_never_taken_for_each_other(tmp_path: Path) -> None:
+    names = ("a/mine.jsonl", "b/Mine.json", "a/\u65e5\u672c.json", "a/\u672c\u65e5.json")
+    for name in names:
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    one, other, *foreign = (datasets.find(str(tmp_path / name)) for name in names)
+    assert len(collect(Options(models=(MINILM,), datasets=(one, one)))) == 4 * 4
+    with pytest.raises(SuiteError, match=r"data sets would both be called mine: rename.*b/Mine\."):
+        collect(Options(models=(MINILM,), datasets=(one, other)))
+    with pytest.raises(SuiteError, match="data sets would both be called _"):
+        collect(Options(models=(MINILM,), datasets=tuple(foreign)))
+
+
+def test_names_that_make_one_when_they_are_joined_are_refused(tmp_path: Path) -> None:
+    models = tuple(find(str(own_model(tmp_path, name))) for name in ("a.onnx", "a-b.onnx"))
+    for name in ("b-c.json", "c.json"):
+        (tmp_path / name).touch()
+    sets = tuple(datasets.find(str(tmp_path / name)) for name in ("b-c.json", "c.json"))
+    with pytest.raises(SuiteError, match="cases would both be called a-b-c-offline-cpu-fp32"):
+        collect(Options(models=models, datasets=sets))
 
 
 @pytest.mark.parametrize(
