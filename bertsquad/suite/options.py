@@ -112,12 +112,14 @@ class Options:
         read = "a model with a tokeniser of its own, since MLPerf's rules leave no choice to others"
         data = "data of your own, since the others bring theirs: give some with --dataset FILE"
         reads = any(one.tokeniser for one in own)
+        brings = any(one.path for one in self.datasets)
         for flag, value, fits, meant in (
             ("--tokenizer", self.tokenizer, own, model),
             ("--outputs", self.outputs, own, model),
             ("--max-length", self.max_length, reads, read),
             ("--doc-stride", self.doc_stride, reads, read),
-            ("--calibration", self.calibration, any(one.path for one in self.datasets), data),
+            ("--null-threshold", self.null_threshold or None, brings, data),
+            ("--calibration", self.calibration, brings, data),
         ):
             if value is not None and not fits:
                 raise SuiteError(f"{flag} is for {meant}")

@@ -15,7 +15,7 @@ from bertsquad.loadgen.user_conf import UserConf
 from bertsquad.models.zoo import MODELS
 from bertsquad.rules import RULES
 from bertsquad.runtime.engine import batch_tokens
-from bertsquad.squad.datasets import DATASETS
+from bertsquad.squad.datasets import DATASETS, find
 from bertsquad.squad.features import MAX_TOKENS
 from bertsquad.squad.hugging_face import DOC_STRIDE
 from bertsquad.suite.cases import Case, collect, division, sample_count
@@ -312,6 +312,14 @@ def test_the_defaults_that_the_help_states_are_those_that_count(tmp_path: Path) 
         "--outputs": ["asked of the model by known questions"],
         "--calibration": ["some of those, which are left out then"],
     }
+
+
+def test_a_null_threshold_without_questions_of_ones_own_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "mine.json").touch()
+    own = find(str(tmp_path / "mine.json"))
+    assert Options(datasets=(own,), null_threshold=5.0).null_threshold == 5.0
+    with pytest.raises(SuiteError, match="--null-threshold is for data of your own"):
+        Options(null_threshold=-0.5)
 
 
 def test_a_limit_that_was_given_counts_for_whole_data_sets_too() -> None:
