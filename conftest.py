@@ -83,9 +83,8 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 @pytest.fixture(scope="session")
-def harness(request: pytest.FixtureRequest, pytestconfig: pytest.Config) -> Iterator[Harness]:
+def harness(pytestconfig: pytest.Config) -> Iterator[Harness]:
     """What runs cases; it fetches the files and builds the features that they need, once."""
-    selected = [case for item in request.session.items if (case := _case(item)) is not None]
     capture = pytestconfig.pluginmanager.getplugin("capturemanager")
     visible = capture.global_and_fixture_disabled if capture else contextlib.nullcontext
     worker = getattr(pytestconfig, "workerinput", {}).get("workerid", "")
@@ -96,7 +95,8 @@ def harness(request: pytest.FixtureRequest, pytestconfig: pytest.Config) -> Iter
             ["pytest", *(masked(str(word)) for word in pytestconfig.invocation_params.args)]
         ),
         progress=console.of_pytest_session(visible, pytestconfig.get_verbosity() < 0, worker),
-        quantises=any(case.quantised for case in selected),
+        # Whatever is selected of the cases, they have the same questions.
+        quantises=any(case.quantised for case in cases.collect(pytestconfig.stash[OPTIONS])),
     )
     yield made
     made.close()

@@ -219,10 +219,17 @@ def repeat_command(result: Result) -> str:
     if result.rules == "quick":  # mlperf draws from all samples, and takes no other size
         given["--dataset-size"] = "all" if result.whole else result.sample_count
         given["--buffer-size"] = result.buffer_size
+    if result.questions_left_out:  # as they are wherever int8 is asked for, on devices that have it
+        del given["--device"]
     test = f"test_{result.mode}"
     words = ["pytest", f"benchmarks/{test}.py::{test}[{result.case}]"]
     for flag, value in given.items():
-        words += [flag, str(value)] if value else []
+        if str(value).startswith("-"):  # such as -1e-05, which else is taken for an option
+            words.append(f"{flag}={value}")
+        else:
+            words += [flag, str(value)] if value else []
+    if result.questions_left_out and result.precision != "int8":
+        words += ["--precision", "int8"]
     return shlex.join(words)
 
 

@@ -128,6 +128,20 @@ def test_a_line_that_repeats_a_case_quotes_the_users_own_paths() -> None:
         assert words[words.index(flag) + 1] == value
 
 
+def test_a_line_that_repeats_a_case_has_the_same_questions_left_out() -> None:
+    whole, part = repeated(), repeated(questions_left_out=3)
+    assert "int8" not in whole
+    assert part == [word for word in whole if word not in ("--device", "cpu")] + [
+        "--precision",
+        "int8",
+    ]
+    assert repeated(questions_left_out=3, precision="int8").count("--precision") == 1
+
+
+def test_a_line_that_repeats_a_case_has_negative_numbers_that_are_no_options() -> None:
+    assert "--null-threshold=-1e-05" in repeated(mode="accuracy", null_threshold=-1e-05)
+
+
 @pytest.mark.parametrize("rules", ["quick", "mlperf"])
 def test_a_line_that_repeats_a_case_is_one_that_the_options_take(rules: str) -> None:
     words = repeated(rules=rules, buffer_size=10_833, min_duration_s=600.0, target_qps=1e-3)[2:]

@@ -186,6 +186,28 @@ def test_a_file_that_is_wrong_is_a_sentence(name: str, ran: PytestSession) -> No
     assert name in said
 
 
+def test_where_int8_is_asked_for_its_questions_are_left_out_whatever_is_selected(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "ten.json").write_bytes(squad(ROWS, "1.1"))
+    chosen = (
+        "--model",
+        "minilm",
+        "--dataset",
+        "ten.json",
+        "--device",
+        "cpu",
+        "--output",
+        "results",
+    )
+    asked = ("--precision", "fp32", "--precision", "int8", "-k", "offline and accuracy and fp32")
+    done = run_pytest(tmp_path / "run", *chosen, *asked)
+    result = done.result(case_of("ten.json"))
+    assert (result["questions_left_out"], result["question_count"]) == (1, 9)
+    assert result["repeat"].endswith("--precision int8")
+
+
 def test_a_model_that_guesses_is_told_with_what_to_look_at(tmp_path: Path) -> None:
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "ten.json").write_bytes(squad(ROWS, "1.1"))
