@@ -12,11 +12,10 @@ from bertsquad import typed
 from bertsquad.errors import SuiteError
 from bertsquad.files import unreadable
 from bertsquad.models.matching import NO_CONFIG, RELATIVE, Config, Tokens, layout_of, why_mismatch
-from bertsquad.models.reads import AS_MLPERF, Reads
+from bertsquad.models.reads import AS_MLPERF, MLPERF, Reads
 from bertsquad.models.zoo import Model
 from bertsquad.squad import tokeniser
 from bertsquad.squad.hugging_face import HuggingFaceReading
-from bertsquad.squad.layout import MLPERF
 from bertsquad.squad.mlperf import mlperf_reading
 from bertsquad.squad.reading import Reading
 from bertsquad.squad.tokeniser import Tokeniser
@@ -60,17 +59,19 @@ def fit(
     facts = None
     if model.tokeniser is None:
         reading = mlperf_reading()
+        size = len(reading.vocabulary.pieces)
         tokens = Tokens(
             "BERT's uncased vocabulary, which is taken where none lies beside the model,",
             "WordPiece",
-            *(reading.vocabulary_size, reading.vocabulary_size - 1),
+            size,
+            size - 1,
         )
         config, layout = NO_CONFIG, MLPERF
     else:
         own = tokeniser.load(model.tokeniser)
         layout = layout_of(config, own.padding_id, signature.tables.positions)
         limit = _limit(signature, config, layout.first_position)
-        reading = HuggingFaceReading(own, max_length, doc_stride, layout, limit)
+        reading = HuggingFaceReading(own, max_length, doc_stride, limit)
         tokens = _tokens(own)
         facts = {
             "file": str(own.source),

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from bertsquad.squad.layout import Layout
+from bertsquad.models.reads import Layout
 
 #: How many more rows an embedding may have than its vocabulary has ids: tables are filled up to a
 #: multiple of 128 (ModernBERT: 50,368 rows for 50,283 ids) or hold reserve (DeBERTa-v3: 128,100

@@ -11,7 +11,6 @@
 - `tokeniser`: a model's own tokeniser, opened as transformers saved it.
 - `added_tokens`: tokens that were added to a vocabulary, as the files beside it say.
 - `frame`: the special tokens around a question and its context.
-- `layout`: how a model wants its windows numbered: padding and first position.
 - `known`: questions whose answers are known to the token, to be asked of a model.
 - `datasets`: the data sets that the suite knows, and everything that is made of one.
 - `answers`: from logits to the text of an answer.

@@ -26,7 +26,6 @@ from bertsquad.squad.features import (
     portions,
     window_starts,
 )
-from bertsquad.squad.layout import MLPERF, Layout
 from bertsquad.squad.questions import Dataset, Question
 from bertsquad.squad.reading import Texts
 from bertsquad.squad.tokeniser import Tokeniser
@@ -53,7 +52,6 @@ class HuggingFaceReading:
         tokeniser: Tokeniser,
         max_length: int | None = None,
         doc_stride: int | None = None,
-        layout: Layout = MLPERF,
         longest: int | None = None,
     ) -> None:
         """Windows of at most `max_length` tokens that overlap by `doc_stride`.
@@ -77,8 +75,6 @@ class HuggingFaceReading:
                 f"{self.doc_stride}: give a larger --max-length or a smaller --doc-stride"
             )
         self.tokeniser = tokeniser
-        self.layout = layout
-        self.vocabulary_size = tokeniser.vocabulary_size
         does = f"{tokenizers.__version__} {tokeniser.digest}"
         self.key = f"hugging face {does} {self.max_length} {self.doc_stride}"
 

@@ -25,7 +25,6 @@ from bertsquad.squad.features import (
     portions,
     window_starts,
 )
-from bertsquad.squad.layout import MLPERF
 from bertsquad.squad.questions import Dataset
 from bertsquad.squad.reading import Texts
 from bertsquad.squad.tokenization import Vocabulary, basic_tokens, context_words
@@ -36,7 +35,6 @@ VOCABULARY = "pocket/vocab.txt"
 # MLPerf Inference, language/bert: max_query_length and doc_stride.
 MAX_QUESTION_TOKENS = 64
 DOC_STRIDE = 128
-
 
 #: How many distinct words' ids are kept for the contexts that follow.
 WORDS_KEPT = 100_000
@@ -54,11 +52,9 @@ class MlperfReading:
     """BERT's own tokenisation, and windows and answers by MLPerf's rules."""
 
     max_length = MAX_TOKENS
-    layout = MLPERF
 
     def __init__(self, vocabulary: Vocabulary) -> None:
         self.vocabulary = vocabulary
-        self.vocabulary_size = len(vocabulary.pieces)
         self.key = f"mlperf {vocabulary.digest}"
 
     def build(self, dataset: Dataset, show: Show = unseen) -> MlperfFeatures:

@@ -6,7 +6,6 @@ from typing import Protocol
 
 from bertsquad.progress import Show, unseen
 from bertsquad.squad.features import Features
-from bertsquad.squad.layout import Layout
 from bertsquad.squad.questions import Dataset
 
 #: Tells the text of a span: the index of its context, its first and its last token in that.
@@ -23,14 +22,6 @@ class Reading(Protocol):
     @property
     def max_length(self) -> int:
         """The most tokens that a window may have."""
-
-    @property
-    def layout(self) -> Layout:
-        """How the model numbers what it reads."""
-
-    @property
-    def vocabulary_size(self) -> int:
-        """The highest id that a token may have, plus 1."""
 
     def build(self, dataset: Dataset, show: Show = unseen) -> Features:
         """Cut all questions of a data set into windows."""

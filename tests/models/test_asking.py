@@ -14,9 +14,8 @@ from shared_data import POCKET, pocket, pocket_features, reading
 from bertsquad.errors import SuiteError
 from bertsquad.models import asking
 from bertsquad.models.asking import Answered, Known, gain, tell_apart
-from bertsquad.models.reads import Reads
+from bertsquad.models.reads import Layout, Reads
 from bertsquad.squad import features, known
-from bertsquad.squad.layout import Layout
 
 FAMILIES = Path(__file__).resolve().parents[1] / "families"
 

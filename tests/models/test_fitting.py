@@ -9,10 +9,9 @@ import pytest
 
 from bertsquad.errors import SuiteError
 from bertsquad.models.fitting import Fitted, fit
-from bertsquad.models.reads import AS_MLPERF
+from bertsquad.models.reads import AS_MLPERF, Layout
 from bertsquad.models.zoo import MODELS, find
 from bertsquad.squad.hugging_face import HuggingFaceReading
-from bertsquad.squad.layout import Layout
 from bertsquad.squad.mlperf import mlperf_reading
 
 FAMILIES = Path(__file__).resolve().parents[1] / "families"

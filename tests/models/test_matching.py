@@ -15,7 +15,7 @@ from bertsquad.models.matching import (
     why_mismatch,
     why_too_small,
 )
-from bertsquad.squad.layout import MLPERF, Layout
+from bertsquad.models.reads import MLPERF, Layout
 
 UNCASED = Tokens(
     *("vocab.txt", "WordPiece", 30_522, 30_521),

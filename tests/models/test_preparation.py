@@ -24,11 +24,10 @@ from bertsquad.errors import SuiteError, Unavailable
 from bertsquad.models import equality, onnx_file
 from bertsquad.models.calibration import Calibration
 from bertsquad.models.preparation import Prepared, prepare
-from bertsquad.models.reads import Reads
+from bertsquad.models.reads import Layout, Reads
 from bertsquad.models.zoo import files_of
 from bertsquad.progress import Step
 from bertsquad.runtime.sessions import open_on_cpu
-from bertsquad.squad.layout import Layout
 
 ROOT = Path(__file__).resolve().parents[2]
 

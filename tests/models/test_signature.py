@@ -12,9 +12,8 @@ import tiny
 from onnx import helper
 
 from bertsquad.errors import SuiteError
-from bertsquad.models.reads import Reads
+from bertsquad.models.reads import MLPERF, Layout, Reads
 from bertsquad.models.signature import examine
-from bertsquad.squad.layout import MLPERF, Layout
 
 
 def test_the_signature_tells_roles_types_and_sizes(tmp_path: Path) -> None:

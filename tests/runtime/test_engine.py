@@ -23,13 +23,12 @@ from shared_data import STANDINS, needs_standins
 from bertsquad.errors import SuiteError, Unavailable
 from bertsquad.machine import hardware
 from bertsquad.models.preparation import Prepared
-from bertsquad.models.reads import Reads
+from bertsquad.models.reads import MLPERF, Layout, Reads
 from bertsquad.runtime import engine, nvidia, sessions
 from bertsquad.runtime.engine import Engine, batch_tokens
 from bertsquad.runtime.parallelism import BATCH_TOKENS, Parallelism
 from bertsquad.runtime.proofs import why_not_really
 from bertsquad.squad.features import MAX_TOKENS
-from bertsquad.squad.layout import MLPERF, Layout
 
 linux = pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="needs Linux")
 posix = pytest.mark.skipif(os.name != "posix", reason="needs a shell")
