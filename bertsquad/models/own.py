@@ -15,13 +15,10 @@ from pathlib import Path
 from bertsquad.assets import registry
 from bertsquad.errors import SuiteError
 from bertsquad.files import unreadable
+from bertsquad.squad import tokeniser
 from bertsquad.squad.mlperf import VOCABULARY
-from bertsquad.squad.tokeniser import CONFIG as TOKENIZER_CONFIG
-from bertsquad.squad.tokeniser import SENTENCEPIECE, WHOLE
 
 CONFIG = "config.json"
-#: The files that a tokeniser may consist of, of which SentencePiece's are refused when opened.
-FILES = ((WHOLE,), ("vocab.txt",), ("vocab.json", "merges.txt"), *((one,) for one in SENTENCEPIECE))
 #: Where a repository of the hub keeps its ONNX files, below the tokeniser's folder.
 ONNX_FOLDER = "onnx"
 #: A hub's cache holds a repository as `models--OWNER--NAME/snapshots/REVISION`.
@@ -51,12 +48,12 @@ def look(path: Path) -> OwnModel:
         # A file may be a link with its weights beside it, as in the hub's cache.
         file = file.parent.resolve() / file.name
         places = list(_beside(file))
-        tokeniser = next((place for place in places if _holds_tokeniser(place)), None)
+        own = next((place for place in places if _holds_tokeniser(place)), None)
         configs = (place / CONFIG for place in places)
         config = next((one for one in configs if os.path.lexists(one)), None)
     except OSError as error:
         raise unreadable(error.filename or path, error) from error
-    return OwnModel(file, _name(file, tokeniser), tokeniser, config)
+    return OwnModel(file, _name(file, own), own, config)
 
 
 def precision_of(file: Path) -> str:
@@ -101,22 +98,22 @@ def _beside(file: Path) -> Iterator[Path]:
 
 
 def _holds_tokeniser(folder: Path) -> bool:
-    """Whether a tokeniser lies there, other than MLPerf's vocabulary, which says nothing more.
+    """Whether anything of a tokeniser lies there but MLPerf's vocabulary, which says no more.
 
     It may be a link to nothing: then it isn't replaced, but refused when it is opened.
     """
-    found = [names for names in FILES if all(os.path.lexists(folder / name) for name in names)]
+    found = [name for name in tokeniser.FILES if os.path.lexists(folder / name)]
     vocabulary = Path(VOCABULARY).name
-    if found != [(vocabulary,)] or (folder / TOKENIZER_CONFIG).exists():
+    if found != [vocabulary]:
         return bool(found)
     _, difference = registry.entries()[VOCABULARY].look_at(folder / vocabulary)
     return difference is not None
 
 
-def _name(file: Path, tokeniser: Path | None) -> str:
+def _name(file: Path, own: Path | None) -> str:
     """The stem; for Optimum's `model.onnx` its folder's name, `model_quantized.onnx` alike."""
     name = file.stem
-    if tokeniser is not None and re.match(r"model($|[_.-])", name):
+    if own is not None and re.match(r"model($|[_.-])", name):
         folder = file.parent.parent if file.parent.name == ONNX_FOLDER else file.parent
         repository = _REPOSITORY.fullmatch(folder.parent.parent.name)
         if folder.parent.name == "snapshots" and repository:

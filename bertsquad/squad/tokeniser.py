@@ -27,6 +27,10 @@ WHOLE = "tokenizer.json"
 CONFIG, SPECIAL_TOKENS = "tokenizer_config.json", "special_tokens_map.json"
 #: SentencePiece's own files, by the names that transformers gives them.
 SENTENCEPIECE = ("spiece.model", "spm.model", "sentencepiece.bpe.model", "tokenizer.model")
+#: The files that belong to a tokeniser, of which any shows that a folder has one of its own.
+FILES = (WHOLE, "vocab.txt", "vocab.json", "merges.txt", CONFIG, SPECIAL_TOKENS, *SENTENCEPIECE)
+#: JSON beside a tokeniser that is no tokeniser.
+_OTHER_JSON = (CONFIG, SPECIAL_TOKENS, "vocab.json", "config.json", "added_tokens.json")
 
 #: The classes of transformers whose `vocab.txt` is all that their BERT-like splitting needs.
 _WORDPIECE_CLASSES = tuple(
@@ -221,9 +225,6 @@ def _source(path: Path) -> Path:
         f"expected a tokeniser ({WHOLE}, vocab.txt, or vocab.json and merges.txt), found none of "
         f"these at {path}: give one with --tokenizer"
     )
-
-
-_OTHER_JSON = (CONFIG, SPECIAL_TOKENS, "vocab.json", "config.json", "added_tokens.json")
 
 
 def _make_whole(folder: Path) -> str:

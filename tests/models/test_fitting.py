@@ -1,6 +1,7 @@
 """The reading that fits a model, and mismatches that are told before anything runs."""
 
 import json
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -11,6 +12,7 @@ from bertsquad.errors import SuiteError
 from bertsquad.models.fitting import Fitted, fit
 from bertsquad.models.reads import AS_MLPERF, Layout
 from bertsquad.models.zoo import MODELS, find
+from bertsquad.squad import tokeniser
 from bertsquad.squad.hugging_face import HuggingFaceReading
 from bertsquad.squad.mlperf import mlperf_reading
 
@@ -57,8 +59,8 @@ def test_windows_are_no_longer_than_the_model_takes(tmp_path: Path) -> None:
 
 def cased_with_the_uncased_vocabulary(folder: Path) -> Path:
     path = copied(folder, "bert_cased")
-    for name in ("tokenizer.json", "vocab.txt"):
-        (path / name).unlink()
+    for name in tokeniser.FILES:
+        (path / name).unlink(missing_ok=True)
     return path / "model.onnx"
 
 
@@ -101,6 +103,26 @@ def test_a_tokeniser_of_another_model_is_one_sentence_with_what_to_give(
         fitted(make(tmp_path))
     assert MISMATCHES[make] in str(caught.value)
     assert str(caught.value).endswith("give the model's own tokeniser as --tokenizer DIR")
+
+
+@pytest.mark.parametrize(
+    ("family", "left", "said"),
+    [
+        ("roberta", ["vocab.json"], "lacks merges.txt, without which its tokeniser is not whole"),
+        ("roberta", ["merges.txt"], "lacks vocab.json, without which its tokeniser is not whole"),
+        ("roberta", ["tokenizer_config.json"], "give one with --tokenizer"),
+        ("xlm_roberta", ["sentencepiece.bpe.model"], "is SentencePiece's: make a tokenizer.json"),
+    ],
+)
+def test_a_part_of_a_tokeniser_is_never_replaced_by_berts_vocabulary(
+    family: str, left: list[str], said: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "part"
+    path.mkdir()
+    for name in ("model.onnx", "config.json", *left):
+        shutil.copy(OPTIMUM / family / name, path / name)
+    with pytest.raises(SuiteError, match=re.escape(said)):
+        fitted(path)
 
 
 @pytest.mark.parametrize("content", ["{", "[]", "\xff"])

@@ -77,7 +77,7 @@ def test_only_a_file_called_model_is_named_after_its_folder(
 
 
 def test_a_file_without_a_tokeniser_keeps_its_stem_and_berts_vocabulary(tmp_path: Path) -> None:
-    folder = put(tmp_path / "roberta", "model.onnx", "vocab.json", "config.json")
+    folder = put(tmp_path / "roberta", "model.onnx", "config.json")
     found = look(folder / "model.onnx")
     assert (found.name, found.tokeniser) == ("model", None)
     assert found.config == folder / "config.json"
