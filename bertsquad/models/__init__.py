@@ -4,6 +4,7 @@
 - `own`: which file the user's own model is, and what lies beside it.
 - `onnx_file`: an ONNX file loaded or written, and the other files that hold weights of it.
 - `reads`: what a model is fed with.
+- `config`: what a model's `config.json` says of it.
 - `fitting`: from a model to the reading that fits it, before anything runs.
 - `skimming`: an ONNX file read without what its weights hold.
 - `signature`: a model's inputs and outputs by role, its fixed sizes, its products.

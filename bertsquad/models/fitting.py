@@ -5,13 +5,11 @@ pytest process, before anything runs: its graph, its tokeniser, its `config.json
 """
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bertsquad import typed
 from bertsquad.errors import SuiteError
-from bertsquad.files import unreadable
-from bertsquad.models.matching import NO_CONFIG, RELATIVE, Config, Tokens, layout_of, why_mismatch
+from bertsquad.models.config import NO_CONFIG, Config, layout_of
+from bertsquad.models.matching import Tokens, most_tokens, why_mismatch
 from bertsquad.models.reads import AS_MLPERF, MLPERF, Reads
 from bertsquad.models.zoo import Model
 from bertsquad.squad import tokeniser
@@ -54,7 +52,6 @@ def fit(
 
     # How long windows are is not known yet, but any has a token.
     signature, _ = examine(model.path, Reads(longest=1, outputs=outputs))
-    config = NO_CONFIG if model.config is None else _config(model.config)
     reading: Reading
     facts = None
     if model.tokeniser is None:
@@ -69,6 +66,7 @@ def fit(
         config, layout = NO_CONFIG, MLPERF
     else:
         own = tokeniser.load(model.tokeniser)
+        config = NO_CONFIG if model.config is None else Config.load(model.config)
         layout = layout_of(config, own.padding_id, signature.tables.positions)
         limit = _limit(signature, config, layout.first_position)
         reading = HuggingFaceReading(own, max_length, doc_stride, limit)
@@ -106,21 +104,5 @@ def _tokens(own: Tokeniser) -> Tokens:
 
 def _limit(signature: "Signature", config: Config, first_position: int) -> int | None:
     """The most tokens of a window that the model takes; None where that isn't known."""
-    limits = [signature.length]
-    if config.model_type not in RELATIVE:
-        for positions in (signature.tables.positions, config.max_position_embeddings):
-            limits.append(None if positions is None else positions - first_position)
+    limits = signature.length, most_tokens(signature.tables, config, first_position)
     return min((limit for limit in limits if limit is not None and limit > 0), default=None)
-
-
-def _config(path: Path) -> Config:
-    """What a `config.json` says; SuiteError where it is no JSON object."""
-    try:
-        document = typed.parse(path.read_bytes())
-    except OSError as error:
-        raise unreadable(path, error) from error
-    except typed.NotJson as error:
-        raise SuiteError(f"{path} is not JSON: {error}") from error
-    if not isinstance(document, dict):
-        raise SuiteError(f"{path} should hold a JSON object, as transformers writes it")
-    return Config.of(document)

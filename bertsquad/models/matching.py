@@ -6,8 +6,8 @@ runs to the end and answers nonsense. What is known of both is compared before a
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
+from bertsquad.models.config import Config
 from bertsquad.models.reads import Layout
 
 #: How many more rows an embedding may have than its vocabulary has ids: tables are filled up to a
@@ -35,17 +35,8 @@ KINDS: Mapping[str, str] = {
     ),
 }
 
-#: Types whose models count positions from the id of padding plus 1, as RoBERTa does.
-AFTER_PADDING = frozenset(
-    """camembert data2vec-text ibert lilt longformer luke mpnet roberta roberta-prelayernorm
-    xlm-roberta xlm-roberta-xl xmod""".split()
-)
-
-#: Models read a multiple of so many tokens at most.
-ROUND = 128
-
-#: Types whose models place tokens by their distance, and may read more than config.json says.
-RELATIVE = frozenset(("deberta", "deberta-v2", "xlnet"))
+#: What --max-length asks for, since MLPerf's rules have windows of one length.
+WITH_TOKENISER = ", and the model's own tokeniser as --tokenizer DIR if none lies beside it"
 
 
 @dataclass(frozen=True)
@@ -78,47 +69,10 @@ class Tokens:
     segments: bool = False
 
 
-@dataclass(frozen=True)
-class Config:
-    """What config.json says of a model, None where it doesn't."""
-
-    model_type: str | None = None
-    vocab_size: int | None = None
-    max_position_embeddings: int | None = None
-    type_vocab_size: int | None = None
-    pad_token_id: int | None = None
-    bos_token_id: int | None = None
-    eos_token_id: int | None = None
-    cls_token_id: int | None = None
-    sep_token_id: int | None = None
-
-    @classmethod
-    def of(cls, document: Mapping[str, Any]) -> "Config":
-        """The facts in the JSON of a config.json; those of another type are left out."""
-        name = document.get("model_type")
-        numbers = {
-            key: value
-            for key in cls.__dataclass_fields__
-            if key != "model_type" and type(value := document.get(key)) is int
-        }
-        return cls(model_type=name if isinstance(name, str) else None, **numbers)
-
-
-#: What is known of a model without config.json.
-NO_CONFIG = Config()
-
-
-def layout_of(config: Config, padding_id: int | None, positions: int | None = None) -> Layout:
-    """How a model of this config.json wants its windows laid out.
-
-    `padding_id` is the tokeniser's, None where it has none, `positions` are the rows of the model's
-    table of positions, if known. What none of these says is as with BERT.
-    """
-    padding = _first(config.pad_token_id, padding_id, 0) or 0
-    after = config.model_type in AFTER_PADDING
-    if config.model_type is None and positions is not None and positions % ROUND:
-        after = (positions - padding - 1) % ROUND == 0  # RoBERTa has 514 of them for 512 tokens
-    return Layout(padding, padding + 1 if after else 0)
+def most_tokens(tables: Tables, config: Config, first: int) -> int | None:
+    """The most tokens that a model has positions for, from `first` on; None if not known."""
+    known = [one for one in (tables.positions, config.positions) if one is not None]
+    return min(known) - first if known else None
 
 
 def why_too_small(tables: Tables, highest_id: int | None, longest: int, first: int) -> str | None:
@@ -135,7 +89,7 @@ def why_too_small(tables: Tables, highest_id: int | None, longest: int, first: i
     if tables.positions is not None and first + longest > tables.positions:
         return (
             f"has embeddings of {tables.positions - first:,} positions, but the windows have up to "
-            f"{longest:,} tokens: give --max-length {tables.positions - first}"
+            f"{longest:,} tokens: give --max-length {tables.positions - first}{WITH_TOKENISER}"
         )
     return None
 
@@ -159,7 +113,7 @@ def why_mismatch(
     rows = tables.words or config.vocab_size
     if rows is not None and not _fits(rows, max(tokens.size, tokens.highest_id + 1)):
         return f"has embeddings of {rows:,} ids, but {has}, so it is another model's: {cure}"
-    stated = _stated(config)
+    stated = config.special_ids
     wrong = {
         name: number
         for name, number in stated.items()
@@ -185,27 +139,12 @@ def why_mismatch(
             f"knows one kind of segments, but {tokens.source} makes two, so it is another "
             f"model's: {cure}"
         )
-    most = config.max_position_embeddings
-    if most is not None and most > 0 and config.model_type not in RELATIVE:
-        told = Tables(positions=min(most, tables.positions or most))
-        return why_too_small(told, None, longest, layout.first_position)
-    return why_too_small(tables, None, longest, layout.first_position)
+    first = layout.first_position
+    most = most_tokens(tables, config, first)
+    told = Tables(positions=None if most is None else first + most)
+    return why_too_small(told, None, longest, first)
 
 
 def _fits(rows: int, ids: int) -> bool:
     """Whether a table of so many rows may be that of a vocabulary with so many ids."""
     return 0 <= rows - ids <= max(MOST_SPARE, rows // SPARE_SHARE)
-
-
-def _stated(config: Config) -> dict[str, int]:
-    """The ids of special tokens that config.json names, by what they are for."""
-    found = {
-        "padding": config.pad_token_id,
-        "a window's beginning": _first(config.cls_token_id, config.bos_token_id),
-        "a window's end": _first(config.sep_token_id, config.eos_token_id),
-    }
-    return {name: number for name, number in found.items() if number is not None}
-
-
-def _first(*numbers: int | None) -> int | None:
-    return next((one for one in numbers if one is not None), None)

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from bertsquad.errors import SuiteError
 from bertsquad.models import outputs, values
 from bertsquad.models.embedding import tables
-from bertsquad.models.matching import Tables, why_too_small
+from bertsquad.models.matching import WITH_TOKENISER, Tables, why_too_small
 from bertsquad.models.onnx_file import load_model, weight_files
 from bertsquad.models.reads import AS_MLPERF, Reads
 from bertsquad.models.stored import Stored, look_at
@@ -266,8 +266,8 @@ def _fixed_sizes(
     batch, length = sizes
     if length is not None and length < longest:
         raise SuiteError(
-            f"{path} reads exactly {length} tokens, but the windows have up to {longest}: use "
-            f"--max-length {length}, or give a model that reads as many"
+            f"{path} reads exactly {length} tokens, but the windows have up to {longest}: give "
+            f"--max-length {length}{WITH_TOKENISER}, or another model"
         )
     return batch, length
 

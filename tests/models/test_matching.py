@@ -6,15 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bertsquad.models.matching import (
-    NO_CONFIG,
-    Config,
-    Tables,
-    Tokens,
-    layout_of,
-    why_mismatch,
-    why_too_small,
-)
+from bertsquad.models.config import NO_CONFIG, Config
+from bertsquad.models.matching import Tables, Tokens, why_mismatch, why_too_small
 from bertsquad.models.reads import MLPERF, Layout
 
 UNCASED = Tokens(
@@ -170,7 +163,7 @@ def test_longer_windows_than_there_are_positions_are_refused(
     rows = tokens.size
     assert mismatch(rows, tokens, config, layout, most, **tables) is None
     found = mismatch(rows, tokens, config, layout, most + 1, **tables) or ""
-    assert f"--max-length {most}" in found
+    assert f"give --max-length {most}, and the model's own tokeniser" in found
 
 
 @pytest.mark.parametrize("most", [-1, 512])
@@ -186,29 +179,9 @@ def test_what_the_windows_really_hold_must_be_in_the_tables() -> None:
     assert why_too_small(Tables(), 10**6, 10**6, 2) is None
 
 
-def test_positions_begin_after_paddings_id_where_the_type_is_robertas() -> None:
-    assert layout_of(ROBERTA_CONFIG, None) == Layout(1, 2)
-    assert layout_of(Config(model_type="xlm-roberta"), 1) == Layout(1, 2)
-    assert layout_of(BERT_CONFIG, 0) == layout_of(NO_CONFIG, None) == MLPERF
-    assert layout_of(NO_CONFIG, 50_283) == Layout(50_283, 0)
-
-
-def test_without_a_config_the_number_of_positions_tells_where_they_begin() -> None:
-    assert layout_of(NO_CONFIG, 1, 514) == Layout(1, 2)
-    assert layout_of(NO_CONFIG, 1, 4098) == Layout(1, 2)
-    assert layout_of(NO_CONFIG, 1, 512) == layout_of(NO_CONFIG, 1, 8192) == Layout(1, 0)
-    assert layout_of(NO_CONFIG, 0, 514) == layout_of(BERT_CONFIG, 0, 513) == MLPERF
-    assert layout_of(ROBERTA_CONFIG, 1, 512) == Layout(1, 2)
-
-
 def test_a_tokeniser_without_padding_says_nothing_of_its_id() -> None:
     tokens = replace(UNCASED, padding_id=None, special_ids=frozenset((101, 102)))
     assert mismatch(30_522, tokens, BERT_CONFIG) is None
-
-
-def test_a_config_of_other_types_says_nothing() -> None:
-    document = {"model_type": 3, "vocab_size": "30522", "pad_token_id": True, "eos_token_id": [2]}
-    assert Config.of(document) == NO_CONFIG
 
 
 @given(rows=st.integers(1, 300_000), ids=st.integers(1, 300_000))

@@ -202,7 +202,9 @@ def test_a_fixed_length_must_hold_the_longest_window(
 ) -> None:
     path = tiny.model(tmp_path / "a.onnx", length=length)
     assert examine(path, Reads(longest=longest))[0].length == length
-    with pytest.raises(SuiteError, match=f"exactly {length} tokens.*--max-length {length}"):
+    with pytest.raises(
+        SuiteError, match=f"exactly {length} tokens.*--max-length {length}.*--tokenizer DIR"
+    ):
         examine(path, Reads(longest=length + 1))
 
 

@@ -16,7 +16,7 @@ from engines import make_engine
 from variants import FORMS
 
 from bertsquad.errors import SuiteError
-from bertsquad.models.matching import Config, layout_of
+from bertsquad.models.config import Config, layout_of
 from bertsquad.models.reads import Reads
 from bertsquad.models.signature import examine
 
