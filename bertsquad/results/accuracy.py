@@ -1,6 +1,5 @@
 """From an accuracy log to F1, and whether it reaches its target."""
 
-import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -43,19 +42,17 @@ def read_log(
     version_2, threshold = data.dataset.version_2, null_threshold or 0.0
     texts = data.reading.texts(data.dataset, data.features)
     try:
-        # The best spans, whose odds are compared with the threshold below.
-        none = math.inf if version_2 else None
-        found = answers.find(data.dataset, data.features, texts, logits, none)
+        found = answers.find(data.dataset, data.features, texts, logits)
     except SuiteError as error:
         raise SuiteError(f"{folder / logs.ACCURACY}: {error}") from error
     questions = tuple(one for one in data.dataset.questions if one.id in found)
-    spans = {one.id: found[one.id].text for one in questions}
+    given = {one.id: found[one.id].given(threshold) for one in questions}
+    scored = score(given, questions, version_2)
     doubt = guessing.look(data.dataset, data.features, texts, questions, logits)
     if not version_2:
-        return Answered(questions, spans, score(spans, questions), doubt=doubt)
+        return Answered(questions, given, scored, doubt=doubt)
+    spans = {one.id: found[one.id].text for one in questions}
     odds = {one.id: found[one.id].null_odds for one in questions}
-    given = {name: "" if odds[name] > threshold else text for name, text in spans.items()}
-    scored = score(given, questions, version_2)
     best = best_threshold(spans, odds, questions) if questions else None
     return Answered(questions, given, scored, threshold, best, doubt)
 

@@ -8,7 +8,7 @@ so only that one is looked for here.
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
@@ -34,10 +34,10 @@ Span = tuple[int, int, float]
 
 @dataclass(frozen=True)
 class Answer:
-    """The answer to a question: its text, and the score of the best span, None where none fits.
+    """The best span of a question: its text, and its score, which is None where none fits.
 
-    `null_score` is the least score of "no answer" over the windows of a question that may have
-    none; the text is "" where that won.
+    `null_score` is the least score of "no answer" over the question's windows, infinite where there
+    is no window; None where every question has an answer.
     """
 
     text: str
@@ -46,9 +46,14 @@ class Answer:
 
     @property
     def null_odds(self) -> float:
-        """By how much "no answer" scores more than the best span, infinite where no window is."""
-        # Where no span fits, run_qa compares with 0.
-        return math.inf if self.null_score is None else self.null_score - (self.score or 0.0)
+        """By how much "no answer" scores more than the best span."""
+        if self.null_score is None:
+            return -math.inf
+        return self.null_score - (self.score or 0.0)  # run_qa compares with 0 where no span fits
+
+    def given(self, null_threshold: float) -> str:
+        """The text, or "" where "no answer" scores more than that by over `null_threshold`."""
+        return "" if self.null_odds > null_threshold else self.text
 
 
 def best_span(
@@ -90,14 +95,11 @@ def find(
     features: Features,
     texts: Texts,
     logits: Mapping[int, Logits],
-    null_threshold: float | None = None,
 ) -> dict[str, Answer]:
     """The answer to every question, by its id; left out are those with a window without logits.
 
-    `logits` maps a sample to its float32 [length, 2]: start and end. Where questions may have no
-    answer, `null_threshold` says by how much the score of none must exceed that of the best span.
-    A question without any window (its context holds no token) is answered with `NO_ANSWER`, or ""
-    where it may have none.
+    `logits` maps a sample to its float32 [length, 2]: start and end. A question without any window
+    (its context holds no token) is answered with `NO_ANSWER`.
     """
     # The windows of each question from the context's begin on, in whatever order they are kept.
     order = np.lexsort((features.doc_start, features.question))
@@ -110,7 +112,7 @@ def find(
         if all(sample in logits for sample in samples):
             windows = [_Window(features, sample, logits[sample]) for sample in samples]
             text_of = partial(texts, question.context)
-            answers[question.id] = _answer(windows, text_of, null_threshold)
+            answers[question.id] = _answer(windows, text_of, dataset.version_2)
     return answers
 
 
@@ -148,7 +150,7 @@ class _Window:
 
 
 def _answer(
-    windows: Sequence[_Window], text_of: Callable[[int, int], str], null_threshold: float | None
+    windows: Sequence[_Window], text_of: Callable[[int, int], str], version_2: bool
 ) -> Answer:
     """The answer to the question of these windows; `text_of` tells the text of a span."""
     found = [span for span in (window.best() for window in windows) if span is not None]
@@ -158,15 +160,13 @@ def _answer(
         # A token may stand for no character, as the second of an emoji's bytes does. Such a span
         # is an answer only where none is never one, and where it isn't the only one.
         spans = sorted((s for w in windows for s in w.spans()), key=_score, reverse=True)
-        if null_threshold is not None or len(spans) == 1:
+        if version_2 or len(spans) == 1:
             texts = ((text_of(*span[:2]), span) for span in spans[:N_BEST])
             text, best = next(((t, span) for t, span in texts if t), (NO_ANSWER, None))
     score = None if best is None else best[2]
-    if null_threshold is None:
+    if not version_2:
         return Answer(text, score)
-    null_score = min((window.null_score for window in windows), default=None)
-    answer = Answer(text, score, null_score)
-    return replace(answer, text="") if answer.null_odds > null_threshold else answer
+    return Answer(text, score, min((window.null_score for window in windows), default=math.inf))
 
 
 def _score(span: Span) -> float:

@@ -1,5 +1,6 @@
 import gzip
 import json
+import math
 from dataclasses import replace
 
 import numpy as np
@@ -417,7 +418,8 @@ def answer_of(
     texts: Texts | None = None,
 ) -> answers.Answer:
     texts = texts or reading().texts(data, made)
-    return answers.find(data, made, texts, windows, threshold)["q"]
+    found = answers.find(replace(data, version_2=threshold is not None), made, texts, windows)["q"]
+    return replace(found, text=found.given(-1e9 if threshold is None else threshold))
 
 
 @pytest.mark.parametrize(
@@ -456,7 +458,7 @@ def test_where_no_span_fits_no_answer_is_compared_with_0() -> None:
 
 def test_a_context_without_a_token_has_no_answer() -> None:
     data, made = one_question("")
-    assert answer_of(made, data, {}, 0.0) == answers.Answer("", None, None)
+    assert answer_of(made, data, {}, 1e9) == answers.Answer("", None, math.inf)
     assert answer_of(made, data, {}, None) == answers.Answer("empty", None)
 
 

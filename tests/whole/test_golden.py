@@ -5,6 +5,7 @@ tests/golden/README.md says how it was asked.
 
 import gzip
 import json
+from dataclasses import replace
 from functools import cache
 from typing import Any
 
@@ -95,10 +96,10 @@ def test_answers_to_made_logits_are_those_of_squad_metrics(case: int) -> None:
         sample: made_logits(wanted["logits"], wanted["seed"], sample, int(length))
         for sample, length in enumerate(features.lengths)
     }
-    found = answers.find(
-        asked(), features, how.texts(asked(), features), logits, wanted["null_threshold"]
-    )
-    assert {name: one.text for name, one in found.items()} == {
+    threshold = wanted["null_threshold"]
+    data = replace(asked(), version_2=threshold is not None)
+    found = answers.find(data, features, how.texts(data, features), logits)
+    assert {name: one.given(threshold or 0.0) for name, one in found.items()} == {
         name: one["by_offsets"] for name, one in wanted["answers"].items()
     }
     for name, one in wanted["answers"].items():
