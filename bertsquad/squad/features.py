@@ -61,7 +61,7 @@ class Features:
         Padded with zeros to `length`, or to the longest of the samples where that is None.
         """
         lengths = [int(self.offsets[s + 1] - self.offsets[s]) for s in samples]
-        shape = (len(lengths), length or max(lengths))
+        shape = (len(lengths), length or max(lengths, default=0))
         ids, mask, segments = (np.zeros(shape, np.int64) for _ in range(3))
         for row, (sample, n) in enumerate(zip(samples, lengths, strict=True)):
             start = self.offsets[sample]

@@ -32,15 +32,17 @@ class KnownSet:
 def choose(dataset: Dataset, features: Features, texts: Texts, file: str) -> KnownSet:
     """The first short windows of `features`, kept in `file`, that show where their answer is.
 
-    `texts` is that of the reading that made the features. An answer has two tokens
-    at least, so that its start isn't its end, and stands in its context once.
+    Those that show their whole context come first, and no question has two. `texts` is that of the
+    reading that made the features. An answer has two tokens at least, so that its start isn't its
+    end, and stands in its context once.
     """
-    windows, starts, ends = [], [], []
+    windows, starts, ends, asked = [], [], [], set[int]()
     counts = np.bincount(features.question, minlength=len(dataset.questions))
-    for window in np.flatnonzero(features.lengths <= MOST_TOKENS):
+    short = np.flatnonzero(features.lengths <= MOST_TOKENS)
+    for window in short[np.argsort(counts[features.question[short]], kind="stable")]:
         index = int(features.question[window])
         question = dataset.questions[index]
-        if counts[index] != 1 or not question.answers:
+        if index in asked or not question.answers:
             continue
         context = dataset.contexts[question.context]
         if context.count(question.answers[0]) != 1:
@@ -49,7 +51,12 @@ def choose(dataset: Dataset, features: Features, texts: Texts, file: str) -> Kno
         found = _place(question.context, tokens, question.answers[0], texts)
         if found is None or found[0] == found[1]:
             continue
-        shift = int(features.context_start[window]) - int(features.doc_start[window])
+        head = int(features.context_start[window])
+        shift = head - int(features.doc_start[window])
+        # The last token of a window is a separator.
+        if found[0] + shift < head or found[1] + shift >= features.lengths[window] - 1:
+            continue
+        asked.add(index)
         windows.append(int(window))
         starts.append(found[0] + shift)
         ends.append(found[1] + shift)

@@ -16,6 +16,7 @@ from bertsquad.models import asking
 from bertsquad.models.asking import Answered, Known, gain, tell_apart
 from bertsquad.models.reads import Layout, Reads
 from bertsquad.squad import features, known
+from bertsquad.squad.known import KnownSet
 
 FAMILIES = Path(__file__).resolve().parents[1] / "families"
 
@@ -178,6 +179,14 @@ def test_only_questions_that_the_model_can_read_are_asked(tmp_path: Path) -> Non
         path = exported.model(tmp_path / "b.onnx", outputs=names, shapes=False)
         with pytest.raises(SuiteError, match="--outputs"):
             ready(path, reads=Reads(longest=10), known=asked)
+
+
+def test_no_known_question_at_all_is_a_sentence(tmp_path: Path) -> None:
+    file = tmp_path / "features.npz"
+    features.save(pocket_features(), file)
+    path = exported.model(tmp_path / "a.onnx", outputs=("a", "b"))
+    with pytest.raises(SuiteError, match=r"nor do 0 known questions.*--outputs"):
+        ready(path, known=lambda: asking.known_from(KnownSet(str(file), (), (), ())))
 
 
 def test_logits_that_are_not_finite_tell_nothing() -> None:

@@ -1,9 +1,12 @@
 """Questions are chosen that show to the token where their answer is."""
 
 import numpy as np
-from shared_data import pocket, pocket_features, reading
+from shared_data import PROJECT, pocket, pocket_features, reading
 
-from bertsquad.squad import known
+from bertsquad.squad import known, tokeniser
+from bertsquad.squad.hugging_face import HuggingFaceReading
+
+FAMILIES = PROJECT / "tests" / "families" / "optimum"
 
 
 def test_the_chosen_windows_hold_their_answers_at_the_places_told() -> None:
@@ -21,6 +24,22 @@ def test_the_chosen_windows_hold_their_answers_at_the_places_told() -> None:
         text = texts(question.context, start - head, end - head)
         assert text == question.answers[0]
         assert np.count_nonzero(features.question == features.question[window]) == 1
+
+
+def test_windows_too_short_for_a_context_are_known_where_they_hold_the_answer() -> None:
+    short = HuggingFaceReading(tokeniser.load(FAMILIES / "bert_uncased"), max_length=128)
+    dataset = pocket()
+    features = short.build(dataset)
+    texts = short.texts(dataset, features)
+    chosen = known.choose(dataset, features, texts, "")
+    assert len(chosen.windows) == known.QUESTIONS
+    assert len({int(features.question[window]) for window in chosen.windows}) == known.QUESTIONS
+    for window, start, end in zip(chosen.windows, chosen.starts, chosen.ends, strict=True):
+        question = dataset.questions[features.question[window]]
+        head = int(features.context_start[window])
+        assert head <= start < end < features.lengths[window] - 1
+        before = head - int(features.doc_start[window])
+        assert texts(question.context, start - before, end - before) == question.answers[0]
 
 
 def test_questions_without_an_answer_are_no_known_ones() -> None:
