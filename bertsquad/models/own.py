@@ -111,13 +111,15 @@ def _holds_tokeniser(folder: Path) -> bool:
 
 
 def _name(file: Path, own: Path | None) -> str:
-    """The stem; for Optimum's `model.onnx` its folder's name, `model_quantized.onnx` alike."""
+    """The stem; for Optimum's `model.onnx` the name of the folder that its tokeniser is in.
+
+    `model_quantized.onnx` and others alike.
+    """
     name = file.stem
-    if own is not None and re.match(r"model($|[_.-])", name):
-        folder = file.parent.parent if file.parent.name == ONNX_FOLDER else file.parent
-        repository = _REPOSITORY.fullmatch(folder.parent.parent.name)
-        if folder.parent.name == "snapshots" and repository:
+    if own is not None and own.name and re.match(r"model($|[_.-])", name):
+        repository = _REPOSITORY.fullmatch(own.parent.parent.name)
+        if own.parent.name == "snapshots" and repository:
             name = repository[1] + name.removeprefix("model")
         else:
-            name = folder.name + name.removeprefix("model")
+            name = own.name + name.removeprefix("model")
     return re.sub(r"[^a-z0-9_.-]+", "_", name.lower())

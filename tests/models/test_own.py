@@ -76,6 +76,11 @@ def test_only_a_file_called_model_is_named_after_its_folder(
     assert look(folder / file).name == name
 
 
+def test_a_folder_called_onnx_that_holds_a_tokeniser_gives_its_own_name(tmp_path: Path) -> None:
+    folder = put(tmp_path / "onnx", "model.onnx", "tokenizer.json")
+    assert (look(folder).name, look(folder).tokeniser) == ("onnx", folder)
+
+
 def test_a_file_without_a_tokeniser_keeps_its_stem_and_berts_vocabulary(tmp_path: Path) -> None:
     folder = put(tmp_path / "roberta", "model.onnx", "config.json")
     found = look(folder / "model.onnx")
