@@ -192,6 +192,8 @@ def calibration(
 ) -> CalibrationSet:
     """What an int8 model for a data set is calibrated with; `own` is the user's own file."""
     if data.left_out is not None:
+        if locate(entry)[1] != data.checksum:  # by which what is made of it is cached
+            raise SuiteError(f"{data.file} was changed since it was read: run again")
         part = f"the {len(data.left_out.questions)} questions left out of {entry.name}"
         built, path = cached_features(data.left_out, data.reading, data.file, show, "left out")
         return CalibrationSet(str(path), tuple(range(len(built))), part)

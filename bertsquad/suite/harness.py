@@ -76,6 +76,7 @@ class Harness:
             partial(locate, show=progress.show),
             lambda found: [Path(one.path) for one in found.files],
         )
+        self._checksums: dict[str, str] = {}  # of each data set, when it was first read
         self._worker: tuple[tuple[str, ...], Worker, Ready] | None = None
         # The newest result of each case and mode, whose logs are still in the run folder.
         self._newest: dict[tuple[str, str], Result] = {}
@@ -224,7 +225,13 @@ class Harness:
         return fit(model, options.max_length, options.doc_stride, options.outputs)
 
     def _load(self, key: tuple[DatasetEntry, Reading]) -> Data:
-        return datasets.load(*key, self._splits, self._progress.show)
+        data = datasets.load(*key, self._splits, self._progress.show)
+        if self._checksums.setdefault(key[0].name, data.checksum) != data.checksum:
+            raise SuiteError(
+                f"{data.file} was changed since the first case with it, and now has other "
+                "questions: run all of them again"
+            )
+        return data
 
     def _load_known(self, reading: Reading) -> KnownSet:
         """Bundled questions, to ask a model of this reading."""

@@ -218,6 +218,16 @@ def test_a_part_of_ones_own_questions_is_left_out_to_calibrate_with(
     assert len(datasets.load(entry).features) == count
 
 
+def test_questions_that_changed_since_they_were_read_do_not_calibrate(tmp_path: Path) -> None:
+    entry = datasets.find(str(own(tmp_path, 10)))
+    data = datasets.load(entry, splits=True)
+    own(tmp_path, 30)
+    with pytest.raises(SuiteError, match=r"mine.json was changed since it was read"):
+        datasets.calibration(entry, data)
+    data = datasets.load(entry, splits=True)  # not with what is cached of the earlier ones
+    assert len(datasets.calibration(entry, data).windows) == 3
+
+
 def test_one_question_is_too_few_to_leave_one_out(tmp_path: Path) -> None:
     with pytest.raises(SuiteError, match="--calibration"):
         datasets.load(datasets.find(str(own(tmp_path, 1))), splits=True)

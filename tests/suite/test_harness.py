@@ -1,6 +1,7 @@
 """What a case leaves behind and what it finds again, and whose its folder is meanwhile."""
 
 import hashlib
+import json
 import os
 import shutil
 import subprocess
@@ -30,6 +31,7 @@ from bertsquad.progress import Step
 from bertsquad.results.document import result_in
 from bertsquad.results.result import RESULT, Result
 from bertsquad.results.run_folder import UNFINISHED, owned
+from bertsquad.squad import datasets
 from bertsquad.squad.datasets import DATASETS
 from bertsquad.suite.cases import Case
 from bertsquad.suite.harness import Harness
@@ -37,6 +39,8 @@ from bertsquad.suite.options import Options
 from bertsquad.worker.handle import WorkerDied
 
 CASE = "minilm-pocket-server-cpu-fp32"
+
+FAMILIES = Path(__file__).parents[1] / "families"
 
 
 def options(output: Path, **others: Any) -> Options:
@@ -312,6 +316,29 @@ def write_over(path: Path) -> None:
 
 CHANGES = pytest.mark.parametrize("change", [put_in_place, write_over])
 EXTERNAL = pytest.mark.parametrize("external", [False, True], ids=["inside", "beside"])
+
+
+def test_questions_that_change_during_a_pytest_session_are_not_told_as_the_same(
+    tmp_path: Path, make: Make
+) -> None:
+    def write(count: int) -> None:
+        rows = (
+            {"id": n, "context": f"Tree {n} is old.", "question": "What is old?"}
+            | {"answers": {"text": [f"Tree {n}"], "answer_start": [0]}}
+            for n in range(count)
+        )
+        (tmp_path / "mine.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in rows))
+
+    write(8)
+    mine = datasets.find(str(tmp_path / "mine.jsonl"))
+    first = replace(offline(model(tmp_path, False)), dataset=mine)
+    own_tokeniser = find(str(FAMILIES / "optimum" / "bert_cased"))
+    harness = make()
+    harness.run(first, "accuracy")
+    write(9)
+    assert harness.run(first, "accuracy").dataset_samples == 8
+    with pytest.raises(SuiteError, match=r"mine\.jsonl was changed since the first case with it"):
+        harness.run(replace(first, model=own_tokeniser), "accuracy")
 
 
 @EXTERNAL
