@@ -18,6 +18,7 @@ from bertsquad import typed
 from bertsquad.errors import SuiteError, printable
 from bertsquad.files import unreadable, unwritable, why_no_room
 from bertsquad.scenarios import SCENARIOS, Scenario
+from bertsquad.squad.json_stream import JsonStream
 
 DETAIL = "mlperf_log_detail.txt"
 SUMMARY = "mlperf_log_summary.txt"
@@ -225,17 +226,21 @@ def read_responses(folder: Path) -> list[tuple[int, NDArray[np.float32]]]:
     """Every logged response in the log's order: the sample and its float32 [length, 2] logits."""
     path = folder / ACCURACY
     try:
-        return [
-            (
-                _sample(entry["qsl_idx"]),
-                np.frombuffer(bytes.fromhex(entry["data"]), np.float32).reshape(-1, 2),
-            )
-            for entry in typed.parse(path.read_bytes())
-        ]
+        with path.open(encoding="utf-8") as file:
+            # Piece by piece: as text the logits have twice their size, as JSON that again.
+            log = JsonStream(file)
+            found = [_response(log.value()) for _ in log.items()]
+            log.end()
+            return found
     except OSError as error:
         raise unreadable(path, error) from error
     except (ValueError, KeyError, TypeError) as error:
         raise SuiteError(f"{path} is not a whole LoadGen accuracy log: {error}") from error
+
+
+def _response(entry: Any) -> tuple[int, NDArray[np.float32]]:
+    logits = np.frombuffer(bytes.fromhex(entry["data"]), np.float32).reshape(-1, 2)
+    return _sample(entry["qsl_idx"]), logits
 
 
 def _sample(index: object) -> int:

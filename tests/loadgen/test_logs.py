@@ -1,6 +1,7 @@
 """What LoadGen's logs are understood to say."""
 
 import json
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
@@ -254,6 +255,19 @@ def test_an_accuracy_log_cut_anywhere_is_never_taken_for_a_whole_one(tmp_path: P
     for size in range(len(text)):
         with pytest.raises(SuiteError, match=logs.ACCURACY):
             logs.read_accuracy_log(accuracy_log(tmp_path, text[:size]))
+
+
+def test_a_long_accuracy_log_never_stands_in_memory_as_a_whole(tmp_path: Path) -> None:
+    one = np.ones((200, 2))
+    folder = accuracy_log(tmp_path, [entry(sample, one) for sample in range(4000)])
+    tracemalloc.start()
+    try:
+        found = logs.read_accuracy_log(folder)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert len(found) == 4000
+    assert peak < (folder / logs.ACCURACY).stat().st_size
 
 
 def test_a_missing_accuracy_log_and_one_of_bytes_are_named(tmp_path: Path) -> None:
