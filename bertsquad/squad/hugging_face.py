@@ -118,7 +118,7 @@ class HuggingFaceReading:
             raise SuiteError(
                 f"question {question.id!r:.60} has {length} tokens, which leaves {max(room, 0)} of "
                 f"--max-length {self.max_length} for its context, too few for an overlap of "
-                f"--doc-stride {self.doc_stride}: give a larger --max-length"
+                f"--doc-stride {self.doc_stride}: shorten it, or give a larger --max-length"
             )
         starts = window_starts(tokens, room, step)
         spans = [(start, min(start + room, tokens)) for start in starts]
