@@ -95,8 +95,6 @@ def harness(pytestconfig: pytest.Config) -> Iterator[Harness]:
             ["pytest", *(masked(str(word)) for word in pytestconfig.invocation_params.args)]
         ),
         progress=console.of_pytest_session(visible, pytestconfig.get_verbosity() < 0, worker),
-        # Whatever is selected of the cases, they have the same questions.
-        quantises=any(case.quantised for case in cases.collect(pytestconfig.stash[OPTIONS])),
     )
     yield made
     made.close()

@@ -51,6 +51,9 @@ def differences(new: Figures, old: Figures) -> list[str]:
             found.append(f"{key} ({now}) isn't in the earlier results")
         elif key != "target_qps" or not both_probed:
             found.append(f"{key} is {now} and was {str(then)[:200]}")
+    now, then = new.get("questions_left_out"), old.get("questions_left_out") or 0
+    if now is not None and now != then:
+        found.append(f"questions_left_out is {now} and was {str(then)[:200]}")
     if "tokeniser" in new.get("provenance", {}):
         for place in ALIKE_UNTOLD:
             if (now := _at(new, place)) != (then := _at(old, place)):

@@ -100,6 +100,14 @@ def _refuse_namesakes(kind: str, entries: Sequence[Model | DatasetEntry]) -> Non
             )
 
 
+def leaves_out(options: Options) -> bool:
+    """Whether a part of the user's own questions is left out of all cases, to calibrate int8 with.
+
+    That depends on what is asked for, not on which cases of it are selected.
+    """
+    return options.calibration is None and any(case.quantised for case in collect(options))
+
+
 def of_test(test: str, options: Options) -> tuple[Case, str] | None:
     """The case and the mode of a test by pytest's name of it; None if it is another test.
 

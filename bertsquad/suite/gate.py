@@ -22,7 +22,7 @@ from bertsquad.results import comparison
 from bertsquad.results.comparison import Figures
 from bertsquad.results.result import SCHEMA_VERSION
 from bertsquad.squad.datasets import locate
-from bertsquad.suite.cases import Case, sample_count
+from bertsquad.suite.cases import Case, leaves_out, sample_count
 from bertsquad.suite.options import Options
 
 
@@ -57,6 +57,7 @@ def expected(case: Case, options: Options, old: Figures) -> Figures:
         "target_source": targets.source if targets else "probe",
         "settings": work.normal({key: conf.get(key, settings[key]) for key in settings}),
         "provenance": {},
+        "questions_left_out": _left_out(case, options, old),
     }
     if case.dataset.file is not None:
         known["provenance"]["dataset_checksum"] = files[case.dataset.file].checksum
@@ -71,6 +72,13 @@ def expected(case: Case, options: Options, old: Figures) -> Figures:
     elif case.model.file is not None:
         known["provenance"]["model_checksum"] = files[case.model.file].digest
     return known
+
+
+def _left_out(case: Case, options: Options, old: Figures) -> object:
+    """How many questions the case will lack, as far as that shows without reading them."""
+    if case.dataset.path is None or not leaves_out(options):
+        return 0
+    return old.get("questions_left_out") or "some"  # as many as then, where the file is the same
 
 
 _files = cache(files_of)

@@ -32,7 +32,7 @@ from bertsquad.squad import datasets, known
 from bertsquad.squad.datasets import DATASETS, CalibrationSet, Data, DatasetEntry
 from bertsquad.squad.known import KnownSet
 from bertsquad.squad.reading import Reading
-from bertsquad.suite.cases import Case, division, missing_device, sample_count
+from bertsquad.suite.cases import Case, division, leaves_out, missing_device, sample_count
 from bertsquad.suite.judge import Audit, Ran, judge
 from bertsquad.suite.options import Options
 from bertsquad.worker.handle import OnMessage, Worker
@@ -51,18 +51,14 @@ class Harness:
         parallel: int = 1,
         command: str = "",
         progress: Progress = SILENT,
-        quantises: bool = False,
     ) -> None:
-        """`parallel` says how many harnesses divide the cores; `command` goes into the results.
-
-        Where it `quantises`, a part of the user's own questions is left out of all cases for that.
-        """
+        """`parallel` says how many harnesses divide the cores; `command` goes into the results."""
         self._options = options
         self._parallel = parallel
         self._cores = max(1, hardware.cores() // parallel)
         self._command = command
         self._progress = progress
-        self._splits = quantises and options.calibration is None
+        self._splits = leaves_out(options)
         # Each is had once, and again where its file has gone: the reading that fits a model; a data
         # set read so; what that is calibrated with; questions that a model is asked to tell its
         # outputs apart; a model's files, which stay what they are until the end.

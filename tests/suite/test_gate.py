@@ -18,6 +18,7 @@ from bertsquad.results import comparison
 from bertsquad.results.comparison import differences
 from bertsquad.results.result import SCHEMA_VERSION
 from bertsquad.squad.datasets import DATASETS
+from bertsquad.squad.datasets import find as find_data
 from bertsquad.suite.cases import Case
 from bertsquad.suite.gate import expected
 from bertsquad.suite.options import Options
@@ -95,6 +96,28 @@ def test_a_model_whose_weights_are_missing_is_left_to_its_case(tmp_path: Path) -
     path.with_name("a.onnx.data").unlink()
     known = expected(replace(case(), model=find(str(path))), Options(), FIGURES)
     assert "model_checksum" not in known["provenance"]
+
+
+@pytest.mark.parametrize(
+    ("precisions", "then", "found"),
+    [
+        (("fp32",), None, []),  # which results had not before there were any
+        (("fp32",), 0, []),
+        (("fp32",), 5, ["questions_left_out is 0 and was 5"]),
+        (("fp32", "int8"), 0, ["questions_left_out is some and was 0"]),
+        (("fp32", "int8"), 5, []),
+    ],
+)
+def test_questions_that_calibrate_make_runs_unlike_before_they_start(
+    precisions: tuple[str, ...], then: int | None, found: list[str], tmp_path: Path
+) -> None:
+    (tmp_path / "mine.jsonl").write_text("{}")
+    mine = find_data(str(tmp_path / "mine.jsonl"))
+    options = Options(datasets=(mine,), precisions=precisions)
+    of_mine = replace(case(), dataset=mine)
+    known = expected(of_mine, options, FIGURES)
+    old = {**FIGURES, **known, "questions_left_out": then}
+    assert differences(expected(of_mine, options, old), old) == found
 
 
 SAVED = ("-k", "performance", "--benchmark-storage", "../storage")
