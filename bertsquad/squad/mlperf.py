@@ -165,11 +165,11 @@ class AnswerTexts:
     """Turns a span of context tokens back into the words of the original text."""
 
     def __init__(self, dataset: Dataset, features: MlperfFeatures, vocabulary: Vocabulary) -> None:
-        self._dataset = dataset
         self._features = features
         self._pieces = vocabulary.pieces
-        self._words: dict[int, list[str]] = {}
-        # A word can be as long as its context, and many questions be answered from it.
+        # Many questions can be asked about a context, one after the other, and each context have
+        # one. A word can be as long as its context, and many questions be answered from it.
+        self._words = lru_cache(maxsize=1000)(lambda at: context_words(dataset.contexts[at]))
         self._normal = lru_cache(maxsize=1000)(lambda word: " ".join(basic_tokens(word)))
 
     def text(self, context: int, first: int, last: int) -> str:
@@ -179,9 +179,7 @@ class AnswerTexts:
         If that has as many letters as the original text, it cuts the answer out of the original
         letter by letter; if not, or if the tokens aren't found, it answers with the whole words.
         """
-        words = self._words.get(context)
-        if words is None:
-            words = self._words[context] = context_words(self._dataset.contexts[context])
+        words = self._words(context)
         begin, end = self._features.context_offsets[context : context + 2]
         word_of_token = self._features.word_of_token[begin:end]
         tokens = self._features.context_tokens[begin:end]

@@ -1,6 +1,7 @@
 import gzip
 import json
 import math
+import tracemalloc
 from dataclasses import replace
 
 import numpy as np
@@ -501,3 +502,18 @@ def test_the_order_of_windows_does_not_matter() -> None:
     )
     others = {place: windows[sample] for place, sample in enumerate(order)}
     assert answer_of(moved, data, others, None) == expected
+
+
+def test_the_words_of_all_contexts_are_never_kept_together() -> None:
+    contexts = tuple(f"Tree {n} " + " ".join(f"w{n + m}" for m in range(100)) for n in range(4000))
+    questions = tuple(Question(str(n), "why?", n, ()) for n in range(len(contexts)))
+    data = Dataset(contexts, questions)
+    text = reading().texts(data, reading().build(data))
+    tracemalloc.start()
+    try:
+        for n in range(len(contexts)):
+            assert text(n, 0, 0) == "Tree"
+        kept, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert kept < 10e6
