@@ -161,13 +161,16 @@ def load(
 def split(dataset: Dataset, file: Path) -> tuple[Dataset, Dataset]:
     """The questions to run, and those to calibrate with: a tenth, at most 100, drawn by a seed."""
     count = len(dataset.questions)
-    if count < 2:
+    order = np.random.default_rng(SPLIT_SEED).permutation(count).tolist()
+    # Nothing can be calibrated with a blank context, nor be run on such alone.
+    told = [n for n in order if dataset.contexts[dataset.questions[n].context].strip()]
+    if len(told) < 2:
         raise SuiteError(
-            f"{file} has one question, of which none can be left out for calibration: give others "
-            "with --calibration"
+            f"{file} has fewer than two questions about a context that isn't blank, so that none "
+            "can be left out for calibration: give others with --calibration"
         )
-    size = min(CALIBRATION_QUESTIONS, max(1, count // 10))
-    drawn = set(np.random.default_rng(SPLIT_SEED).permutation(count)[:size].tolist())
+    size = min(CALIBRATION_QUESTIONS, max(1, count // 10), len(told) - 1)
+    drawn = set(told[:size])
     rest, chosen = (
         tuple(one for index, one in enumerate(dataset.questions) if (index in drawn) is inside)
         for inside in (False, True)

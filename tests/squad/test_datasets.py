@@ -228,6 +228,23 @@ def test_questions_that_changed_since_they_were_read_do_not_calibrate(tmp_path: 
     assert len(datasets.calibration(entry, data).windows) == 3
 
 
+def test_questions_about_nothing_are_not_left_out_to_calibrate_with(tmp_path: Path) -> None:
+    path = own(tmp_path, 10)
+    rows = json.loads(path.read_bytes())
+    for row in rows:
+        if row["id"] not in (3, 8):
+            row |= {"context": "  ", "answers": {"text": [], "answer_start": []}}
+    path.write_text(json.dumps(rows))
+    entry = datasets.find(str(path))
+    data = datasets.load(entry, splits=True)
+    assert data.left_out is not None
+    assert {one.id for one in data.left_out.questions} <= {"3", "8"}
+    assert len(datasets.calibration(entry, data).windows) == len(data.features) == 1
+    path.write_text(json.dumps([row for row in rows if row["id"] != 3]))
+    with pytest.raises(SuiteError, match="fewer than two questions about a context that isn't bl"):
+        datasets.load(entry, splits=True)
+
+
 def test_one_question_is_too_few_to_leave_one_out(tmp_path: Path) -> None:
     with pytest.raises(SuiteError, match="--calibration"):
         datasets.load(datasets.find(str(own(tmp_path, 1))), splits=True)
