@@ -2,7 +2,6 @@
 
 import hashlib
 import os
-from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,28 +27,29 @@ def answers(result: Result, page: Path | None) -> list[Link]:
     There is none to a file that is gone, or that has become another run's.
     """
     return [
-        Link(text, address)
+        Link(text, _address(file, page))
         for name, text in _SHOWN.items()
-        for address in _address(Path(result.run_dir) / name, result.answers.get(name), page)
+        if _holds(file := Path(result.run_dir) / name, result.answers.get(name))
     ]
 
 
-def _address(file: Path, checksum: str | None, page: Path | None) -> Iterator[str]:
-    """The address of a file if it is the one with this checksum."""
-    with suppress(OSError, ValueError):  # which a path from elsewhere may bring
-        if checksum is None or not file.is_file():
-            return
-        with file.open("rb") as content:
-            if hashlib.file_digest(content, "sha256").hexdigest() != checksum:
-                return
-        yield _relative(file.resolve(), page) if page else file.resolve().as_uri()
-
-
-def _relative(file: Path, page: Path) -> str:
-    """From the page to the file, so that a folder with both can be moved; else the full address."""
+def _holds(file: Path, checksum: str | None) -> bool:
+    """Whether a file is there and has this checksum."""
     try:
-        way = Path(os.path.relpath(file, page.resolve().parent))
-    except ValueError:  # on another drive of Windows
-        return file.as_uri()
-    # With a dot before it, no name with a colon in it is taken for a scheme.
-    return "./" + quote(os.fsencode(way.as_posix()))
+        if checksum is None or not file.is_file():
+            return False
+        with file.open("rb") as content:
+            return hashlib.file_digest(content, "sha256").hexdigest() == checksum
+    except (OSError, ValueError):  # which a path from elsewhere may bring
+        return False
+
+
+def _address(file: Path, page: Path | None) -> str:
+    """From the page to the file, so that a folder with both can be moved; else the full address."""
+    file = file.resolve()
+    if page is not None:
+        with suppress(ValueError):  # on another drive of Windows
+            way = Path(os.path.relpath(file, page.resolve().parent))
+            # With a dot before it, no name with a colon in it is taken for a scheme.
+            return "./" + quote(os.fsencode(way.as_posix()))
+    return file.as_uri()
