@@ -50,13 +50,26 @@ def tokens(text: str) -> int:
     return value
 
 
+def number(text: str) -> float:
+    """A parser that takes a finite number."""
+    value = _number(text)
+    if not math.isfinite(value):
+        raise SuiteError(f"expected a number, got {text!r}")
+    return value
+
+
+def _number(text: str) -> float:
+    """The number in a text, NaN where there is none."""
+    try:
+        return float(text)
+    except ValueError:
+        return math.nan
+
+
 def positive(text: str) -> float:
     """A parser that takes a finite number above 0."""
-    try:
-        value = float(text)
-    except ValueError:
-        value = 0.0
-    if not 0 < value < float("inf"):
+    value = _number(text)
+    if not 0 < value < math.inf:
         raise SuiteError(f"expected a number above 0, got {text!r}")
     return value
 
@@ -74,17 +87,6 @@ def user_conf(text: str) -> Path:
     path = user_path(text)
     content(path)
     return path
-
-
-def number(text: str) -> float:
-    """A parser that takes a finite number."""
-    try:
-        value = float(text)
-    except ValueError:
-        value = math.nan
-    if not math.isfinite(value):
-        raise SuiteError(f"expected a number, got {text!r}")
-    return value
 
 
 def pair(text: str) -> tuple[str, str]:
