@@ -50,14 +50,14 @@ def known_from(chosen: KnownSet) -> Known:
 
 
 @dataclass(frozen=True)
-class Answered:
+class Reply:
     """What a model made of one known window: its `outputs`, fed with ids of `shape`."""
 
     shape: tuple[int, ...]
     outputs: Mapping[str, NDArray[Any]]
 
 
-def tell_apart(candidates: Sequence[str], known: Known, answers: Sequence[Answered]) -> Outputs:
+def tell_apart(candidates: Sequence[str], known: Known, answers: Sequence[Reply]) -> Outputs:
     """Which of the candidates hold the logits, by what they answered to the known questions.
 
     LookupError where that isn't clear.
@@ -124,7 +124,7 @@ def ask(
         feed = signature.feed_one(ids, mask, segments)
         found = dict(zip(signature.outputs, run(feed), strict=True))
         chosen = {name: found[name] for name in signature.candidates}
-        answers.append(Answered(feed[signature.ids].shape, chosen))
+        answers.append(Reply(feed[signature.ids].shape, chosen))
     try:
         return tell_apart(signature.candidates, asked, answers), len(answers)
     except LookupError as error:

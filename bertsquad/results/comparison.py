@@ -15,7 +15,7 @@ ALIKE = (
     *("provenance.model_checksum", "provenance.dataset_checksum", "dataset_samples"),
     *("sample_count", "buffer_size", "min_duration_s"),
 )
-#: The same where nothing stands for what was always so before it was told.
+#: The same, where a result that has nothing there is of MLPerf's reading, as all once were.
 ALIKE_UNTOLD = (
     *("provenance.tokeniser.checksum", "provenance.tokeniser.max_length"),
     "provenance.tokeniser.doc_stride",

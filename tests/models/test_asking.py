@@ -13,7 +13,7 @@ from shared_data import POCKET, pocket, pocket_features, reading
 
 from bertsquad.errors import SuiteError
 from bertsquad.models import asking
-from bertsquad.models.asking import Answered, Known, gain, tell_apart
+from bertsquad.models.asking import Known, Reply, gain, tell_apart
 from bertsquad.models.reads import Layout, Reads
 from bertsquad.squad import features, known
 from bertsquad.squad.known import KnownSet
@@ -161,7 +161,7 @@ def test_random_logits_are_never_told_apart_however_large() -> None:
     for scale in (0.1, 1.0, 10.0, 1000.0):
         for _ in range(50):
             answers = [
-                Answered((1, 60), {name: scale * rng.standard_t(2, (1, 60)) for name in "abc"})
+                Reply((1, 60), {name: scale * rng.standard_t(2, (1, 60)) for name in "abc"})
                 for _ in questions.ids
             ]
             with pytest.raises(LookupError):
@@ -192,7 +192,7 @@ def test_no_known_question_at_all_is_a_sentence(tmp_path: Path) -> None:
 def test_logits_that_are_not_finite_tell_nothing() -> None:
     questions = asked()
     shape = (1, 60)
-    answers = [Answered(shape, dict.fromkeys("ab", np.full(shape, np.nan))) for _ in questions.ids]
+    answers = [Reply(shape, dict.fromkeys("ab", np.full(shape, np.nan))) for _ in questions.ids]
     with pytest.raises(LookupError):
         tell_apart("ab", questions, answers)
 
