@@ -48,7 +48,8 @@ def fit(
     """
     if model.path is None:
         return Fitted(mlperf_reading(), AS_MLPERF)
-    from bertsquad.models.signature import examine  # it imports onnx, which most runs don't need
+    # It imports onnx, which most runs don't need.
+    from bertsquad.models.signature import examine, refuse_short
 
     # How long windows are is not known yet, but any has a token.
     signature, _ = examine(model.path, Reads(longest=1, outputs=outputs))
@@ -81,6 +82,7 @@ def fit(
     reason = why_mismatch(signature.tables, tokens, config, layout, longest)
     if reason is not None:
         raise SuiteError(f"{model.path} {reason}")
+    refuse_short(model.path, signature.length, longest)
     reads = Reads(layout, longest, outputs=outputs)
     return Fitted(reading, reads, bool(signature.candidates), facts)
 

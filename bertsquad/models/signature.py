@@ -179,7 +179,8 @@ def examine(path: Path, reads: Reads = AS_MLPERF) -> tuple[Signature, list[Path]
     shared = _share_a_row(inputs, ids, positions)
     pair = [one for one in model.graph.output if one.name in (found.start, found.end)]
     sized = [*inputs, *([] if found.candidates else pair)]
-    batch, length = _fixed_sizes(path, inputs, sized, positions if shared else None, reads.longest)
+    batch, length = _fixed_sizes(path, inputs, sized, positions if shared else None)
+    refuse_short(path, length, reads.longest)
     rows = tables(model, ids, segments, positions)
     small = why_too_small(rows, reads.highest_id, reads.longest, reads.layout.first_position)
     if small is not None:
@@ -239,7 +240,7 @@ def _share_a_row(inputs: Values, ids: str, positions: str | None) -> bool:
 
 
 def _fixed_sizes(
-    path: Path, inputs: Values, sized: Values, shared: str | None, longest: int
+    path: Path, inputs: Values, sized: Values, shared: str | None
 ) -> tuple[int | None, int | None]:
     """The batch and the length that the inputs insist on, each None where it is open.
 
@@ -264,12 +265,16 @@ def _fixed_sizes(
             )
         sizes.append(next(iter(fixed), None))
     batch, length = sizes
+    return batch, length
+
+
+def refuse_short(path: Path, length: int | None, longest: int) -> None:
+    """SuiteError where a model of a fixed length can't read the longest window."""
     if length is not None and length < longest:
         raise SuiteError(
             f"{path} reads exactly {length} tokens, but the windows have up to {longest}: give "
             f"--max-length {length}{WITH_TOKENISER}, or another model"
         )
-    return batch, length
 
 
 def _pick(path: Path, names: list[str], word: str, exclude: tuple[str, ...] = ()) -> str:

@@ -6,6 +6,7 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+import exported
 import pytest
 
 from bertsquad.errors import SuiteError
@@ -103,6 +104,14 @@ def test_a_tokeniser_of_another_model_is_one_sentence_with_what_to_give(
         fitted(make(tmp_path))
     assert MISMATCHES[make] in str(caught.value)
     assert str(caught.value).endswith("give the model's own tokeniser as --tokenizer DIR")
+
+
+def test_a_model_without_a_tokeniser_that_reads_fewer_tokens_is_told_what_that_takes(
+    tmp_path: Path,
+) -> None:
+    path = exported.model(tmp_path / "short.onnx", rows=30_522, length=128)
+    with pytest.raises(SuiteError, match="give --max-length 128, and the model's own tokeniser"):
+        fitted(path)
 
 
 @pytest.mark.parametrize(
