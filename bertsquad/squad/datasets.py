@@ -206,27 +206,35 @@ def calibration(
         file = own
     else:
         raise SuiteError(f"{entry.name} has no calibration data: give some with --calibration FILE")
-    if file.suffix == ".txt":  # MLPerf's list of windows of the dev set, which its rules allow
-        try:
-            windows = tuple(int(line) for line in file.read_text(encoding="utf-8").split())
-        except OSError as error:
-            raise unreadable(file, error) from error
-        except ValueError as error:
-            raise SuiteError(f"{file} should hold one window number a line: {error}") from error
-        listed = data.features
-        if data.reading is not mlperf_reading():
-            listed, _ = cached_features(data.dataset, mlperf_reading(), data.file, show)
-        if not windows or not 0 <= min(windows) <= max(windows) < len(listed):
-            raise SuiteError(f"{file} should hold numbers of the {len(listed)} windows")
-        note = f"MLPerf's {len(windows)} windows of {entry.name}"
-        if listed is not data.features:  # what shows the same questions to another tokeniser
-            shown = np.isin(data.features.question, listed.question[list(windows)])
-            windows = tuple(np.flatnonzero(shown).tolist())
-            note = f"{len(windows)} windows of {entry.name}, of the questions of {note}"
-        return CalibrationSet(str(data.features_file), windows, note)
+    if file.suffix == ".txt":
+        return _listed(entry, data, file, show)
     built, path = cached_features(questions.load(file), data.reading, file, show)
     note = f"the {len(built)} windows of {file.name}"
     return CalibrationSet(str(path), tuple(range(len(built))), note)
+
+
+def _listed(entry: DatasetEntry, data: Data, file: Path, show: Show) -> CalibrationSet:
+    """MLPerf's windows of the dev set, which its rules allow: their numbers stand in `file`.
+
+    Where another reading made the windows, all those of the same questions are taken.
+    """
+    try:
+        windows = tuple(int(line) for line in file.read_text(encoding="utf-8").split())
+    except OSError as error:
+        raise unreadable(file, error) from error
+    except ValueError as error:
+        raise SuiteError(f"{file} should hold one window number a line: {error}") from error
+    listed = data.features
+    if data.reading is not mlperf_reading():
+        listed, _ = cached_features(data.dataset, mlperf_reading(), data.file, show)
+    if not windows or not 0 <= min(windows) <= max(windows) < len(listed):
+        raise SuiteError(f"{file} should hold numbers of the {len(listed)} windows")
+    note = f"MLPerf's {len(windows)} windows of {entry.name}"
+    if listed is not data.features:
+        shown = np.isin(data.features.question, listed.question[list(windows)])
+        windows = tuple(np.flatnonzero(shown).tolist())
+        note = f"{len(windows)} windows of {entry.name}, of the questions of {note}"
+    return CalibrationSet(str(data.features_file), windows, note)
 
 
 def cached_features(
