@@ -15,7 +15,7 @@ from pathlib import Path
 from bertsquad.assets import registry
 from bertsquad.errors import SuiteError
 from bertsquad.files import unreadable
-from bertsquad.squad import tokeniser
+from bertsquad.squad import tokeniser_files
 from bertsquad.squad.mlperf import VOCABULARY
 
 CONFIG = "config.json"
@@ -102,7 +102,7 @@ def _holds_tokeniser(folder: Path) -> bool:
 
     It may be a link to nothing: then it isn't replaced, but refused when it is opened.
     """
-    found = [name for name in tokeniser.FILES if os.path.lexists(folder / name)]
+    found = [name for name in tokeniser_files.FILES if os.path.lexists(folder / name)]
     vocabulary = Path(VOCABULARY).name
     if found != [vocabulary]:
         return bool(found)

@@ -8,7 +8,8 @@
 - `reading`: what a way from questions to windows and back to text offers.
 - `mlperf`: MLPerf's reading: its windows, and answers in words.
 - `hugging_face`: Hugging Face's reading: `run_qa`'s windows, and answers in characters.
-- `tokeniser`: a model's own tokeniser, opened as transformers saved it.
+- `tokeniser`: a model's own tokeniser, opened as transformers opens it.
+- `tokeniser_files`: the files that it consists of, and what they say.
 - `added_tokens`: tokens that were added to a vocabulary, as the files beside it say.
 - `frame`: the special tokens around a question and its context.
 - `known`: questions whose answers are known to the token, to be asked of a model.

@@ -1,14 +1,11 @@
-"""A model's own tokeniser, as transformers saves it, opened by the `tokenizers` library.
+"""A model's own tokeniser, opened by the `tokenizers` library as transformers opens it.
 
-That is `tokenizer.json`, or the vocabulary of a WordPiece (`vocab.txt`) or of a byte-level BPE
-(`vocab.json` and `merges.txt`). What `tokenizer_config.json` and `special_tokens_map.json` say
-beside it counts more, as it does for transformers.
+What `tokenizer_config.json` and `special_tokens_map.json` say beside it counts more than the
+tokeniser's own file, as it does for transformers.
 """
 
-import hashlib
 import json
 import re
-import reprlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,20 +14,11 @@ from typing import Any
 
 from tokenizers import Encoding, Tokenizer, models, normalizers, pre_tokenizers, processors
 
-from bertsquad import typed
 from bertsquad.errors import SuiteError
 from bertsquad.files import unreadable
-from bertsquad.squad import added_tokens
+from bertsquad.squad import tokeniser_files
 from bertsquad.squad.frame import Frame, frame_of
-
-WHOLE = "tokenizer.json"
-CONFIG, SPECIAL_TOKENS = "tokenizer_config.json", "special_tokens_map.json"
-#: SentencePiece's own files, by the names that transformers gives them.
-SENTENCEPIECE = ("spiece.model", "spm.model", "sentencepiece.bpe.model", "tokenizer.model")
-#: The files that belong to a tokeniser, of which any shows that a folder has one of its own.
-FILES = (WHOLE, "vocab.txt", "vocab.json", "merges.txt", CONFIG, SPECIAL_TOKENS, *SENTENCEPIECE)
-#: JSON beside a tokeniser that is no tokeniser.
-_OTHER_JSON = (CONFIG, SPECIAL_TOKENS, "vocab.json", "config.json", "added_tokens.json")
+from bertsquad.squad.tokeniser_files import CONFIG, SPECIAL_TOKENS, TokeniserFiles, make_whole
 
 #: The classes of transformers whose `vocab.txt` is all that their BERT-like splitting needs.
 _WORDPIECE_CLASSES = tuple(
@@ -51,18 +39,6 @@ _OF_BPE = {
     "sep_token": "</s>",
     "pad_token": "<pad>",
     "mask_token": "<mask>",
-}
-#: The settings of a configuration that count here, and their types.
-_TYPES: Mapping[str, tuple[str, tuple[type, ...]]] = {
-    **dict.fromkeys(_OF_BPE, ("text", (str,))),
-    **dict.fromkeys(("tokenizer_class", "padding_side", "truncation_side"), ("text", (str,))),
-    **dict.fromkeys(
-        """do_lower_case strip_accents tokenize_chinese_chars add_prefix_space trim_offsets
-        split_special_tokens""".split(),
-        ("true or false", (bool,)),
-    ),
-    "model_max_length": ("a number", (int, float)),
-    "model_input_names": ("a list", (list,)),
 }
 #: What the settings in `tokenizer_config.json` are called in `tokenizer.json`.
 _OF_NORMALIZER = {
@@ -121,8 +97,8 @@ def _in_a_sentence(beginning: str) -> Iterator[None]:
 def load(path: Path) -> Tokeniser:
     """The tokeniser in a folder, or of one of its files; SuiteError says why it can't be used."""
     try:
-        source = _source(path)
-        files = _Files(source.parent)
+        source = tokeniser_files.find(path)
+        files = TokeniserFiles(source.parent)
         config = files.settings(SPECIAL_TOKENS) | files.settings(CONFIG)
     except OSError as error:
         raise unreadable(error.filename or path, error) from error
@@ -130,112 +106,7 @@ def load(path: Path) -> Tokeniser:
         return _opened(source, files, config)
 
 
-class _Files:
-    """The files of a tokeniser's folder, and the digest of those that were read."""
-
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
-        self._digest = hashlib.sha256()
-        self._read: dict[str, bytes] = {}
-
-    def read(self, name: str) -> bytes:
-        """The content of a file, read once; SuiteError where it can't be read."""
-        if name in self._read:
-            return self._read[name]
-        try:
-            content = (self._folder / name).read_bytes()
-        except OSError as error:
-            raise unreadable(self._folder / name, error) from error
-        self._digest.update(hashlib.sha256(name.encode() + b"\0" + content).digest())
-        self._read[name] = content
-        return content
-
-    def text(self, name: str) -> str:
-        """The content of a text file, its lines ended as Unix ends them."""
-        try:
-            return self.read(name).decode("utf-8").replace("\r\n", "\n")
-        except UnicodeDecodeError as error:
-            raise SuiteError(f"{self._folder / name} is no vocabulary: {error}") from error
-
-    def json(self, name: str) -> dict[str, Any]:
-        """The object in a JSON file, {} where there is no such file."""
-        if not (self._folder / name).exists():
-            return {}
-        try:
-            found = typed.parse(self.read(name))
-        except typed.NotJson as error:
-            raise SuiteError(f"{self._folder / name} is not JSON: {error}") from error
-        if not isinstance(found, dict):
-            raise SuiteError(f"{self._folder / name} should hold a JSON object")
-        return found
-
-    def settings(self, name: str) -> dict[str, Any]:
-        """The settings in a file that count here; what isn't set is left out."""
-        found = {}
-        for key, value in self.json(name).items():
-            if isinstance(value, dict):
-                value = value.get("content")  # a token with more than its text
-            if value is None or key not in _TYPES:
-                continue
-            wanted, types = _TYPES[key]
-            if type(value) not in types:  # true is no number
-                raise SuiteError(
-                    f"{self._folder / name} should have {wanted} as {key}, found "
-                    f"{reprlib.repr(value)}"
-                )
-            found[key] = value
-        return found
-
-    def add_tokens(self, library: Tokenizer, whole: bool) -> None:
-        """Add the tokens that these files say were added; a `whole` tokeniser lists its own."""
-        name, document = CONFIG, self.json(CONFIG).get(added_tokens.DECODER)
-        if document is None and not whole:
-            name, document = added_tokens.LIST, self.json(added_tokens.LIST)
-        try:
-            found = added_tokens.read(document or {})
-        except ValueError as error:
-            raise SuiteError(f"{self._folder / name} lists no added tokens: {error}") from error
-        added_tokens.add(library, found, self._folder / name)
-
-    @property
-    def digest(self) -> str:
-        """The digest of what was read up to now."""
-        return self._digest.hexdigest()
-
-
-def _source(path: Path) -> Path:
-    """The file that a tokeniser is opened by: `path` itself, or one of its folder."""
-    if not path.exists():
-        raise SuiteError(f"there is no tokeniser {path}")
-    names = [path.name] if path.is_file() else sorted(one.name for one in path.iterdir())
-    folder = path.parent if path.is_file() else path
-    own = [name for name in names if name.endswith(".json") and name not in _OTHER_JSON]
-    if WHOLE in names or (path.is_file() and own):
-        return folder / (WHOLE if WHOLE in names else own[0])
-    if {"vocab.json", "merges.txt"} & set(names):
-        for name in ("vocab.json", "merges.txt"):
-            if not (folder / name).is_file():
-                raise SuiteError(f"{folder} lacks {name}, without which its tokeniser is not whole")
-        return folder / "vocab.json"
-    if "vocab.txt" in names or (path.is_file() and path.suffix == ".txt"):
-        return folder / ("vocab.txt" if "vocab.txt" in names else path.name)
-    if lone := [name for name in names if name in SENTENCEPIECE or name.endswith(".model")]:
-        raise SuiteError(f"{folder / lone[0]} is SentencePiece's: {_make_whole(folder)}")
-    raise SuiteError(
-        f"expected a tokeniser ({WHOLE}, vocab.txt, or vocab.json and merges.txt), found none of "
-        f"these at {path}: give one with --tokenizer"
-    )
-
-
-def _make_whole(folder: Path) -> str:
-    return (
-        f"make a {WHOLE} of it, in a Python with transformers and sentencepiece: "
-        f"transformers.AutoTokenizer.from_pretrained({str(folder)!r})"
-        f".save_pretrained({str(folder)!r})"
-    )
-
-
-def _opened(source: Path, files: _Files, config: Mapping[str, Any]) -> Tokeniser:
+def _opened(source: Path, files: TokeniserFiles, config: Mapping[str, Any]) -> Tokeniser:
     """The tokeniser in a file, as transformers opens it."""
     if source.name == "vocab.json":
         config = {**_OF_BPE, **config}
@@ -253,13 +124,13 @@ def _opened(source: Path, files: _Files, config: Mapping[str, Any]) -> Tokeniser
     return _described(library, source, files, config)
 
 
-def _wordpiece(source: Path, files: _Files, config: Mapping[str, Any]) -> Tokenizer:
+def _wordpiece(source: Path, files: TokeniserFiles, config: Mapping[str, Any]) -> Tokenizer:
     """BERT's WordPiece with a vocabulary, a piece a line."""
     kind = config.get("tokenizer_class", "BertTokenizer").removesuffix("Fast")
     if kind not in _WORDPIECE_CLASSES:
         raise SuiteError(
             f"{source} is the vocabulary of a {kind}, which may split words by rules of its own: "
-            f"{_make_whole(source.parent)}"
+            f"{make_whole(source.parent)}"
         )
     pieces = files.text(source.name).rstrip("\n").split("\n")
     ids = {piece: index for index, piece in enumerate(pieces)}
@@ -279,7 +150,7 @@ def _wordpiece(source: Path, files: _Files, config: Mapping[str, Any]) -> Tokeni
     return library
 
 
-def _byte_level(files: _Files, config: Mapping[str, Any]) -> Tokenizer:
+def _byte_level(files: TokeniserFiles, config: Mapping[str, Any]) -> Tokenizer:
     """A byte-level BPE, as GPT-2's and RoBERTa's."""
     merges = [line.split(" ") for line in files.text("merges.txt").split("\n")]
     pairs = [(pair[0], pair[1]) for pair in merges if len(pair) == 2 and pair[0] != "#version:"]
@@ -318,7 +189,7 @@ def _apply(library: Tokenizer, config: Mapping[str, Any]) -> None:
 
 
 def _described(
-    library: Tokenizer, source: Path, files: _Files, config: Mapping[str, Any]
+    library: Tokenizer, source: Path, files: TokeniserFiles, config: Mapping[str, Any]
 ) -> Tokeniser:
     """What a model must know of a tokeniser, whose own truncation and padding are switched off."""
     padding, truncation = library.padding or {}, library.truncation or {}

@@ -13,7 +13,7 @@ from bertsquad.errors import SuiteError
 from bertsquad.models.fitting import Fitted, fit
 from bertsquad.models.reads import AS_MLPERF, Layout
 from bertsquad.models.zoo import MODELS, find
-from bertsquad.squad import tokeniser
+from bertsquad.squad import tokeniser_files
 from bertsquad.squad.hugging_face import HuggingFaceReading
 from bertsquad.squad.mlperf import mlperf_reading
 
@@ -60,7 +60,7 @@ def test_windows_are_no_longer_than_the_model_takes(tmp_path: Path) -> None:
 
 def cased_with_the_uncased_vocabulary(folder: Path) -> Path:
     path = copied(folder, "bert_cased")
-    for name in tokeniser.FILES:
+    for name in tokeniser_files.FILES:
         (path / name).unlink(missing_ok=True)
     return path / "model.onnx"
 
