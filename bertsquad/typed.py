@@ -18,14 +18,7 @@ _MOST_DIGITS = 308
 
 
 class NotJson(ValueError):
-    """Text or bytes that hold no JSON, or JSON that is nested too deep; the text says which.
-
-    `at` is the place in the text where `first` found it.
-    """
-
-    def __init__(self, message: str, at: int = 0) -> None:
-        super().__init__(message)
-        self.at = at
+    """Text or bytes that hold no JSON, or JSON that is nested too deep; the text says which."""
 
 
 def parse(content: str | bytes, strict: bool = True) -> Any:
@@ -46,19 +39,6 @@ def parse(content: str | bytes, strict: bool = True) -> Any:
     return document
 
 
-def first(text: str, at: int) -> tuple[Any, int]:
-    """The value of JSON that begins at a place of `text`, as `parse` gives it, and its end."""
-    try:
-        value, end = _DECODER.raw_decode(text, at)
-    except RecursionError as error:
-        raise NotJson(f"nested deeper than {DEEPEST}", at) from error
-    except json.JSONDecodeError as error:
-        raise NotJson(error.msg, error.pos) from error
-    if _too_deep(value):
-        raise NotJson(f"nested deeper than {DEEPEST}", at)
-    return value, end
-
-
 def _too_deep(document: Any) -> bool:
     if not isinstance(document, (dict, list)):
         return False
@@ -72,9 +52,6 @@ def _too_deep(document: Any) -> bool:
 
 def _integer(digits: str) -> int | float:
     return int(digits) if len(digits) <= _MOST_DIGITS else float(digits)
-
-
-_DECODER = json.JSONDecoder(parse_int=_integer)
 
 
 def _inside(value: Any) -> list[Any]:

@@ -1,6 +1,5 @@
 """SQuAD: questions become windows, logits become answers, answers become EM and F1.
 
-- `json_stream`: a file of JSON read piece by piece.
 - `forms`: the forms in which a file can have SQuAD's questions.
 - `questions`: SQuAD's questions, read from a file and checked.
 - `tokenization`: BERT's own tokenisation, word by word.

@@ -5,20 +5,31 @@ Face's rows are objects with a context and one question each: one a line, or in 
 the `data` of an object.
 """
 
+import json
 import math
 import reprlib
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TextIO, TypeVar
 
+import ijson
+
 from bertsquad import typed
-from bertsquad.squad.json_stream import JsonStream
 from bertsquad.typed import NotJson
 
 #: The endings of files with a row a line. Others are looked into.
 _LINES = (".jsonl", ".ndjson")
 _OF_A_ROW = ("question", "context", "answers")
+
+#: The one of `ijson`'s readers that is in Python: those in C change half a surrogate pair to "?"
+#: without a word, and refuse an integer of more than 64 bits.
+_READER = ijson.get_backend("python")
+_BEGUN = {"start_map": dict, "start_array": list}
+#: So deep stands a paragraph: the whole, its list, an article, its list, and the paragraph.
+_DEEPEST = 5
+#: So many characters are read at a time.
+_PIECE = 1 << 16
 
 
 class Misfit(Exception):
@@ -54,41 +65,42 @@ class Passages:
         self._file = file
         self._path = path
         self.version = ""
+        self._line = 1
 
     def __iter__(self) -> Iterator[Passage]:
         """Read the file, once. NotJson or Misfit where something else stands in it."""
         if self._path.suffix.lower() in _LINES:
             return self._lines()
-        stream = JsonStream(self._file)
-        if stream.peek() == "[":
-            return self._list(stream)
-        if stream.peek() == "{":
-            return self._object(stream)
-        _part(stream.value(), "data", list)
-        return iter(())
+        return self._whole()
 
-    def _list(self, stream: JsonStream) -> Iterator[Passage]:
-        count = 0
-        for _ in stream.items():
-            yield from _element(stream)
-            count += 1
-        stream.end()
-        if not count:
+    def _whole(self) -> Iterator[Passage]:
+        """The passages of the one value in the file, or of the lines of which it is the first."""
+        whole: Any = None
+        try:
+            source = ijson.from_iter(self._pieces())
+            for whole, *inner in _ends(_READER.basic_parse(source, use_float=True)):
+                if inner:
+                    yield from _ended(whole, *inner)
+                elif _is_row(whole) and any(map(str.strip, self._file)):
+                    self._file.seek(0)
+                    yield from self._lines()
+                    return
+        except (ijson.JSONError, json.JSONDecodeError) as error:
+            said = str(getattr(error, "msg", error))
+            raise NotJson(f"read up to line {self._line}: {said:.200}") from error
+        if whole == []:
             raise Misfit("an empty list")
+        if _is_row(whole):
+            yield _row(whole)
+        elif not isinstance(whole, list):
+            _part(whole, "data", list)
+            self.version = str(whole.get("version"))
 
-    def _object(self, stream: JsonStream) -> Iterator[Passage]:
-        """The passages of an object with `data`, or of lines that begin with an object of one."""
-        members = yield from _members(stream, "data", _element)
-        if _is_row(members) and stream.peek():
-            self._file.seek(0)
-            yield from self._lines()
-            return
-        stream.end()
-        if _is_row(members):
-            yield _row(members)
-        else:
-            _part(members, "data", list)
-            self.version = str(members.get("version"))
+    def _pieces(self) -> Iterator[bytes]:
+        """The file, at most a line at a time."""
+        while piece := self._file.readline(_PIECE):
+            yield piece.encode()
+            self._line += piece.endswith("\n")
 
     def _lines(self) -> Iterator[Passage]:
         for number, line in enumerate(self._file, 1):
@@ -102,39 +114,47 @@ class Passages:
                 raise Misfit(f"{error} (line {number})") from error
 
 
-def _members(
-    stream: JsonStream, key: str, read: Callable[[JsonStream], Iterator[Passage]]
-) -> Generator[Passage, None, dict[str, Any]]:
-    """The passages that `read` finds in the list under `key` of an object.
+def _ends(events: Iterable[tuple[str, Any]]) -> Iterator[list[Any]]:
+    """Each value where it ends, behind the objects and lists in which it stands, outermost first.
 
-    It returns the object's members, of which that list is empty.
+    Those hold what has been read of them by then. Values deeper than a paragraph are left out.
     """
-    members: dict[str, Any] = {}
-    for name in stream.members():
-        if name == key and stream.peek() == "[":
-            members[name] = []
-            for _ in stream.items():
-                yield from read(stream)
-        else:
-            members[name] = stream.value()
-    return members
+    inside: list[Any] = []
+    key = ""
+    for event, value in events:
+        if event == "map_key":
+            key = value
+            continue
+        if event not in ("end_map", "end_array"):
+            if event in _BEGUN:
+                value = _BEGUN[event]()
+            if inside and isinstance(inside[-1], list):
+                inside[-1].append(value)
+            elif inside:
+                inside[-1][key] = value
+            inside.append(value)
+        if event not in _BEGUN:
+            if len(inside) <= _DEEPEST:
+                yield inside
+            inside.pop()
 
 
-def _element(stream: JsonStream) -> Iterator[Passage]:
-    """The passages of an element of a list: an article with paragraphs, or a row."""
-    if stream.peek() != "{":
-        _part(stream.value(), "paragraphs", list)
-    members = yield from _members(stream, "paragraphs", _paragraph)
-    if _is_row(members):
-        yield _row(members)
-    else:
-        _part(members, "paragraphs", list)
-
-
-def _paragraph(stream: JsonStream) -> Iterator[Passage]:
-    paragraph = stream.value()
-    context, qas = _part(paragraph, "context", str), _part(paragraph, "qas", list)
-    yield Passage(context, tuple(map(_asked, qas)), of_row=False)
+def _ended(*inside: Any) -> Iterator[Passage]:
+    """The passage that ended, the last of `inside`; it is let go of. None for another value."""
+    match inside:
+        case [{"data": data}, list() as outer, *inner] if outer is data:
+            inside = (outer, *inner)
+    match inside:
+        case [list() as outer, element]:
+            if _is_row(element):
+                yield _row(element)
+            else:  # an article, of which each paragraph has ended before
+                _part(element, "paragraphs", list)
+            outer[-1] = None
+        case [list(), {"paragraphs": held}, list() as paragraphs, last] if held is paragraphs:
+            context, qas = _part(last, "context", str), _part(last, "qas", list)
+            yield Passage(context, tuple(map(_asked, qas)), of_row=False)
+            paragraphs[-1] = None
 
 
 def _is_row(element: object) -> bool:
@@ -149,7 +169,7 @@ def _row(row: object) -> Passage:
 
 def _asked(qa: object) -> Asked:
     name = _part(qa, "id", object)
-    if isinstance(name, (int, float)) and not isinstance(name, bool) and math.isfinite(name):
+    if type(name) is int or (isinstance(name, float) and math.isfinite(name)):
         name = str(name)
     impossible = qa.get("is_impossible") if isinstance(qa, dict) else None
     if impossible is not None and not isinstance(impossible, bool):
