@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import ijson
 import numpy as np
 from numpy.typing import NDArray
 
@@ -18,7 +19,6 @@ from bertsquad import typed
 from bertsquad.errors import SuiteError, printable
 from bertsquad.files import unreadable, unwritable, why_no_room
 from bertsquad.scenarios import SCENARIOS, Scenario
-from bertsquad.squad.json_stream import JsonStream
 
 DETAIL = "mlperf_log_detail.txt"
 SUMMARY = "mlperf_log_summary.txt"
@@ -226,15 +226,15 @@ def read_responses(folder: Path) -> list[tuple[int, NDArray[np.float32]]]:
     """Every logged response in the log's order: the sample and its float32 [length, 2] logits."""
     path = folder / ACCURACY
     try:
-        with path.open(encoding="utf-8") as file:
+        with path.open("rb") as file:
+            if file.read(64).lstrip()[:1] != b"[":
+                raise ValueError("it holds no list")
+            file.seek(0)
             # Piece by piece: as text the logits have twice their size, as JSON that again.
-            log = JsonStream(file)
-            found = [_response(log.value()) for _ in log.items()]
-            log.end()
-            return found
+            return [_response(entry) for entry in ijson.items(file, "item")]
     except OSError as error:
         raise unreadable(path, error) from error
-    except (ValueError, KeyError, TypeError) as error:
+    except (ijson.JSONError, ValueError, KeyError, TypeError) as error:
         raise SuiteError(f"{path} is not a whole LoadGen accuracy log: {error}") from error
 
 
