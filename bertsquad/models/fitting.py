@@ -53,6 +53,7 @@ def fit(
 
     # How long windows are is not known yet, but any has a token.
     signature, _ = examine(model.path, Reads(longest=1, outputs=outputs))
+    config = NO_CONFIG if model.config is None else Config.load(model.config)
     reading: Reading
     facts = None
     if model.tokeniser is None:
@@ -64,10 +65,9 @@ def fit(
             size,
             size - 1,
         )
-        config, layout = NO_CONFIG, MLPERF
+        layout = MLPERF
     else:
         own = tokeniser.load(model.tokeniser)
-        config = NO_CONFIG if model.config is None else Config.load(model.config)
         layout = layout_of(config, own.padding_id, signature.tables.positions)
         limit = _limit(signature, config, layout.first_position)
         reading = HuggingFaceReading(own, max_length, doc_stride, limit)

@@ -75,12 +75,14 @@ class _Facts:
 def read_evidence(folder: Path) -> Evidence:
     """Read one run folder; SuiteError names the file that is missing, edited or of another run."""
     result = result_in(folder)
-    if result.dataset not in DATASETS or result.precision not in PRECISIONS:
-        what = f"{result.dataset[:60]} in {result.precision[:60]}"
+    if result.dataset not in DATASETS:
         raise SuiteError(
-            f"{folder / RESULT} is of {what}, of which this version makes no submission: name the "
-            "folders of the runs on squad alone"
+            f"{folder / RESULT} is of {result.dataset[:60]}, not of MLPerf's data: name the folders "
+            "of the runs on squad alone"
         )
+    if result.precision not in PRECISIONS:
+        what = result.precision[:60]
+        raise SuiteError(f"{folder / RESULT} is of {what}, a precision this version doesn't know")
     try:
         facts = typed.build(_Facts, result.provenance)
     except typed.Misfit as error:

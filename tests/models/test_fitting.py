@@ -8,6 +8,7 @@ from pathlib import Path
 
 import exported
 import pytest
+import tiny
 
 from bertsquad.errors import SuiteError
 from bertsquad.models.fitting import Fitted, fit
@@ -88,10 +89,16 @@ def uncased_with_a_cased_vocabulary_of_its_size(folder: Path) -> Path:
     return path
 
 
+def a_config_of_another_vocabulary_where_the_graph_hides_its_rows(folder: Path) -> Path:
+    (folder / "config.json").write_text('{"model_type": "bert", "vocab_size": 28996}')
+    return tiny.model(folder / "a.onnx")
+
+
 MISMATCHES: dict[Callable[[Path], Path], str] = {
     cased_with_the_uncased_vocabulary: "BERT's uncased vocabulary",
     roberta_with_wordpiece: "so it is another model's",
     fewer_rows_than_ids: "so it is another model's",
+    a_config_of_another_vocabulary_where_the_graph_hides_its_rows: "has embeddings of 28,996 ids",
     uncased_with_a_cased_vocabulary_of_its_size: "has the id 3 for padding in its config.json",
 }
 
