@@ -142,9 +142,10 @@ def _check_precision(stored: Stored, name: str, precision: str) -> None:
         )
     half = {kind: count for kind, count in stored.kinds.items() if kind in HALVES - {precision}}
     if half:
+        other = ", or use --precision fp16 on a GPU" if half.keys() == {"fp16"} else ""
         raise SuiteError(
             f"{name} holds {sum(half.values())} of {total} matrix products in half precision "
-            f"({' and '.join(half)}), {so}: give the float32 model"
+            f"({' and '.join(half)}), {so}: give the float32 model{other}"
         )
     if "fp64" in stored.kinds:
         raise SuiteError(

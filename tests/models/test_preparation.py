@@ -603,7 +603,10 @@ def test_a_model_in_half_precision_is_refused_in_any_other_precision(
     tmp_path: Path, precision: str
 ) -> None:
     path = tiny.model(tmp_path / "a.onnx", half=True)
-    complaint = rf"a\.onnx holds 1 of 1 .*in half precision.*run in {precision}: give the float32"
+    complaint = (
+        rf"a\.onnx holds 1 of 1 .*in half precision.*run in {precision}: give the float32 "
+        "model, or use --precision fp16 on a GPU$"
+    )
     with pytest.raises(SuiteError, match=complaint) as caught:
         ready(path, precision, never, uncalibrated)
     assert is_a_sentence(caught.value)
