@@ -77,8 +77,8 @@ def read_evidence(folder: Path) -> Evidence:
     result = result_in(folder)
     if result.dataset not in DATASETS:
         raise SuiteError(
-            f"{folder / RESULT} is of {result.dataset[:60]}, not of MLPerf's data: name the folders "
-            "of the runs on squad alone"
+            f"{folder / RESULT} is of {result.dataset[:60]}, not of MLPerf's data: name the "
+            "folders of the runs on squad alone"
         )
     if result.precision not in PRECISIONS:
         what = result.precision[:60]
