@@ -110,7 +110,7 @@ def find(name: str) -> Model:
         tokeniser=found.tokeniser,
         config=found.config,
         gflop=gflop,
-        description="your own model",
+        description=f"your own model, {found.file}",
     )
 
 

@@ -104,7 +104,7 @@ def find(name: str) -> DatasetEntry:
         None,
         DATASETS["squad"].quick_samples,
         max(1, size // _BYTES_A_QUESTION),
-        "your own questions",
+        f"your own questions, {path}",
         path,
     )
 
