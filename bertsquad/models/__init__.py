@@ -1,7 +1,7 @@
 """The ONNX files: found, examined, and prepared for a device and a precision.
 
 - `zoo`: the models that the suite knows, and any other given by its path.
-- `own`: which file the user's own model is, and what lies beside it.
+- `own_model`: which file the user's own model is, and what lies beside it.
 - `onnx_file`: an ONNX file loaded or written, and the other files that hold weights of it.
 - `reads`: what a model is fed with.
 - `config`: what a model's `config.json` says of it.

@@ -13,7 +13,7 @@ from bertsquad.errors import SuiteError
 from bertsquad.models.outputs import Outputs
 from bertsquad.models.signature import Feed, Signature
 from bertsquad.squad import features
-from bertsquad.squad.known import KnownSet
+from bertsquad.squad.known_questions import KnownSet
 
 #: How much better than guessing the known answers must be found, and than by any other two outputs,
 #: in nats over all questions. Where outputs know nothing of the answers, the chance that they reach

@@ -11,7 +11,7 @@ from bertsquad.assets import cache, registry
 from bertsquad.assets.fingerprint import ModelFiles, fingerprint, joint_digest
 from bertsquad.errors import SuiteError
 from bertsquad.files import unreadable, user_path
-from bertsquad.models import own
+from bertsquad.models import own_model
 from bertsquad.progress import Show, Step, unseen
 from bertsquad.rules import REFERENCE_F1
 
@@ -94,7 +94,7 @@ def find(name: str) -> Model:
             f"expected {', '.join(MODELS)}, or the path of an .onnx file or of a folder that holds "
             f"one, got {name!r}"
         )
-    found = own.look(path)
+    found = own_model.look(path)
     if found.name in MODELS:
         raise SuiteError(
             f"{name} has the name of another model, {found.name}: rename the file or its folder"
@@ -105,7 +105,7 @@ def find(name: str) -> Model:
         found.name,
         None,
         "squad",
-        precision=own.precision_of(found.file),
+        precision=own_model.precision_of(found.file),
         path=found.file,
         tokeniser=found.tokeniser,
         config=found.config,

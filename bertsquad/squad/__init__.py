@@ -11,7 +11,7 @@
 - `tokeniser_files`: the files that it consists of, and what they say.
 - `added_tokens`: tokens that were added to a vocabulary, as the files beside it say.
 - `frame`: the special tokens around a question and its context.
-- `known`: questions whose answers are known to the token, to be asked of a model.
+- `known_questions`: questions whose answers are known to the token, to be asked of a model.
 - `datasets`: the data sets that the suite knows, and everything that is made of one.
 - `answers`: from logits to the text of an answer.
 - `score`: SQuAD's official score.

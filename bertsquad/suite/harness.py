@@ -28,9 +28,9 @@ from bertsquad.results import compliance, predictions
 from bertsquad.results.accuracy import read_log
 from bertsquad.results.result import FAILED, RESULT, Result
 from bertsquad.results.run_folder import RunFolder, owned, refuse_another
-from bertsquad.squad import datasets, known
+from bertsquad.squad import datasets, known_questions
 from bertsquad.squad.datasets import DATASETS, CalibrationSet, Data, DatasetEntry
-from bertsquad.squad.known import KnownSet
+from bertsquad.squad.known_questions import KnownSet
 from bertsquad.squad.reading import Reading
 from bertsquad.suite.cases import Case, division, leaves_out, missing_device, sample_count
 from bertsquad.suite.judge import Audit, Ran, judge
@@ -233,7 +233,7 @@ class Harness:
         """Bundled questions, to ask a model of this reading."""
         data = self._dataset((DATASETS["pocket"], reading))
         texts = reading.texts(data.dataset, data.features)
-        return known.choose(data.dataset, data.features, texts, str(data.features_file))
+        return known_questions.choose(data.dataset, data.features, texts, str(data.features_file))
 
     def _calibration(self, case: Case, reading: Reading) -> CalibrationSet | str:
         """What the worker may quantise the model with, or why there is nothing."""

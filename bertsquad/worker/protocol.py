@@ -19,7 +19,7 @@ from bertsquad.models.reads import AS_MLPERF, Reads
 from bertsquad.models.scales import Quantisation
 from bertsquad.progress import Step
 from bertsquad.squad.datasets import CalibrationSet
-from bertsquad.squad.known import KnownSet
+from bertsquad.squad.known_questions import KnownSet
 
 
 @dataclass(frozen=True)

@@ -15,8 +15,8 @@ from bertsquad.errors import SuiteError
 from bertsquad.models import asking
 from bertsquad.models.asking import Known, Reply, gain, tell_apart
 from bertsquad.models.reads import Layout, Reads
-from bertsquad.squad import features, known
-from bertsquad.squad.known import KnownSet
+from bertsquad.squad import features, known_questions
+from bertsquad.squad.known_questions import KnownSet
 
 FAMILIES = Path(__file__).resolve().parents[1] / "families"
 
@@ -145,7 +145,7 @@ def pocket_questions(folder: Path) -> Callable[[], Known]:
     file = folder / "features.npz"
     features.save(pocket_features(), file)
     texts = reading().texts(pocket(), pocket_features())
-    chosen = known.choose(pocket(), pocket_features(), texts, str(file))
+    chosen = known_questions.choose(pocket(), pocket_features(), texts, str(file))
     return lambda: asking.known_from(chosen)
 
 

@@ -8,7 +8,7 @@ import tiny
 
 from bertsquad.assets import registry
 from bertsquad.errors import SuiteError
-from bertsquad.models.own import look
+from bertsquad.models.own_model import look
 from bertsquad.models.zoo import find
 
 VOCABULARY = registry.path_of("pocket/vocab.txt")
