@@ -231,7 +231,8 @@ def read_responses(folder: Path) -> list[tuple[int, NDArray[np.float32]]]:
                 raise ValueError("it holds no list")
             file.seek(0)
             # Piece by piece: as text the logits have twice their size, as JSON that again.
-            return [_response(entry) for entry in ijson.items(file, "item")]
+            # Floats, since ijson's decimals end the process at an integer of 4,300 digits.
+            return [_response(one) for one in ijson.items(file, "item", use_float=True)]
     except OSError as error:
         raise unreadable(path, error) from error
     except (ijson.JSONError, ValueError, KeyError, TypeError) as error:

@@ -130,7 +130,7 @@ def system_description(answers: Answers, result: Result) -> dict[str, str]:
     gpus = provenance["gpus"] if result.device in GPUS else []
     versions = provenance["versions"]
     # Results of before there was a key for it have one of two.
-    known = (provenance.get("runtime"), "onnxruntime-gpu", "onnxruntime")
+    known = (str(provenance.get("runtime")), "onnxruntime-gpu", "onnxruntime")
     runtime = next((versions[name] for name in known if name in versions), "of unknown version")
     found = {
         "division": answers.division,

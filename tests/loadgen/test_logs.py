@@ -243,6 +243,7 @@ def test_logits_are_read_by_sample_with_their_own_lengths_and_the_last_of_repeat
         '[{"qsl_idx": 1, "data": "no hex"}]',
         '[{"qsl_idx": 1, "data": "0000"}]',
         '[{"qsl_idx": 1, "data": "00000000"}]',
+        pytest.param(f'[{{"qsl_idx": {"9" * 5000}, "data": ""}}]', id="a long number"),
     ],
 )
 def test_a_garbled_accuracy_log_is_called_so(tmp_path: Path, content: str) -> None:

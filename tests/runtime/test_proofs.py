@@ -211,6 +211,8 @@ def test_what_is_not_multiplied_in_fp32_is_never_called_so(
         make_engine(path)
     assert is_a_sentence(str(caught.value))
     cure = "use --precision int8" if form in ("transposed", "dynamic") else "give the float32 model"
+    if form == "half":
+        cure += ", or use --precision fp16 on a GPU"
     assert str(caught.value).endswith(cure)
 
 
@@ -238,7 +240,10 @@ def test_a_model_that_is_no_int8_model_and_no_float_one_is_refused_as_int8(
     tmp_path: Path, form: str
 ) -> None:
     path = stored_as.model(tmp_path / "a.onnx", NARROW[form])
-    with pytest.raises(SuiteError, match=r"so it can't run in int8: give the float32 model$"):
+    cure = "give the float32 model" + (
+        ", or use --precision fp16 on a GPU" if form == "half" else ""
+    )
+    with pytest.raises(SuiteError, match=rf"so it can't run in int8: {cure}$"):
         make_engine(path, CPU, "int8")
     if form == "packed":
         with pytest.raises(SuiteError, match=f"of 2 matrix products, cpu calculates 2 {PARTLY}"):
