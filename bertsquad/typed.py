@@ -8,9 +8,15 @@ from collections.abc import Mapping
 from functools import cache
 from typing import Any, TypeVar
 
+import ijson
+
 _Made = TypeVar("_Made")
 
 
+#: For what is too long to stand in memory as a whole. It is the one of ijson's readers that is in
+#: Python: those in C end the process at some faulty files, change half a surrogate pair to "?"
+#: without a word, and refuse an integer of more than 64 bits.
+PIECEMEAL = ijson.get_backend("python")
 #: What this suite, LoadGen, pytest-benchmark and SQuAD write is nested ten deep or so.
 DEEPEST = 64
 #: Of this many digits on, an integer is more than a float can hold.

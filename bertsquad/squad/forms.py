@@ -16,15 +16,12 @@ from typing import Any, TextIO, TypeVar
 import ijson
 
 from bertsquad import typed
-from bertsquad.typed import NotJson
+from bertsquad.typed import PIECEMEAL, NotJson
 
 #: The endings of files with a row a line. Others are looked into.
 _LINES = (".jsonl", ".ndjson")
 _OF_A_ROW = ("question", "context", "answers")
 
-#: The one of `ijson`'s readers that is in Python: those in C change half a surrogate pair to "?"
-#: without a word, and refuse an integer of more than 64 bits.
-_READER = ijson.get_backend("python")
 _BEGUN = {"start_map": dict, "start_array": list}
 #: So deep stands a paragraph: the whole, its list, an article, its list, and the paragraph.
 _DEEPEST = 5
@@ -78,7 +75,7 @@ class Passages:
         whole: Any = None
         try:
             source = ijson.from_iter(self._pieces())
-            for whole, *inner in _ends(_READER.basic_parse(source, use_float=True)):
+            for whole, *inner in _ends(PIECEMEAL.basic_parse(source, use_float=True)):
                 if inner:
                     yield from _ended(whole, *inner)
                 elif _is_row(whole) and any(map(str.strip, self._file)):
