@@ -1,5 +1,6 @@
 """How a process ends at Ctrl-C, SIGTERM or SIGHUP: in order, with nothing left half-written."""
 
+import atexit
 import contextlib
 import signal
 import threading
@@ -85,6 +86,9 @@ def terminable() -> Iterator[Told]:
         yield told
     finally:
         for number in ours:
-            # What is left of the process would end in a traceback at one more Ctrl-C.
-            if not (number == signal.SIGINT and told.to_end):
+            # What is left of the process would end in a traceback at one more Ctrl-C, and by that
+            # signal where Python itself is ending and has given up its handlers.
+            if number == signal.SIGINT and told.to_end:
+                atexit.register(signal.signal, number, signal.SIG_IGN)
+            else:
                 signal.signal(number, _USUAL[number])

@@ -239,7 +239,7 @@ def read_responses(folder: Path) -> list[tuple[int, NDArray[np.float32]]]:
     except OSError as error:
         raise unreadable(path, error) from error
     except (ijson.JSONError, ValueError, KeyError, TypeError) as error:
-        raise SuiteError(f"{path} is not a whole LoadGen accuracy log: {error}") from error
+        raise SuiteError(f"{path} is not a whole LoadGen accuracy log: {error!s:.200}") from error
 
 
 def _response(entry: Any) -> tuple[int, NDArray[np.float32]]:
