@@ -80,7 +80,8 @@ def _as_asked(
     missing = [name for name in asked if name not in outputs]
     if missing:
         raise SuiteError(
-            f"{path} has no output {missing[0]!r}: give two of {', '.join(outputs)} to --outputs"
+            f"{path} has no output {missing[0]!r}: give --outputs START,END with names among "
+            f"{', '.join(outputs)}"
         )
     start, end = asked
     fits = _may_be_stacked if start == end else _may_be_pair
@@ -90,7 +91,7 @@ def _as_asked(
         raise SuiteError(
             f"{path}: expected float outputs for the start and the end logits, {expected}, but "
             f"--outputs names {values.shapes_in_words(wrong[:1])}, "
-            f"{values.types_in_words(wrong[:1])}: give two of {', '.join(outputs)}"
+            f"{values.types_in_words(wrong[:1])}: give others of {', '.join(outputs)}"
         )
     return Outputs(start, end)
 
