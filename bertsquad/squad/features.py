@@ -26,27 +26,18 @@ FORMAT = 2
 
 
 @dataclass(frozen=True)
-class Features:
-    """All windows of a data set, ragged: what the model and the search for answers need.
+class Inputs:
+    """Windows, ragged, as far as a model reads them.
 
-    Window `i` has the tokens `tokens[offsets[i]:offsets[i + 1]]`; its context slice begins at the
-    position `context_start[i]` of the window and at the token `doc_start[i]` of its context, and
-    ends before the window's last token, a special one. Context `c` has `context_offsets[c + 1] -
-    context_offsets[c]` tokens. A reading's own kind of features adds arrays with one number for
-    each of those.
+    Window `i` has the tokens `tokens[offsets[i]:offsets[i + 1]]`.
     """
 
     tokens: NDArray[np.int32]  # [sum of lengths]
     offsets: NDArray[np.int64]  # [windows + 1]
-    question: NDArray[np.int32]  # [windows], index into Dataset.questions
-    context_start: NDArray[np.int32]  # [windows]
     segment_start: NDArray[np.int32]  # [windows], from here on segments are 1; or the length
-    doc_start: NDArray[np.int32]  # [windows]
-    max_context: NDArray[np.bool_]  # [sum of lengths], may an answer start here?
-    context_offsets: NDArray[np.int64]  # [contexts + 1]
 
     def __len__(self) -> int:
-        return len(self.question)
+        return len(self.segment_start)
 
     @property
     def lengths(self) -> NDArray[np.int64]:
@@ -69,6 +60,23 @@ class Features:
             mask[row, :n] = 1
             segments[row, self.segment_start[sample] : n] = 1
         return ids, mask, segments
+
+
+@dataclass(frozen=True)
+class Features(Inputs):
+    """All windows of a data set, ragged: what the model and the search for answers need.
+
+    The context slice of window `i` begins at the position `context_start[i]` of the window and at
+    the token `doc_start[i]` of its context, and ends before the window's last token, a special one.
+    Context `c` has `context_offsets[c + 1] - context_offsets[c]` tokens. A reading's own kind of
+    features adds arrays with one number for each of those.
+    """
+
+    question: NDArray[np.int32]  # [windows], index into Dataset.questions
+    context_start: NDArray[np.int32]  # [windows]
+    doc_start: NDArray[np.int32]  # [windows]
+    max_context: NDArray[np.bool_]  # [sum of lengths], may an answer start here?
+    context_offsets: NDArray[np.int64]  # [contexts + 1]
 
 
 def window_starts(tokens: int, room: int, step: int) -> range:

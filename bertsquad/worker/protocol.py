@@ -11,6 +11,8 @@ from typing import Any
 
 from bertsquad import typed
 from bertsquad.assets.fingerprint import ModelFiles
+from bertsquad.cluster.facts import Loss, NodeRun
+from bertsquad.cluster.membership import Membership
 from bertsquad.errors import BoundUnattainable, SuiteError, Unavailable
 from bertsquad.loadgen.request import Request, Targets
 from bertsquad.loadgen.user_conf import UserConf
@@ -28,7 +30,8 @@ class Setup:
 
     `threads` are for preparing the model. `calibration` is what it is quantised with, or the reason
     why there is nothing for that. `reads` is what the model is fed with, `known` are questions to
-    tell its outputs apart by, where that is needed. Paths are text, so that it is JSON.
+    tell its outputs apart by, where that is needed. `cluster` says where batches are calculated,
+    None for this machine. Paths are text, so that it is JSON.
     """
 
     model: ModelFiles
@@ -39,6 +42,7 @@ class Setup:
     calibration: CalibrationSet | str
     reads: Reads = AS_MLPERF
     known: KnownSet | None = None
+    cluster: Membership | None = None
 
 
 @dataclass(frozen=True)
@@ -95,7 +99,8 @@ class Measured:
     """A run has ended: what LoadGen's logs don't tell of it.
 
     `targets` is None in an accuracy run. `timeline` is the digest of its timeline; `unwritten` says
-    why a file of the run could not be written, None if all were.
+    why a file of the run could not be written, None if all were. `nodes` are those of a cluster
+    that began the run, `nodes_lost` those of them that didn't end it.
     """
 
     seconds: float
@@ -109,6 +114,8 @@ class Measured:
     disturbances: list[Disturbance]
     timeline: dict[str, Any]
     unwritten: str | None
+    nodes: list[NodeRun] = field(default_factory=list)
+    nodes_lost: list[Loss] = field(default_factory=list)
 
 
 @dataclass(frozen=True)

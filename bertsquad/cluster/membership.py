@@ -1,0 +1,21 @@
+"""Which cluster a worker joins, and what it wants of it."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Membership:
+    """What a worker is told of its cluster.
+
+    `address` is `auto` or `HOST:PORT`. Exactly `nodes` are wanted, None for all that are there.
+    `instances` and `threads` are what the user asked for on each node, `gpus` how many GPUs of a
+    node are used at most. `token_file` holds the token of a cluster that the suite started; of any
+    other, Ray finds the user's own.
+    """
+
+    address: str
+    nodes: int | None = None
+    instances: int | None = None
+    threads: int | None = None
+    gpus: int | None = None
+    token_file: str | None = None
