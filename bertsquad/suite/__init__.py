@@ -1,6 +1,7 @@
 """The pytest side: options, cases, the harness that runs them, and pytest-benchmark's figures.
 
-- `options`: what a user may ask for, and what can't go together.
+- `options`: what a user may ask for.
+- `conflicts`: what can't go together on the command line.
 - `parsers`: what an option takes: from its text to its value, or a sentence what is wrong.
 - `cases`: which cases there are.
 - `header`: what is said before the first case: what is under test, and how long it may take.

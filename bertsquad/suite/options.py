@@ -9,14 +9,14 @@ from bertsquad import rules
 from bertsquad.devices import DEVICES, PRECISIONS
 from bertsquad.errors import SuiteError
 from bertsquad.files import user_path
-from bertsquad.loadgen.user_conf import UserConf, plain
+from bertsquad.loadgen.user_conf import UserConf
 from bertsquad.models.zoo import DEFAULT_MODELS, MODELS, Model, find
 from bertsquad.runtime.parallelism import BATCH_TOKENS, SERVER_THREADS
 from bertsquad.squad import datasets
 from bertsquad.squad.datasets import DATASETS, DatasetEntry
 from bertsquad.squad.features import MAX_TOKENS
 from bertsquad.squad.hugging_face import DOC_STRIDE
-from bertsquad.suite import parsers
+from bertsquad.suite import conflicts, parsers
 from bertsquad.worker.handle import read_user_conf
 
 #: Where results go unless `--output` says otherwise, from the current folder.
@@ -85,61 +85,15 @@ class Options:
 
     def __post_init__(self) -> None:
         """Refuse what can't go together."""
-        self._check_own()
+        foreign = {**self.own, "--null-threshold": self.null_threshold or None}
+        conflicts.refuse_foreign(foreign, self.models, self.datasets)
+        if self.batch_tokens and self.max_length and self.batch_tokens < self.max_length:
+            raise SuiteError("--batch-tokens must have room for a window of --max-length: raise it")
         if self.rules != "mlperf":
             return
         if self.user_conf is not None:
-            _check_official(self.user_conf)
-        if self.dataset_size is not None:
-            raise SuiteError(
-                "--dataset-size can't go with --rules mlperf, which runs the whole data set"
-            )
-        if self.buffer_size is not None and self.buffer_size < rules.SAMPLES:
-            raise SuiteError(
-                f"--buffer-size {self.buffer_size} can't go with --rules mlperf, which draws from "
-                "all samples"
-            )
-        if self.min_duration_s is not None and self.min_duration_s < rules.MIN_DURATION_S:
-            raise SuiteError(
-                f"--min-duration-s {self.min_duration_s:g} can't go with --rules mlperf, which "
-                f"wants {rules.MIN_DURATION_S:g} s or more"
-            )
-
-    def _check_own(self) -> None:
-        """Refuse an option for a model or data of the user's own where there is none."""
-        own = [model for model in self.models if model.path is not None]
-        model = "a model of your own: give one with --model DIR|FILE"
-        read = "a model with a tokeniser of its own, since MLPerf's rules leave no choice to others"
-        data = "data of your own, since the others bring theirs: give some with --dataset FILE"
-        reads = any(one.tokeniser for one in own)
-        brings = any(one.path for one in self.datasets)
-        for flag, value, fits, meant in (
-            ("--tokenizer", self.tokenizer, own, model),
-            ("--outputs", self.outputs, own, model),
-            ("--max-length", self.max_length, reads, read),
-            ("--doc-stride", self.doc_stride, reads, read),
-            ("--null-threshold", self.null_threshold or None, brings, data),
-            ("--calibration", self.calibration, brings, data),
-        ):
-            if value is not None and not fits:
-                raise SuiteError(f"{flag} is for {meant}")
-        if self.batch_tokens and self.max_length and self.batch_tokens < self.max_length:
-            raise SuiteError("--batch-tokens must have room for a window of --max-length: raise it")
-
-
-def _check_official(conf: UserConf) -> None:
-    """Refuse a user.conf that changes what MLPerf's rules leave to LoadGen."""
-    for scenario, found in conf.settings.items():
-        for key, value in found.items():
-            if key in ("target_qps", "target_latency") or value == conf.own[scenario][key]:
-                continue
-            if key == "min_duration" and value >= rules.MIN_DURATION_S * 1000:
-                continue
-            raise SuiteError(
-                f"{conf.file} sets {key} to {plain(value)} for {scenario}, but --rules mlperf "
-                "leaves all but the targets, and a min_duration of "
-                f"{rules.MIN_DURATION_S * 1000:g} ms or more, to LoadGen"
-            )
+            conflicts.refuse_unofficial(self.user_conf)
+        conflicts.refuse_shorter(self.dataset_size, self.buffer_size, self.min_duration_s)
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,69 @@
+"""What can't go together on the command line: each function raises SuiteError if it does."""
+
+from collections.abc import Mapping, Sequence
+
+from bertsquad import rules
+from bertsquad.errors import SuiteError
+from bertsquad.loadgen.user_conf import UserConf, plain
+from bertsquad.models.zoo import Model
+from bertsquad.squad.datasets import DatasetEntry
+
+
+def refuse_shorter(
+    dataset_size: int | str | None, buffer_size: int | None, min_duration_s: float | None
+) -> None:
+    """Refuse what would make a run under --rules mlperf shorter than MLPerf wants it."""
+    if dataset_size is not None:
+        raise SuiteError(
+            "--dataset-size can't go with --rules mlperf, which runs the whole data set"
+        )
+    if buffer_size is not None and buffer_size < rules.SAMPLES:
+        raise SuiteError(
+            f"--buffer-size {buffer_size} can't go with --rules mlperf, which draws from all "
+            "samples"
+        )
+    if min_duration_s is not None and min_duration_s < rules.MIN_DURATION_S:
+        raise SuiteError(
+            f"--min-duration-s {min_duration_s:g} can't go with --rules mlperf, which wants "
+            f"{rules.MIN_DURATION_S:g} s or more"
+        )
+
+
+def refuse_unofficial(conf: UserConf) -> None:
+    """Refuse a user.conf that changes what MLPerf's rules leave to LoadGen."""
+    for scenario, found in conf.settings.items():
+        for key, value in found.items():
+            if key in ("target_qps", "target_latency") or value == conf.own[scenario][key]:
+                continue
+            if key == "min_duration" and value >= rules.MIN_DURATION_S * 1000:
+                continue
+            raise SuiteError(
+                f"{conf.file} sets {key} to {plain(value)} for {scenario}, but --rules mlperf "
+                "leaves all but the targets, and a min_duration of "
+                f"{rules.MIN_DURATION_S * 1000:g} ms or more, to LoadGen"
+            )
+
+
+def refuse_foreign(
+    given: Mapping[str, object], models: Sequence[Model], datasets: Sequence[DatasetEntry]
+) -> None:
+    """Refuse an option for a model or data of the user's own where there is none.
+
+    `given` has the options' values by flag, None for what wasn't given.
+    """
+    model = "a model of your own: give one with --model DIR|FILE"
+    read = "a model with a tokeniser of its own, since MLPerf's rules leave no choice to others"
+    data = "data of your own, since the others bring theirs: give some with --dataset FILE"
+    own = any(one.path is not None for one in models)
+    reads = any(one.path is not None and one.tokeniser is not None for one in models)
+    brings = any(one.path for one in datasets)
+    for flag, fits, meant in (
+        ("--tokenizer", own, model),
+        ("--outputs", own, model),
+        ("--max-length", reads, read),
+        ("--doc-stride", reads, read),
+        ("--null-threshold", brings, data),
+        ("--calibration", brings, data),
+    ):
+        if given.get(flag) is not None and not fits:
+            raise SuiteError(f"{flag} is for {meant}")
