@@ -31,20 +31,26 @@ def save(whole: Any, path: Path) -> None:
 def load(cls: type[_Made], path: Path) -> _Made:
     """What `save` wrote of a `cls`, whose annotations say the arrays' types; each has one axis.
 
+    Arrays for which `cls` has a default may be absent, as they are in a file of an older version.
     Raises OSError where the file can't be read, else Lacking or Damaged.
     """
     hints = typing.get_type_hints(cls)
+    needed = {
+        f"{one.name}.npy"
+        for one in dataclasses.fields(cls)  # type: ignore[arg-type]
+        if one.default is one.default_factory is dataclasses.MISSING
+    }
     with path.open("rb") as file:
         try:
             with zipfile.ZipFile(file) as archive:
                 stored = {one.filename: one.compress_type for one in archive.infolist()}
             if any(kind != zipfile.ZIP_STORED for kind in stored.values()):
                 raise Damaged("it is compressed")  # to whatever size
-            if not stored.keys() >= {f"{name}.npy" for name in hints}:
+            if not stored.keys() >= needed:
                 raise Lacking("it lacks arrays")
             file.seek(0)
             with np.load(file, allow_pickle=False) as found:
-                arrays = {name: found[name] for name in hints}
+                arrays = {name: found[name] for name in hints if name in found}
         except (Lacking, Damaged):
             raise
         except OSError as error:

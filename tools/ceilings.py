@@ -46,7 +46,7 @@ from bertsquad.models.calibration import Calibration, calibrate_with
 from bertsquad.models.preparation import Prepared, prepare
 from bertsquad.progress import Step
 from bertsquad.runtime.engine import Engine, batch_tokens
-from bertsquad.runtime.inference import infer, side_by_side
+from bertsquad.runtime.inference import side_by_side
 from bertsquad.runtime.parallelism import Parallelism, plan
 from bertsquad.runtime.sessions import open_on_cpu
 from bertsquad.squad import datasets
@@ -130,7 +130,7 @@ def bare_rate(engine: Engine, chosen: Features) -> float:
             engine.logits(*feed, instance=instance)
 
     start = time.perf_counter()
-    side_by_side(engine, work)
+    side_by_side(engine.parallelism, work)
     return len(chosen) / (time.perf_counter() - start)
 
 
@@ -219,7 +219,7 @@ def measure(given: argparse.Namespace) -> dict[str, Any]:
     ]
     for row in rows:  # warm
         bare_rate(row.engine, chosen)
-    infer(naive_engine, naive_chosen, [0])
+    naive_engine.infer(naive_chosen, [0])
     for number in range(given.rounds):
         print(f"round {number + 1} of {given.rounds}", file=sys.stderr)
         naive.append(

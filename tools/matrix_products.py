@@ -89,7 +89,7 @@ class Ceiling:
                 done[instance] += 1
 
         start = time.perf_counter()
-        side_by_side(self._engine, work)
+        side_by_side(self._engine.parallelism, work)
         seconds = time.perf_counter() - start
         return sum(done) * 2 * tokens * rows * columns / seconds
 

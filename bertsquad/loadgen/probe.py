@@ -5,6 +5,7 @@ Only the worker process imports this module.
 
 import threading
 import time
+from collections import deque
 from collections.abc import Sequence
 
 import numpy as np
@@ -13,8 +14,7 @@ from bertsquad.errors import BoundUnattainable
 from bertsquad.loadgen import batching
 from bertsquad.loadgen.request import Request, Targets, server_bound_ms
 from bertsquad.progress import Show, Step, unseen
-from bertsquad.runtime.engine import Engine
-from bertsquad.runtime.inference import effective_lengths, infer, side_by_side
+from bertsquad.runtime.inference import Answer, Backend, Work, effective_lengths
 from bertsquad.squad.features import Features
 
 #: How many seconds a measurement lasts, by the rules of the run, and how many batches it runs at
@@ -31,24 +31,26 @@ SLACK = 0.15
 
 
 class Probe:
-    """Measures an engine on the first `samples` windows of a data set."""
+    """Measures a backend on the first `samples` windows of a data set."""
 
-    def __init__(self, engine: Engine, features: Features, samples: int) -> None:
-        self._engine = engine
+    def __init__(self, backend: Backend, features: Features, samples: int) -> None:
+        self._backend = backend
         self._features = features
-        self._lengths = effective_lengths(engine, features)[:samples]
+        self._lengths = effective_lengths(backend, features)[:samples]
         self._cost: batching.Cost | None = None
 
     def warm_up(self, show: Show = unseen) -> None:
         """Run samples of all lengths, alone and in batches."""
         order = np.argsort(self._lengths)
         spread = np.linspace(0, len(order) - 1, 4).astype(int)
-        batches = [([int(order[position])], 0) for position in spread]
-        for batch in self._offline_batches(16):
-            batches += [(batch, instance) for instance in range(self._engine.instances)]
-        for done, (batch, instance) in enumerate(batches):
-            show(Step("warming up", done, len(batches), "batches"))
-            self._seconds(batch, instance)
+        alone = [[int(order[position])] for position in spread]
+        together = self._offline_batches(16)
+        for done, batch in enumerate(alone + together):
+            show(Step("warming up", done, len(alone + together), "batches"))
+            if done < len(alone):
+                self._seconds(batch)
+            else:
+                self._backend.warm_up(self._features, batch)
 
     def targets(self, request: Request) -> Targets:
         """What LoadGen should expect of this engine; BoundUnattainable where no rate is honest."""
@@ -62,8 +64,8 @@ class Probe:
                 self._lengths,
                 bound_ms / 1e3,
                 self.cost(),
-                self._engine.batch_tokens,
-                self._engine.instances,
+                self._backend.batch_tokens,
+                self._backend.instances,
                 per_cent / 100,
             )
             if sustained is None:
@@ -88,33 +90,19 @@ class Probe:
             self._cost = batching.Cost.fit(list(zip(tokens, seconds, strict=False)))
         return self._cost
 
-    def _seconds(self, batch: Sequence[int], instance: int = 0) -> float:
+    def _seconds(self, batch: Sequence[int]) -> float:
         start = time.perf_counter()
-        infer(self._engine, self._features, batch, instance)
+        self._backend.infer(self._features, batch)
         return time.perf_counter() - start
 
     def _rate(self, batches: Sequence[Sequence[int]], budget_s: float) -> float:
         """Samples a second of all instances, over as many of `batches` as the time allows."""
-        lock = threading.Lock()
-        left = iter(batches)
-        begun = done = 0
+        trial = _Trial(batches, budget_s)
         start = time.perf_counter()
-
-        def work(instance: int) -> None:
-            nonlocal begun, done
-            while True:
-                with lock:
-                    batch = next(left, None)
-                    enough = begun >= PROBE_BATCHES and time.perf_counter() - start > budget_s
-                    if batch is None or enough:
-                        return
-                    begun += 1
-                self._seconds(batch, instance)
-                with lock:
-                    done += len(batch)
-
-        side_by_side(self._engine, work)
-        return done / (time.perf_counter() - start)
+        self._backend.spread(self._features, trial)
+        if trial.error is not None:
+            raise trial.error
+        return trial.done / (time.perf_counter() - start)
 
     def _measure(self, batches: Sequence[Sequence[int]], budget_s: float) -> list[float]:
         """The seconds that the first of `batches` took, as many as fit into `budget_s`."""
@@ -137,8 +125,68 @@ class Probe:
         batches = [
             chosen[positions].tolist()
             for positions in batching.by_length(
-                self._lengths[chosen], self._engine.batch_tokens, self._engine.most_samples
+                self._lengths[chosen], self._backend.batch_tokens, self._backend.most_samples
             )
         ]
         np.random.default_rng(0).shuffle(batches)
         return batches
+
+
+class _Trial:
+    """As many of some batches as can be begun in a time, but PROBE_BATCHES at least.
+
+    `done` counts the samples that were answered.
+    """
+
+    in_flight = 2  # as in Offline, whose rate it is for
+
+    def __init__(self, batches: Sequence[Sequence[int]], budget_s: float) -> None:
+        self._left = deque(map(Work, batches))
+        self._until = time.perf_counter() + budget_s
+        self._state = threading.Condition()
+        self._begun = self._ended = self.done = 0
+        self.error: BaseException | None = None
+
+    def take(self) -> Work | None:
+        """The next batch while there is time; then None, once all that was begun has ended."""
+        with self._state:
+            self._state.wait_for(lambda: self._open() or self.error or self._begun == self._ended)
+            return self._pop() if self._open() and self.error is None else None
+
+    def more(self, most: int) -> list[Work]:
+        """The batches that follow, while there is time."""
+        with self._state:
+            return [self._pop() for _ in range(most) if self._open()]
+
+    def waiting(self) -> int:
+        """The batches that nobody has."""
+        return len(self._left)
+
+    def complete(self, answers: Sequence[Answer], node: int = 0) -> None:
+        """Count the samples."""
+        with self._state:
+            self._ended += len(answers)
+            self.done += sum(len(answer.work.samples) for answer in answers)
+            self._state.notify_all()
+
+    def put_back(self, works: Sequence[Work]) -> None:
+        """Have others calculate `works` next, if there is time."""
+        with self._state:
+            self._begun -= len(works)
+            self._left.extendleft(reversed(works))
+            self._state.notify_all()
+
+    def fail(self, error: BaseException) -> None:
+        """Keep the first error, and begin no more."""
+        with self._state:
+            self.error = self.error or error
+            self._state.notify_all()
+
+    def _open(self) -> bool:
+        """Whether another batch is to be begun."""
+        in_time = self._begun < PROBE_BATCHES or time.perf_counter() <= self._until
+        return bool(self._left) and in_time
+
+    def _pop(self) -> Work:
+        self._begun += 1
+        return self._left.popleft()

@@ -29,12 +29,29 @@ CURVE_POINTS = 100
 PERCENTILES = (50.0, 90.0, 95.0, 97.0, 99.0, 99.9)
 
 
+def _none() -> NDArray[np.int64]:
+    return np.zeros(0, np.int64)
+
+
+@dataclass(frozen=True)
+class Share:
+    """What a node did of a run: the samples it answered, and the seconds its batches took.
+
+    `samples_per_s` are for the spans of the timeline's `course`.
+    """
+
+    samples: int
+    busy_s: float
+    samples_per_s: list[float]
+
+
 @dataclass(frozen=True)
 class Timeline:
     """What one run did. Times are int64 nanoseconds of one clock of the machine.
 
     A query is here what LoadGen times: in Offline and Server a sample. A batch is what went through
-    the model at once; its padded tokens are its samples times the length they were padded to.
+    the model at once; its padded tokens are its samples times the length they were padded to. Its
+    node is that of a cluster which calculated it, 0 on one machine.
     """
 
     issued_ns: NDArray[np.int64]  # [queries], in the order of completion
@@ -44,6 +61,7 @@ class Timeline:
     batch_samples: NDArray[np.int64]  # [batches]
     batch_tokens: NDArray[np.int64]  # [batches]
     batch_padded_tokens: NDArray[np.int64]  # [batches]
+    batch_node: NDArray[np.int64] = field(default_factory=_none)  # [batches]; empty where all are 0
 
     @property
     def latencies_ns(self) -> NDArray[np.int64]:
@@ -75,13 +93,8 @@ class Timeline:
         """
         if not len(self.batch_samples):
             return {"span_s": 0.0, "samples_per_s": [], "tokens_per_s": [], "relative_speed": []}
-        start, end = int(self.batch_started_ns.min()), int(self.batch_completed_ns.max())
-        samples = int(self.batch_samples.sum())
-        spans = max(1, min(MOST_SPANS, len(self.batch_samples), samples // SAMPLES_A_SPAN))
-        span_s = max(end - start, 1) / spans / 1e9
-        place = ((self.batch_completed_ns - start) / 1e9 / span_s).astype(np.int64)
-        place = place.clip(0, spans - 1)
-        busy_s = (self.batch_completed_ns - self.batch_started_ns) / 1e9
+        place, spans, span_s = self._spans()
+        busy_s = self._busy_s
         fitting_s = _fitting(self.batch_padded_tokens.astype(np.float64), busy_s)
         done, tokens, busy, fitting = (
             np.bincount(place, weights, spans)
@@ -96,6 +109,33 @@ class Timeline:
             .round(4)
             .tolist(),
         }
+
+    def by_node(self, count: int) -> list[Share]:
+        """What each of `count` nodes did."""
+        batches = len(self.batch_samples)
+        node = self.batch_node if len(self.batch_node) else np.zeros(batches, np.int64)
+        if not batches:
+            return [Share(0, 0.0, [])] * count
+        place, spans, span_s = self._spans()
+        samples = np.bincount(node, self.batch_samples, count)
+        busy_s = np.bincount(node, self._busy_s, count)
+        done = np.bincount(node * spans + place, self.batch_samples, count * spans)
+        rates = (done.reshape(count, spans) / span_s).round(3)
+        return [Share(int(samples[n]), float(busy_s[n]), rates[n].tolist()) for n in range(count)]
+
+    @property
+    def _busy_s(self) -> NDArray[np.float64]:
+        busy_s: NDArray[np.float64] = (self.batch_completed_ns - self.batch_started_ns) / 1e9
+        return busy_s
+
+    def _spans(self) -> tuple[NDArray[np.int64], int, float]:
+        """The span that each batch ended in, how many spans there are, and their seconds."""
+        start, end = int(self.batch_started_ns.min()), int(self.batch_completed_ns.max())
+        samples = int(self.batch_samples.sum())
+        spans = max(1, min(MOST_SPANS, len(self.batch_samples), samples // SAMPLES_A_SPAN))
+        span_s = max(end - start, 1) / spans / 1e9
+        place = ((self.batch_completed_ns - start) / 1e9 / span_s).astype(np.int64)
+        return place.clip(0, spans - 1), spans, span_s
 
     def _batches(self) -> list[dict[str, int]]:
         """For each number of samples that a batch had: how many had it, and their tokens."""
@@ -128,6 +168,7 @@ class Recording:
     batch_samples: "array[int]" = field(default_factory=_column)
     batch_tokens: "array[int]" = field(default_factory=_column)
     batch_padded_tokens: "array[int]" = field(default_factory=_column)
+    batch_node: "array[int]" = field(default_factory=_column)
 
     def timeline(self) -> Timeline:
         """What was recorded until now."""
@@ -178,6 +219,7 @@ def load(folder: Path) -> Timeline:
         raise _no_timeline(path) from error
     queries, batches = len(found.issued_ns), len(found.batch_samples)
     lengths = {name: len(array) for name, array in vars(found).items()}
+    lengths["batch_node"] = lengths["batch_node"] or batches
     if any(n != (batches if name.startswith("batch") else queries) for name, n in lengths.items()):
         raise _no_timeline(path)
     return found

@@ -7,5 +7,5 @@
 - `nvidia`: what NVIDIA GPUs need.
 - `proofs`: proofs of a session's provider and precision.
 - `engine`: a prepared model on a device: its sessions, with their proof.
-- `inference`: from samples to logits, instances side by side.
+- `inference`: where batches come from and who calculates them, instances side by side.
 """

@@ -4,6 +4,8 @@ Only the worker process imports this module.
 """
 
 import tempfile
+import time
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -19,6 +21,7 @@ from bertsquad.machine import hardware
 from bertsquad.models.preparation import Prepared
 from bertsquad.runtime import nvidia
 from bertsquad.runtime.availability import why_not
+from bertsquad.runtime.inference import Answer, Source, side_by_side
 from bertsquad.runtime.parallelism import BATCH_TOKENS, Parallelism
 from bertsquad.runtime.proofs import (
     can_calculate,
@@ -28,7 +31,7 @@ from bertsquad.runtime.proofs import (
     trial_batch,
 )
 from bertsquad.runtime.sessions import make_session
-from bertsquad.squad.features import MAX_TOKENS
+from bertsquad.squad.features import MAX_TOKENS, Inputs
 
 
 class Engine:
@@ -119,6 +122,52 @@ class Engine:
                     "model with one start and one end logit for each token"
                 )
         return signature.logits(found)
+
+    def infer(
+        self, features: Inputs, samples: Sequence[int], instance: int = 0
+    ) -> list[NDArray[np.float32]]:
+        """The logits of `samples`, each float32 [its length, 2], in one batch if the model can.
+
+        Raises SuiteError where they aren't finite, since no figure made of them would mean
+        anything.
+        """
+        size = self.fixed_batch or len(samples)
+        answers: list[NDArray[np.float32]] = []
+        for start in range(0, len(samples), size):
+            chunk = list(samples[start : start + size])
+            filled = chunk + chunk[-1:] * (size - len(chunk))
+            logits = self.logits(*features.batch(filled, self.fixed_length), instance=instance)
+            for row, sample in enumerate(chunk):
+                # Without those of the padding, which may be anything.
+                own = logits[row, : features.offsets[sample + 1] - features.offsets[sample]]
+                if not np.isfinite(own).all():
+                    raise SuiteError(
+                        f"the model answered sample {sample} with logits that are NaN or infinite "
+                        f"on {self.device.name} in {self.precision}, so nothing is scored or "
+                        "timed: check the model, or choose another --precision"
+                    )
+                answers.append(own)
+        return answers
+
+    def warm_up(self, features: Inputs, samples: Sequence[int]) -> None:
+        """Calculate the batch `samples` on one instance after the other."""
+        for instance in range(self.instances):
+            self.infer(features, samples, instance)
+
+    def spread(self, features: Inputs, source: Source) -> None:
+        """Answer what `source` has, each instance in a thread that is pinned to its CPUs."""
+
+        def work(instance: int) -> None:
+            while (batch := source.take()) is not None:
+                try:
+                    started = time.perf_counter()
+                    logits = self.infer(features, batch.samples, instance)
+                    seconds = time.perf_counter() - started
+                    source.complete([Answer(batch, logits, seconds)])
+                except BaseException as error:  # at once, so that the others stop
+                    source.fail(error)
+
+        side_by_side(self.parallelism, work)
 
     def _prove_precision(self) -> str:
         """Say in what precision the matrix products are calculated, from what each session runs.

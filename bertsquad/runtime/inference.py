@@ -1,51 +1,113 @@
-"""From samples to logits: batches through an engine, instances side by side."""
+"""Where batches come from and who answers them: a Source has the work, a Backend calculates it.
+
+The engine of one machine is a Backend, and so are the nodes of a cluster together. A run of LoadGen
+is a Source, and so is the probe before it.
+"""
 
 import os
 import threading
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from bertsquad.errors import SuiteError
-from bertsquad.runtime.engine import Engine
-from bertsquad.squad.features import Features
+from bertsquad.runtime.parallelism import Parallelism
+from bertsquad.squad.features import Inputs
 
 
-def effective_lengths(engine: Engine, features: Features) -> NDArray[np.int64]:
-    """The tokens that each sample costs: its own, or the model's fixed length."""
-    if engine.fixed_length is None:
-        return features.lengths
-    return np.full(len(features), engine.fixed_length, np.int64)
+@dataclass(frozen=True)
+class Work:
+    """A planned batch: the indices of its windows, and what its source wants back with them."""
+
+    samples: Sequence[int]
+    items: Sequence[Any] = ()
 
 
-def infer(
-    engine: Engine, features: Features, samples: Sequence[int], instance: int = 0
-) -> list[NDArray[np.float32]]:
-    """The logits of `samples`, each float32 [its length, 2], in one batch if the model allows it.
+@dataclass(frozen=True)
+class Answer:
+    """The logits of each sample of a batch, float32 [its length, 2], after so many `seconds`.
 
-    Raises SuiteError where they aren't finite, since no figure made of them would mean anything.
+    The seconds are those in which the batch was calculated, by the clock of whoever did it.
     """
-    size = engine.fixed_batch or len(samples)
-    answers: list[NDArray[np.float32]] = []
-    for start in range(0, len(samples), size):
-        chunk = list(samples[start : start + size])
-        filled = chunk + chunk[-1:] * (size - len(chunk))
-        logits = engine.logits(*features.batch(filled, engine.fixed_length), instance=instance)
-        for row, sample in enumerate(chunk):
-            # Without those of the padding, which may be anything.
-            own = logits[row, : features.offsets[sample + 1] - features.offsets[sample]]
-            if not np.isfinite(own).all():
-                raise SuiteError(
-                    f"the model answered sample {sample} with logits that are NaN or infinite on "
-                    f"{engine.device.name} in {engine.precision}, so nothing is scored or timed: "
-                    "check the model, or choose another --precision"
-                )
-            answers.append(own)
-    return answers
+
+    work: Work
+    logits: list[NDArray[np.float32]]
+    seconds: float
 
 
-def side_by_side(engine: Engine, work: Callable[[int], None]) -> None:
+class Source(Protocol):
+    """Has batches to answer. Its methods may be called from any thread."""
+
+    @property
+    def in_flight(self) -> int:
+        """The batches that an instance may have at a time: 1, or 2 to hide the way to it."""
+
+    def take(self) -> Work | None:
+        """The next batch, waited for; None where no more will come: all done, closed or failed.
+
+        As long as a batch isn't answered it may be put back, so there may be more.
+        """
+
+    def more(self, most: int) -> list[Work]:
+        """Up to `most` further batches that are there already."""
+
+    def waiting(self) -> int:
+        """The batches that are there and that nobody has; at most, where not planned yet."""
+
+    def complete(self, answers: Sequence[Answer], node: int = 0) -> None:
+        """Take answers that `node` gave together, in the order in which it calculated them."""
+
+    def put_back(self, works: Sequence[Work]) -> None:
+        """Take batches back whose answers will never come."""
+
+    def fail(self, error: BaseException) -> None:
+        """Take the error that ends the run."""
+
+
+class Backend(Protocol):
+    """Calculates batches, `instances` of them at a time."""
+
+    @property
+    def instances(self) -> int:
+        """The batches that are calculated side by side."""
+
+    @property
+    def batch_tokens(self) -> int:
+        """The most tokens that a batch may have, padding included."""
+
+    @property
+    def most_samples(self) -> int | None:
+        """The samples that a batch may have at most; None without a limit."""
+
+    @property
+    def fixed_length(self) -> int | None:
+        """The tokens that every sample must have; None where any number will do."""
+
+    def infer(
+        self, features: Inputs, samples: Sequence[int], instance: int = 0
+    ) -> list[NDArray[np.float32]]:
+        """The logits of `samples`, each float32 [its length, 2], from one instance."""
+
+    def warm_up(self, features: Inputs, samples: Sequence[int]) -> None:
+        """Have every instance calculate the batch `samples` once."""
+
+    def spread(self, features: Inputs, source: Source) -> None:
+        """Answer what `source` has, on all instances, until it has no more.
+
+        An error of a batch fails the source; any other error is raised.
+        """
+
+
+def effective_lengths(backend: Backend, features: Inputs) -> NDArray[np.int64]:
+    """The tokens that each sample costs: its own, or the model's fixed length."""
+    if backend.fixed_length is None:
+        return features.lengths
+    return np.full(len(features), backend.fixed_length, np.int64)
+
+
+def side_by_side(parallelism: Parallelism, work: Callable[[int], None]) -> None:
     """Call `work(instance)` for all instances at once, each pinned to its CPUs, and wait.
 
     If any fail, the first of their errors is raised once all have ended.
@@ -53,7 +115,7 @@ def side_by_side(engine: Engine, work: Callable[[int], None]) -> None:
     errors: list[BaseException] = []
 
     def run(instance: int) -> None:
-        unpin = pin(engine.parallelism.cpus(instance))
+        unpin = pin(parallelism.cpus(instance))
         try:
             work(instance)
         except BaseException as error:  # raised below, in the caller's thread
@@ -63,7 +125,7 @@ def side_by_side(engine: Engine, work: Callable[[int], None]) -> None:
 
     threads = [
         threading.Thread(target=run, args=(instance,), name=f"instance {instance}")
-        for instance in range(1, engine.instances)
+        for instance in range(1, parallelism.instances)
     ]
     for thread in threads:
         thread.start()

@@ -42,22 +42,19 @@ class Call:
 
 
 @dataclass
-class NotingEngine:
-    """A real engine that notes who asks it for what."""
+class Notes:
+    """Stands before the `logits` of a real engine and notes who asks it for what."""
 
-    engine: Any
+    answer: Callable[..., Any]
     calls: list[Call] = field(default_factory=list)
     #: Told the instance before each of its batches.
     before: Callable[[int], None] = lambda instance: None
 
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self.engine, name)
-
-    def logits(self, ids: NDArray[np.int64], *others: Any, instance: int = 0) -> Any:
+    def __call__(self, ids: NDArray[np.int64], *others: Any, instance: int = 0) -> Any:
         samples, length = ids.shape
         self.calls.append(Call(instance, samples, length, _cpus()))
         self.before(instance)
-        return self.engine.logits(ids, *others, instance=instance)
+        return self.answer(ids, *others, instance=instance)
 
 
 def _cpus() -> tuple[int, ...]:
@@ -101,7 +98,8 @@ def run(
 
     file = tiny.model(folder / "tiny.onnx", **model)
     prepared = Prepared(file, tiny.inspect(file))
-    engine: Any = NotingEngine(Engine(prepared, DEVICES["cpu"], "fp32", shape, budget))
+    engine: Any = Engine(prepared, DEVICES["cpu"], "fp32", shape, budget)
+    notes = engine.logits = Notes(engine.logits)
     built = features.load(folder / "tiny.npz")
     errors: list[str] = []
 
@@ -128,7 +126,7 @@ def run(
         while fail and sut._issued_ns and time.monotonic() < deadline:
             time.sleep(0.001)
 
-    engine.before = before
+    notes.before = before
     request = Request(scenario, "accuracy", "quick", str(folder), len(built))
     output, log = lg.LogOutputSettings(), lg.LogSettings()
     output.outdir = str(folder)
@@ -141,7 +139,7 @@ def run(
     timeline = sut.timeline
     assert sut.answered == timeline.batch_samples.sum()
     return Ran(
-        engine.calls,
+        notes.calls,
         [] if fail else list(logs.read_accuracy_log(folder).items()),
         len(timeline.latencies_ns),
         int(timeline.batch_tokens.sum()),

@@ -1,6 +1,7 @@
 """What is kept of a run's course, and how it is summed up."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -35,6 +36,35 @@ def test_a_timeline_is_read_back(tmp_path: Path) -> None:
     found = load(tmp_path)
     assert found.latencies_ns.tolist() == COURSE.latencies_ns.tolist()
     assert found.digest() == COURSE.digest()
+
+
+def test_a_timeline_of_before_there_were_nodes_is_of_one_machine(tmp_path: Path) -> None:
+    COURSE.save(tmp_path)
+    with np.load(tmp_path / TIMELINE) as saved:
+        older = {name: saved[name] for name in saved if name != "batch_node"}
+    np.savez(tmp_path / TIMELINE, **older)
+    (only,) = load(tmp_path).by_node(1)
+    assert only.samples == 160
+    assert only.busy_s == pytest.approx(1.0)
+
+
+def test_a_timeline_that_names_the_nodes_of_some_batches_only_is_refused(tmp_path: Path) -> None:
+    replace(COURSE, batch_node=np.zeros(3, np.int64)).save(tmp_path)
+    with pytest.raises(SuiteError, match="not a whole timeline"):
+        load(tmp_path)
+
+
+def test_what_each_node_did_is_told_span_by_span_of_the_course() -> None:
+    nodes = np.arange(40) % 4  # of which the last answers nothing more after the middle
+    nodes[20:] %= 3  # the first has its part
+    run = replace(COURSE, batch_node=nodes)
+    shares = run.by_node(5)
+    assert [share.samples for share in shares] == [60, 40, 40, 20, 0]
+    assert sum(share.busy_s for share in shares) == pytest.approx(1.0)
+    course = run.digest()["course"]
+    together = np.sum([share.samples_per_s for share in shares], axis=0)
+    assert together == pytest.approx(course["samples_per_s"], rel=1e-3)
+    assert shares[3].samples_per_s[-1] == 0 == sum(shares[4].samples_per_s)
 
 
 def test_the_curve_has_loadgens_percentiles_by_loadgens_rank_and_ends_with_the_slowest() -> None:
@@ -98,6 +128,7 @@ def test_a_run_that_was_broken_off_before_its_first_answer_has_nothing_to_tell()
     digest = empty.digest()
     assert digest["latency"] == {"percentile": [], "ms": []}
     assert digest["course"]["samples_per_s"] == digest["batches"] == []
+    assert [share.samples for share in empty.by_node(2)] == [0, 0]
     assert empty.padding_share == 0
 
 
