@@ -34,6 +34,7 @@ MARKERS = {
     "performance": "cases that record QPS and latency",
     "compliance": "cases that audit a performance run (MLPerf's TEST01)",
     "slow": "tests of the suite itself that take long",
+    "cluster": "tests of the suite itself that start nodes of a cluster, which take all cores",
 }
 
 

@@ -4,5 +4,6 @@
 - `noise`: what disturbed a run.
 - `device_lock`: one timed run at a time on a device.
 - `distributions`: what is installed, and which distribution a module is of.
+- `environment`: what the processes that the suite starts find in their environment.
 - `provenance`: what a result says of the software and the machine.
 """

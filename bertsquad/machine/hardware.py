@@ -8,20 +8,28 @@ from functools import cache
 from pathlib import Path
 
 
+def siblings(root: Path = Path("/")) -> tuple[tuple[int, ...], ...]:
+    """The logical CPUs of each core in the affinity mask, both ascending.
+
+    Where the system knows no affinity each of its logical CPUs is taken for a core. `root` holds
+    /proc and /sys.
+    """
+    if not hasattr(os, "sched_getaffinity"):
+        return tuple((cpu,) for cpu in range(os.cpu_count() or 1))
+    found: dict[str, list[int]] = {}
+    for cpu in sorted(os.sched_getaffinity(0)):
+        # Siblings have the same text here, so it names their core.
+        core = _read(root / f"sys/devices/system/cpu/cpu{cpu}/topology/thread_siblings_list")
+        found.setdefault(core or f"cpu {cpu}", []).append(cpu)
+    return tuple(map(tuple, found.values()))
+
+
 def core_cpus(root: Path = Path("/")) -> tuple[int, ...]:
     """The logical CPUs to compute on, ascending: the lowest of each core in the affinity mask.
 
     Two hyper-threads share one core's arithmetic, so a matrix product gains nothing from both.
-    Where the system knows no affinity these are all its logical CPUs. `root` holds /proc and /sys.
     """
-    if not hasattr(os, "sched_getaffinity"):
-        return tuple(range(os.cpu_count() or 1))
-    lowest: dict[str, int] = {}
-    for cpu in sorted(os.sched_getaffinity(0)):
-        # Siblings have the same text here, so it names their core.
-        siblings = _read(root / f"sys/devices/system/cpu/cpu{cpu}/topology/thread_siblings_list")
-        lowest.setdefault(siblings or f"cpu {cpu}", cpu)
-    return tuple(lowest.values())
+    return tuple(cpus[0] for cpus in siblings(root))
 
 
 def quota(root: Path = Path("/")) -> float | None:

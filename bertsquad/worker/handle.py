@@ -6,7 +6,6 @@ of its own, which is fed with cases and killed when it must be. The two exchange
 """
 
 import contextlib
-import os
 import queue
 import signal
 import subprocess
@@ -22,6 +21,7 @@ from bertsquad.devices import DEVICES
 from bertsquad.errors import SuiteError
 from bertsquad.loadgen.request import Request
 from bertsquad.loadgen.user_conf import UserConf
+from bertsquad.machine import environment
 from bertsquad.machine.distributions import reinstall
 from bertsquad.progress import Step
 from bertsquad.runtime.availability import conflict
@@ -97,7 +97,7 @@ class Worker:
                 stderr=file,
                 text=True,
                 encoding="utf-8",
-                env=_environment(),
+                env=environment.of_child(),
                 start_new_session=True,  # a terminal's Ctrl-C is for pytest's process to handle
             )
         self._messages: queue.Queue[protocol.FromWorker | WorkerDied | None] = queue.Queue()
@@ -248,19 +248,3 @@ def _killed_by(number: int) -> str:
             "less"
         )
     return how
-
-
-def _environment() -> dict[str, str]:
-    """The worker's environment: this package comes first, wherever it was imported from.
-
-    ONNX Runtime's wheels report to their maker from a background thread unless told not to before
-    they start: traffic that nobody asked for, beside what is being timed. And a filter that turns
-    warnings into errors is meant for the code under test: in the libraries, which warn of their own
-    affairs, it would make a model fail that runs elsewhere.
-    """
-    inherited = {name: text for name, text in os.environ.items() if name != "PYTHONWARNINGS"}
-    paths = [
-        str(Path(__file__).resolve().parents[2]),
-        *filter(None, [os.environ.get("PYTHONPATH")]),
-    ]
-    return inherited | {"ORT_DISABLE_TELEMETRY": "1", "PYTHONPATH": os.pathsep.join(paths)}

@@ -1,0 +1,92 @@
+"""A process joins a real cluster, or is told in a sentence why it can't."""
+
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from joining import join
+
+from bertsquad.cluster.local import LocalCluster
+from bertsquad.cluster.membership import Membership
+
+pytestmark = pytest.mark.cluster
+
+
+def of(cluster: LocalCluster, nodes: int | None = None) -> Membership:
+    return Membership(cluster.address, nodes, token_file=cluster.token_file)
+
+
+def test_who_has_the_token_joins_and_sees_the_nodes(
+    two_nodes: LocalCluster, tmp_path: Path
+) -> None:
+    told = join(of(two_nodes, 2), home=str(tmp_path))
+    assert [node["address"] for node in told["nodes"]] == ["127.0.0.2", "127.0.0.3"]
+    assert all(node["cpus"] >= 1 for node in told["nodes"])
+    assert list(tmp_path.iterdir()) == []  # Ray would write a token to ~/.ray
+
+
+def test_the_token_may_be_given_by_rays_own_ways(two_nodes: LocalCluster, tmp_path: Path) -> None:
+    token = Path(two_nodes.token_file).read_text()
+    membership = Membership(two_nodes.address, 2)
+    assert join(membership, RAY_AUTH_MODE="token", RAY_AUTH_TOKEN=token)["nodes"]
+    kept = tmp_path / ".ray" / "auth_token"
+    kept.parent.mkdir()
+    kept.write_text(token)
+    assert join(membership, home=str(tmp_path), RAY_AUTH_MODE="token")["nodes"]
+
+
+def test_a_token_of_the_users_own_is_not_for_a_cluster_of_the_suite(
+    two_nodes: LocalCluster,
+) -> None:
+    assert join(of(two_nodes), RAY_AUTH_MODE="disabled", RAY_AUTH_TOKEN="of another")["nodes"]
+
+
+def test_no_token_or_a_wrong_one_is_refused(two_nodes: LocalCluster, tmp_path: Path) -> None:
+    (tmp_path / "wrong").write_text("0" * 64)
+    wrong = join(Membership(two_nodes.address, token_file=str(tmp_path / "wrong")))
+    without = join(Membership(two_nodes.address), home=str(tmp_path))
+    for told in (wrong, without):
+        assert f"{two_nodes.address} refuses the token, or wants one: give" in told["error"]
+        assert told["subject"] == "cluster"
+    missing = join(Membership(two_nodes.address), home=str(tmp_path), RAY_AUTH_MODE="token")
+    assert "with a token, but there is none in the file that RAY_AUTH_TOKEN" in missing["error"]
+    assert not (tmp_path / ".ray").exists()
+
+
+@pytest.mark.parametrize(("wanted", "cure"), [(1, ": give --nodes 2"), (3, ", or give --nodes 2")])
+def test_another_number_of_nodes_than_asked_for_is_named(
+    two_nodes: LocalCluster, wanted: int, cure: str
+) -> None:
+    told = join(of(two_nodes, wanted))
+    assert f"--nodes {wanted} wants" in told["error"]
+    assert "has 2 (127.0.0.2, 127.0.0.3)" in told["error"]
+    assert told["error"].endswith(cure)
+
+
+def test_an_address_at_which_nobody_listens_is_named() -> None:
+    told = join(Membership("127.0.0.2:9"))
+    assert "no cluster can be reached at 127.0.0.2:9 (Connection refused): start" in told["error"]
+    told = join(Membership("no-such-host.invalid:6379"))
+    assert "no cluster can be reached at no-such-host.invalid:6379 (" in told["error"]
+
+
+def test_auto_takes_what_ray_address_says_if_it_can(two_nodes: LocalCluster) -> None:
+    auto = Membership("auto", 2, token_file=two_nodes.token_file)
+    assert join(auto, RAY_ADDRESS=two_nodes.address)["nodes"]
+    for refused in ("ray://127.0.0.2:10001", "local", "head"):
+        told = join(auto, RAY_ADDRESS=refused)
+        assert f"expected HOST:PORT in RAY_ADDRESS, found '{refused}'" in told["error"]
+
+
+@pytest.fixture
+def silent() -> Iterator[str]:
+    """The address of somebody who listens, but never answers."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        yield f"127.0.0.1:{server.getsockname()[1]}"
+
+
+@pytest.mark.slow
+def test_who_never_answers_is_not_waited_for(silent: str) -> None:
+    told = join(Membership(silent))
+    assert f"{silent} lets nobody join within 20 s" in told["error"]
