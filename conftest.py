@@ -71,12 +71,15 @@ def pytest_configure(config: pytest.Config) -> None:
         config.addinivalue_line("markers", "benchmark: settings of pytest-benchmark")
     try:
         config.stash[OPTIONS] = options.build(vars(config.option))
-        cases.collect(config.stash[OPTIONS])
-        parallelism.check(
-            _cores(config),
-            config.stash[OPTIONS].instances,
-            config.stash[OPTIONS].threads,
-        )
+        given = config.stash[OPTIONS]
+        cases.collect(given)
+        if given.cluster is None:  # whose nodes have other cores
+            parallelism.check(_cores(config), given.instances, given.threads)
+        elif _is_parallel(config):
+            raise SuiteError(
+                "--cluster can't go with -n, whose processes would each take all of its nodes: "
+                "leave -n out"
+            )
         cache.data_folder()  # refuses a folder that can't be, as the next one does
         cache.cache_folder()
     except SuiteError as error:
@@ -167,8 +170,11 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         if not _records(config) and item.get_closest_marker("performance"):
             reason = "performance cases are recorded by pytest-benchmark, which is off"
             item.add_marker(pytest.mark.skip(reason=reason))
-        # 4. A device that isn't here and that nobody named.
-        missing = cases.missing_device(case)
+        # 4. A scenario of which more than one machine can make nothing.
+        if (unfit := cases.not_for_clusters(case, given)) is not None:
+            item.add_marker(pytest.mark.skip(reason=unfit))
+        # 5. A device that isn't here and that nobody named.
+        missing = cases.missing_device(case, given)
         if missing is not None and not cases.is_named("device", case, given):
             item.add_marker(pytest.mark.skip(reason=missing))
 

@@ -18,6 +18,11 @@ class Scenario:
     samples_per_query: int = 1
     percentile: int | None = None
 
+    @property
+    def one_at_a_time(self) -> bool:
+        """Whether LoadGen waits for the answer to a query before it sends the next one."""
+        return not self.has_rate
+
 
 SCENARIOS = {
     scenario.name: scenario

@@ -1,10 +1,10 @@
 """The process that has the nodes of a cluster on this machine, and lets none outlive it.
 
-    python -m bertsquad.cluster.guardian NODES
+    python -m bertsquad.cluster.guardian NODES SECONDS
 
-`local.py` starts it. It says on standard output what came of the start (a Started, as a line of
-JSON), and ends all when its standard input is closed: so nothing is left even where the process
-that started it was killed. It ends all at SIGTERM too.
+`local.py` starts it. It starts the nodes, within so many seconds, and says on standard output what
+came of that (a Started, as a line of JSON). It ends all when its standard input is closed: so
+nothing is left even where the process that started it was killed. It ends all at SIGTERM too.
 
 Linux alone: every address from 127.0.0.2 on is there for a node of its own, a node can be given
 some of the cores, and orphans of Ray become children of this process.
@@ -88,14 +88,16 @@ class Guardian:
         """`folder` is private, and holds all that the nodes write."""
         self._folder = folder
         self._token = folder / "token"
+        self._seconds = STARTING_S
         self._nodes: list[subprocess.Popen[bytes]] = []
 
-    def start(self, count: int) -> Started:
-        """Start the nodes and wait until all are up; SuiteError where one can't be."""
+    def start(self, count: int, seconds: float) -> Started:
+        """Start the nodes and wait until all are up; SuiteError where one can't be in time."""
+        self._seconds = seconds
         self._token.touch(mode=0o600)
         self._token.write_text(secrets.token_hex(32), encoding="ascii")
         shares = divide(hardware.siblings()[: hardware.cores()], count)
-        deadline = time.monotonic() + STARTING_S
+        deadline = time.monotonic() + seconds
         port = self._start_head(shares[0], deadline)
         address = f"{host(0)}:{port}"
         for index, cores in enumerate(shares[1:], start=1):
@@ -184,8 +186,8 @@ class Guardian:
             )
         if time.monotonic() > deadline:
             raise SuiteError(
-                f"node {host(index)} of the local cluster didn't start within {STARTING_S:g} s; "
-                f"try fewer nodes with --cluster local:N: {self._last_words(index)}"
+                f"node {host(index)} of the local cluster didn't start within "
+                f"{self._seconds:g} s, so try fewer nodes: {self._last_words(index)}"
             )
 
     def _last_words(self, index: int) -> str:
@@ -289,17 +291,17 @@ def _main() -> None:
     with contextlib.suppress(Told, BrokenPipeError):
         try:
             with _private_folder() as folder:
-                _serve(Guardian(folder), int(sys.argv[1]))
+                _serve(Guardian(folder), int(sys.argv[1]), float(sys.argv[2]))
         except SuiteError as error:
             _say(Started(error=str(error)))
         except OSError as error:
             _say(Started(error=f"the local cluster can't be started: {error}"))
 
 
-def _serve(guardian: Guardian, count: int) -> None:
+def _serve(guardian: Guardian, count: int, seconds: float) -> None:
     """Start the nodes, and keep them until this process is told to end."""
     try:
-        _say(guardian.start(count))
+        _say(guardian.start(count, seconds))
         while True:
             listen(3600.0)
     finally:

@@ -6,7 +6,7 @@ import sys
 from types import TracebackType
 
 from bertsquad import typed
-from bertsquad.cluster.guardian import Started
+from bertsquad.cluster.guardian import STARTING_S, Started
 from bertsquad.errors import SuiteError, Unavailable
 from bertsquad.machine import environment
 
@@ -20,16 +20,20 @@ class LocalCluster:
     `address` is the HOST:PORT of the head, `token_file` the file with the token that it wants.
     """
 
-    def __init__(self, nodes: int) -> None:
-        """Start them and wait until they are up, some seconds; Unavailable where they can't be."""
+    def __init__(self, nodes: int, timeout_s: float | None = None) -> None:
+        """Start them and wait until they are up, some seconds.
+
+        Unavailable where they can't be, or not within `timeout_s`.
+        """
         if not sys.platform.startswith("linux"):
             raise Unavailable(
                 f"--cluster local:{nodes} needs Linux, where each node has a loopback address of "
                 "its own: give the HOST:PORT of a cluster that was started with `ray start`",
                 "cluster",
             )
+        limit = min(STARTING_S, timeout_s or STARTING_S)
         self._guardian = subprocess.Popen(
-            [sys.executable, "-m", "bertsquad.cluster.guardian", str(nodes)],
+            [sys.executable, "-m", "bertsquad.cluster.guardian", str(nodes), str(limit)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,

@@ -132,21 +132,38 @@ def is_named(subject: str, case: Case, options: Options) -> bool:
     """Whether the user asked for the `subject` of an Unavailable, so that the case must fail.
 
     Who names a model asks for its data set too, and who names a precision other than the model's
-    own asks for the devices that calculate in it.
+    own asks for the devices that calculate in it. A cluster is never a default.
     """
     if subject == "model":
         return bool(options.models)
     if subject == "dataset":
         return bool(options.datasets or options.models)
+    if subject == "cluster":
+        return True
     return bool(options.devices) or (
         case.precision in options.precisions and case.precision != case.model.precision
     )
 
 
-def missing_device(case: Case) -> str | None:
-    """Why the device of a case can't be had, as far as that shows without a runtime."""
+def missing_device(case: Case, options: Options) -> str | None:
+    """Why the device of a case can't be had, as far as that shows without a runtime.
+
+    A cluster's nodes have the devices, and only they know which.
+    """
+    if options.cluster is not None:
+        return None
     reason = why_not(DEVICES[case.device])
     return None if reason is None else f"{case.device}: {reason}"
+
+
+def not_for_clusters(case: Case, options: Options) -> str | None:
+    """Why the case doesn't run on a cluster, if one is asked for and it doesn't."""
+    scenario = SCENARIOS[case.scenario]
+    if options.cluster is None or not scenario.one_at_a_time:
+        return None
+    return (
+        f"{scenario.loadgen_name} has one query at a time, which the nodes of a cluster can't share"
+    )
 
 
 def division(

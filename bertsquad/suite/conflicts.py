@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 
 from bertsquad import rules
+from bertsquad.cluster.address import FORMS, Address
 from bertsquad.errors import SuiteError
 from bertsquad.loadgen.user_conf import UserConf, plain
 from bertsquad.models.zoo import Model
@@ -42,6 +43,19 @@ def refuse_unofficial(conf: UserConf) -> None:
                 "leaves all but the targets, and a min_duration of "
                 f"{rules.MIN_DURATION_S * 1000:g} ms or more, to LoadGen"
             )
+
+
+def refuse_other_nodes(cluster: Address | None, nodes: int | None) -> None:
+    """Refuse a number of nodes without a cluster, or another one than a local cluster has."""
+    if nodes is None:
+        return
+    if cluster is None:
+        raise SuiteError(f"--nodes is for a cluster: give one with --cluster {FORMS}")
+    if cluster.local not in (None, nodes):
+        raise SuiteError(
+            f"--nodes {nodes} can't go with --cluster {cluster}, which has {cluster.local}: leave "
+            "--nodes out"
+        )
 
 
 def refuse_foreign(

@@ -34,6 +34,7 @@ from bertsquad.squad.known_questions import KnownSet
 from bertsquad.squad.reading import Reading
 from bertsquad.suite.cases import Case, division, leaves_out, missing_device, sample_count
 from bertsquad.suite.judge import Audit, Ran, judge
+from bertsquad.suite.nodes import Nodes
 from bertsquad.suite.options import Options
 from bertsquad.worker.handle import OnMessage, Worker
 from bertsquad.worker.protocol import Failing, Ready, Setup
@@ -73,6 +74,7 @@ class Harness:
             lambda found: [Path(one.path) for one in found.files],
         )
         self._checksums: dict[str, str] = {}  # of each data set, when it was first read
+        self._nodes = Nodes(options)
         self._worker: tuple[tuple[str, ...], Worker, Ready] | None = None
         # The newest result of each case and mode, whose logs are still in the run folder.
         self._newest: dict[tuple[str, str], Result] = {}
@@ -85,9 +87,10 @@ class Harness:
         self._owning.close()
 
     def close(self) -> None:
-        """End the worker, and let others write to the run folders."""
+        """End the worker and what else was started, and let others write to the run folders."""
         self.release()
         self._end_worker()
+        self._nodes.close()
 
     def _end_worker(self) -> None:
         if self._worker is not None:
@@ -118,7 +121,9 @@ class Harness:
         if mode == "compliance":
             unaudited = self._had(case, "accuracy"), self._had(case, "performance")
         started = datetime.now(UTC)
-        if (reason := missing_device(case)) is not None:  # before anything is downloaded for it
+        if (
+            reason := missing_device(case, self._options)
+        ) is not None:  # before anything is downloaded for it
             raise Unavailable(reason, "device")
         fitted = self._fitted(case.model)  # a wrong match shows before gigabytes are hashed
         model = self._model(case.model)
@@ -200,6 +205,7 @@ class Harness:
             calibration=calibration,
             reads=replace(fitted.reads, highest_id=int(data.features.tokens.max())),
             known=known,
+            cluster=self._nodes.membership(on_message, self._progress.say),
         )
         log = self._options.output / f"worker-{'-'.join(case.group)}-{os.getpid()}.log"
         worker = Worker(log)
@@ -273,7 +279,7 @@ class Harness:
 
     def _facts(self, started: datetime, versions: Mapping[str, str]) -> dict[str, Any]:
         """What a result's provenance says of the suite, the machine and the command line."""
-        conf = self._options.user_conf
+        conf, cluster = self._options.user_conf, self._options.cluster
         return {
             "suite_version": __version__,
             "git_revision": provenance.git_revision(PACKAGE.parent),
@@ -287,6 +293,7 @@ class Harness:
             },
             **provenance.facts(versions),
             "user_conf": conf.as_dict() if conf else None,
+            "cluster": {"address": cluster.text, "nodes": self._options.nodes} if cluster else None,
             "given": self._options.own,
         }
 

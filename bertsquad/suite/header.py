@@ -45,6 +45,7 @@ def header(options: Options) -> list[str]:
         *(f"data set {name}: {text}" for name, text in datasets.items()),
         f"folders: data {cache.data_folder()}, cache {cache.cache_folder()}, "
         f"output {options.output}",
+        *([f"cluster: {options.cluster}"] if options.cluster else []),
         f"rules: {options.rules}",
         *_of_user_conf(options.user_conf),
     ]
@@ -61,7 +62,9 @@ def _of_user_conf(conf: UserConf | None) -> Iterator[str]:
 
 def workload(chosen: Sequence[tuple[Case, str]], options: Options) -> str:
     """How many (case, mode) pairs are to run, and how long that may take."""
+    count = "1 case" if len(chosen) == 1 else f"{len(chosen)} cases"
+    if options.cluster is not None:  # whose speed nobody knows yet
+        return f"{count} to run on the cluster {options.cluster} if their files can be had"
     seconds = sum(estimate_s(case, mode, options) for case, mode in chosen)
     time = f"{seconds / 60:.0f} min" if seconds >= 90 else f"{seconds:.0f} s"
-    count = "1 case" if len(chosen) == 1 else f"{len(chosen)} cases"
     return f"{count} to run, about {time} on this machine if their files can be had"

@@ -6,6 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from bertsquad import rules
+from bertsquad.cluster import address
+from bertsquad.cluster.address import Address
 from bertsquad.devices import DEVICES, PRECISIONS
 from bertsquad.errors import SuiteError
 from bertsquad.files import user_path
@@ -40,6 +42,8 @@ class Options:
     batch_tokens: int | None = None
     instances: int | None = None
     threads: int | None = None
+    cluster: Address | None = None
+    nodes: int | None = None
     rules: str = "quick"
     accuracy_target: float = 99.0
     reference_f1: float | None = None
@@ -87,6 +91,7 @@ class Options:
         """Refuse what can't go together."""
         foreign = {**self.own, "--null-threshold": self.null_threshold or None}
         conflicts.refuse_foreign(foreign, self.models, self.datasets)
+        conflicts.refuse_other_nodes(self.cluster, self.nodes)
         if self.batch_tokens and self.max_length and self.batch_tokens < self.max_length:
             raise SuiteError("--batch-tokens must have room for a window of --max-length: raise it")
         if self.rules != "mlperf":
@@ -207,6 +212,21 @@ OPTIONS = (
         parsers.count,
         "N",
         "threads of an instance (default: its share of the physical cores)",
+    ),
+    Option(
+        "--cluster",
+        address.parse,
+        address.FORMS,
+        "the nodes of a cluster of Ray calculate: auto takes the one that this machine is a node "
+        "of, HOST:PORT the one with this head, local:N starts N nodes here that share its cores "
+        "(default: this machine alone, without Ray)",
+    ),
+    Option(
+        "--nodes",
+        parsers.count,
+        "N",
+        "how many nodes of the cluster must calculate, no fewer and no more (default: all that are "
+        "there)",
     ),
     Option(
         "--rules",

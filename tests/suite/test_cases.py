@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from bertsquad.cluster.address import Address
 from bertsquad.errors import SuiteError
 from bertsquad.models.zoo import MODELS, find
 from bertsquad.runtime import availability
@@ -19,6 +20,7 @@ from bertsquad.suite.cases import (
     division,
     is_named,
     missing_device,
+    not_for_clusters,
     of_test,
     running_order,
     sample_count,
@@ -198,6 +200,9 @@ def test_only_what_was_named_is_asked_for(options: Options, named: set[str]) -> 
     case = collect(options)[0]
     subjects = ("model", "dataset", "device")
     assert {what for what in subjects if is_named(what, case, options)} == named
+    assert is_named(
+        "cluster", case, options
+    )  # which is no default, so it was named if it's missing
 
 
 def test_a_named_device_that_cannot_run_a_models_precision_is_refused() -> None:
@@ -233,12 +238,25 @@ def test_the_samples_are_those_asked_for_but_no_more_than_there_are(
 def test_a_device_that_shows_to_be_missing_is_named_with_the_reason(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    assert missing_device(CASE) is None
+    assert missing_device(CASE, Options()) is None
     monkeypatch.setattr(availability, "_nvidia_driver", lambda: False)
     for device in ("cuda", "tensorrt"):
-        reason = cases.missing_device(replace(CASE, device=device))
+        reason = cases.missing_device(replace(CASE, device=device), Options())
         assert reason is not None
         assert reason.startswith(f"{device}: ")
+        elsewhere = Options(cluster=Address("head:6379"))
+        assert cases.missing_device(replace(CASE, device=device), elsewhere) is None
+
+
+def test_only_scenarios_with_many_queries_at_a_time_run_on_a_cluster() -> None:
+    on_cluster = Options(cluster=Address("local:2", 2))
+    for scenario in ("offline", "server"):
+        assert not_for_clusters(replace(CASE, scenario=scenario), on_cluster) is None
+    for scenario, name in (("singlestream", "SingleStream"), ("multistream", "MultiStream")):
+        case = replace(CASE, scenario=scenario)
+        assert not_for_clusters(case, Options()) is None
+        reason = not_for_clusters(case, on_cluster)
+        assert str(reason).startswith(f"{name} has one query at a time, which")
 
 
 def test_cases_run_by_group_and_in_it_by_division_in_the_order_of_their_first() -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from bertsquad.cluster.address import Address
 from bertsquad.loadgen.user_conf import UserConf
 from bertsquad.machine import hardware
 from bertsquad.models.zoo import MODELS
@@ -36,6 +37,14 @@ def test_what_loadgen_reads_in_a_user_conf_is_said_and_what_has_no_effect() -> N
     assert "line 1 (*.*.mode = 2), line 2 " in told
     assert told.endswith("line 10 (*.*.mode = 2), ...")
     assert not any("user.conf" in line for line in header(Options()))
+
+
+def test_a_cluster_is_named_and_its_speed_is_not_guessed() -> None:
+    given = Options(cluster=Address("head:6379"))
+    assert "cluster: head:6379" in header(given)
+    told = workload([(CASE, "performance")] * 2, given)
+    assert told == "2 cases to run on the cluster head:6379 if their files can be had"
+    assert not any("cluster" in line for line in header(Options()))
 
 
 def test_the_duration_of_a_user_conf_is_in_the_estimate() -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from bertsquad.assets import registry
+from bertsquad.cluster.address import Address
 from bertsquad.devices import DEVICES, PRECISIONS
 from bertsquad.errors import SuiteError
 from bertsquad.loadgen.request import Request, given_targets
@@ -82,6 +83,16 @@ def test_mlperf_rules_refuse_what_would_shorten_the_run() -> None:
         Options(rules="mlperf", min_duration_s=599.9)
     assert Options(rules="mlperf", min_duration_s=600.0).min_duration_s == 600.0
     assert Options(rules="quick", min_duration_s=0.2, dataset_size=20).dataset_size == 20
+
+
+def test_a_number_of_nodes_is_for_a_cluster_that_can_have_it() -> None:
+    with pytest.raises(SuiteError, match=r"give one with --cluster auto\|HOST:PORT\|local:N"):
+        Options(nodes=2)
+    with pytest.raises(SuiteError, match="--nodes 3 can't go with --cluster local:2, which has 2"):
+        Options(nodes=3, cluster=Address("local:2", 2))
+    assert Options(nodes=2, cluster=Address("local:2", 2)).nodes == 2
+    assert Options(nodes=3, cluster=Address("head:6379")).nodes == 3
+    assert Options(nodes=3, cluster=Address("auto")).nodes == 3
 
 
 def test_a_users_model_is_called_by_its_stem_in_lower_case(tmp_path: Path) -> None:
@@ -222,6 +233,10 @@ def test_an_option_takes_the_form_that_its_help_names(option: Option, tmp_path: 
         "FILE|DIR": ((str(conf), str(there)), (str(tmp_path / "nowhere"),)),
         "X": (("0", "-1.5", "1e3"), ("", "none", "nan", "inf")),
         "START,END": (("a,b", "output_0, output_1", "both,both"), ("", "a", "a,b,c", ",b")),
+        "auto|HOST:PORT|local:N": (
+            ("auto", "head:6379", "local:2"),
+            ("", "head", "local:0", "ray://head:10001"),
+        ),
         "DIR": ((str(there), str(tmp_path / "new")), (str(conf),)),
     }
     good, bad = forms[option.metavar]
@@ -300,6 +315,8 @@ def test_the_defaults_that_the_help_states_are_those_that_count(tmp_path: Path) 
             f"{division(on_gpu, plain, cores).instances}"
         ],
         "--threads": ["its share of the physical cores"],
+        "--cluster": ["this machine alone, without Ray"],
+        "--nodes": ["all that are there"],
         "--rules": [plain.rules],
         "--accuracy-target": [f"{plain.accuracy_target:g}"],
         "--reference-f1": [],

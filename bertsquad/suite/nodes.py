@@ -1,0 +1,44 @@
+"""The cluster that the cases run on: one that is there, or one started for the pytest session."""
+
+from collections.abc import Callable
+from dataclasses import replace
+
+from bertsquad.cluster.local import LocalCluster
+from bertsquad.cluster.membership import Membership
+from bertsquad.machine import hardware
+from bertsquad.progress import Show, Step
+from bertsquad.suite.options import Options
+
+
+class Nodes:
+    """What is asked for of a cluster; nodes on this machine are started when one is needed."""
+
+    def __init__(self, options: Options) -> None:
+        self._options = options
+        self._local: LocalCluster | None = None
+
+    def membership(self, show: Show, say: Callable[[str], object]) -> Membership | None:
+        """What a worker joins, None where no cluster is asked for.
+
+        Unavailable where nodes on this machine can't be started.
+        """
+        options = self._options
+        if options.cluster is None:
+            return None
+        made = Membership(options.cluster.text, options.nodes, options.instances, options.threads)
+        count = options.cluster.local
+        if count is None:
+            return made
+        if self._local is None:
+            cores = hardware.cores()
+            if count > cores:
+                say(f"{options.cluster}: the nodes share cores, as there are only {cores} here")
+            show(Step("starting the cluster"))
+            self._local = LocalCluster(count, options.timeout_s)
+        return replace(made, address=self._local.address, token_file=self._local.token_file)
+
+    def close(self) -> None:
+        """End the nodes that were started, and wait until nothing of them is left."""
+        if self._local is not None:
+            self._local.close()
+            self._local = None
