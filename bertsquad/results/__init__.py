@@ -7,6 +7,7 @@
 - `guessing`: whether a model answers no better than by guessing, and what may be the cause.
 - `statistics`: confidence bounds of a mean.
 - `validity`: whether a run is valid, and what speaks against it as an MLPerf result.
+- `nodes`: what the nodes of a cluster mean for a result: their losses, noise and hardware.
 - `compliance`: MLPerf's TEST01.
 - `comparison`: whether two runs of a case may be compared.
 - `document`: a result read from JSON, with every field checked.

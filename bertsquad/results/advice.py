@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from bertsquad.loadgen import work
 from bertsquad.loadgen.logs import Cause
 from bertsquad.loadgen.user_conf import plain
-from bertsquad.results import limits
+from bertsquad.results import limits, nodes
 from bertsquad.results.compliance import TOLERANCE
 from bertsquad.results.result import FAILED, NO_TARGET, UNDECIDED, Result
 from bertsquad.rules import TEST01
@@ -85,13 +85,14 @@ def _timed(result: Result) -> list[Advice]:
     if result.loadgen_valid is False:
         causes = result.invalid_causes
         reason = result.reason
-        if result.mode == "compliance":  # whose reason is the audit's
+        if result.mode == "compliance" or result.nodes_lost:  # whose reason is another one
             said = "; ".join(cause.reason for cause in causes)
             reason = f"LoadGen calls the run INVALID: {said or 'see its log'}"
         found.append(Advice(reason, _cures(result, causes)))
-        failed = failed and result.mode == "compliance"
+        failed = failed and (result.mode == "compliance" or bool(result.nodes_lost))
     if failed:
         cure = _for_audit(result) if result.mode == "compliance" else ""
+        cure = nodes.CURE if result.nodes_lost else cure
         found.append(Advice(result.reason, cure))
     return found
 

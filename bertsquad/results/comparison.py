@@ -54,6 +54,9 @@ def differences(new: Figures, old: Figures) -> list[str]:
     now, then = new.get("questions_left_out"), old.get("questions_left_out") or 0
     if now is not None and now != then:
         found.append(f"questions_left_out is {now} and was {str(then)[:200]}")
+    now, then = new.get("number_of_nodes"), old.get("number_of_nodes", 1)  # as all once were
+    if now is not None and now != then:
+        found.append(f"number_of_nodes is {now} and was {str(then)[:200]}")
     if "tokeniser" in new.get("provenance", {}):
         for place in ALIKE_UNTOLD:
             if (now := _at(new, place)) != (then := _at(old, place)):

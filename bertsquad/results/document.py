@@ -120,6 +120,11 @@ def _problem(result: Result) -> str | None:
         return f"provenance.started_at is {result.provenance['started_at'][:60]!r}"
     if not _draws(result.timeline):
         return "the timeline isn't whole"
+    if result.number_of_nodes != max(1, len(result.nodes)):
+        return f"number_of_nodes is {result.number_of_nodes}, but nodes has {len(result.nodes)}"
+    spans = len(result.timeline.get("course", {}).get("samples_per_s", []))
+    if any(len(node.samples_per_s) not in (0, spans) for node in result.nodes):
+        return "nodes.samples_per_s has other spans than the timeline's course"
     return None
 
 
@@ -130,6 +135,10 @@ def _numbers(result: Result) -> Iterator[tuple[str, Any]]:
         yield from ((name, one) for one in parts if type(one) in (int, float))
     for cause in result.invalid_causes:
         yield from ((name, one) for name, one in vars(cause).items() if type(one) is int)
+    for name, some in (("nodes", result.nodes), ("nodes_lost", result.nodes_lost)):
+        for key, value in ((key, value) for one in some for key, value in vars(one).items()):
+            rates = value if key == "samples_per_s" else [value]
+            yield from ((f"{name}.{key}", one) for one in rates if type(one) in (int, float))
 
 
 def _is_figure(value: Any) -> bool:

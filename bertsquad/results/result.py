@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from bertsquad import typed
+from bertsquad.cluster.facts import Loss, NodeRun
 from bertsquad.files import write_whole
 from bertsquad.loadgen.logs import Cause
 from bertsquad.machine.noise import Disturbance
@@ -55,7 +56,8 @@ class Result:
     say what disturbed a timed run, `doubt` what is odd about the answers of an accuracy run,
     `warnings` the same in sentences. `padding_share` is the padding among all tokens calculated;
     `settings` are those of LoadGen that change the work (`loadgen/work.py`); `peak_memory_bytes`
-    the most memory that the worker has had so far; `timeline` is what plots are drawn from.
+    the most memory that the worker has had so far; `timeline` is what plots are drawn from. `nodes`
+    are those of a cluster that began the run, none where it was one machine.
     `docs/results.md` says what each key means.
     """
 
@@ -112,6 +114,9 @@ class Result:
     settings: dict[str, float] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
     doubt: Doubt | None = None
+    number_of_nodes: int = 1
+    nodes: list[NodeRun] = field(default_factory=list)
+    nodes_lost: list[Loss] = field(default_factory=list)
     disturbances: list[Disturbance] = field(default_factory=list)
     padding_share: float | None = None
     peak_memory_bytes: int | None = None
@@ -204,8 +209,7 @@ def repeat_command(result: Result) -> str:
         "--device": result.device,
         "--precision": result.precision,
         "--rules": result.rules,
-        "--instances": facts["instances"],
-        "--threads": facts["threads"],
+        **_places(result),
         "--batch-tokens": facts["batch_tokens"],
         "--min-duration-s": result.min_duration_s,
         "--target-qps": result.target_qps,
@@ -231,6 +235,24 @@ def repeat_command(result: Result) -> str:
     if result.questions_left_out and result.precision != "int8":
         words += ["--precision", "int8"]
     return shlex.join(words)
+
+
+def _places(result: Result) -> dict[str, object]:
+    """Where batches are calculated side by side, as options: on each node of a cluster, or here."""
+    facts = result.provenance
+    if (cluster := facts.get("cluster")) is None:
+        return {"--instances": facts["instances"], "--threads": facts["threads"]}
+    given: dict[str, object] = {"--cluster": cluster["address"]}
+    if not str(cluster["address"]).startswith("local:"):  # which says how many itself
+        given["--nodes"] = result.number_of_nodes
+    for flag, values in (
+        ("--instances", {node.instances for node in result.nodes}),
+        ("--threads", {node.threads for node in result.nodes}),
+        ("--gpus", {len(node.gpus) for node in result.nodes}),
+    ):
+        if len(values) == 1:  # else each node has what fits it, as it had
+            given[flag] = values.pop()
+    return given
 
 
 def lists(outcomes: Sequence[Outcome]) -> dict[str, list[dict[str, Any]]]:

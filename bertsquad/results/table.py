@@ -194,6 +194,8 @@ def _cells(outcome: Outcome) -> tuple[str, ...]:
         shown = [getattr(result, name) for percentile, name in LATENCIES if percentile < 99.9]
         percentiles = "/".join(_number(value, 1) for value in shown)
     provider = result.provider.removesuffix("ExecutionProvider")
+    if result.nodes:
+        provider += f", {result.number_of_nodes} node{'s' if result.number_of_nodes > 1 else ''}"
     time = f"{result.run_time_s:.1f} s"
     return (result.case, result.mode, figure, target, percentiles, time, provider, verdict)
 

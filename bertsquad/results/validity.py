@@ -8,6 +8,7 @@ from bertsquad.assets.registry import entries
 from bertsquad.loadgen import logs
 from bertsquad.loadgen.logs import Run
 from bertsquad.models.zoo import MODELS
+from bertsquad.results import nodes
 from bertsquad.results.result import FAILED, PASSED, RESULT, Result, Verdict
 from bertsquad.scenarios import SCENARIOS
 
@@ -17,7 +18,8 @@ class Objection:
     """Why MLPerf would not accept a run: the file of its folder that shows it, and the reason.
 
     `kind` is `log` where the run isn't what it says it is, `size` where it is too small, short or
-    otherwise not valid, `division` where only the closed division minds.
+    otherwise not valid, `system` where it wasn't run by the whole system, `division` where only the
+    closed division minds.
     """
 
     kind: str
@@ -55,6 +57,8 @@ def objections(result: Result, run: Run) -> Iterator[Objection]:
             f"{rules.ROUND} knows no {SCENARIOS[result.scenario].loadgen_name} scenario of BERT"
         )
         yield Objection("size", RESULT, reason)
+    if result.nodes_lost:
+        yield Objection("system", RESULT, nodes.told(result.nodes_lost))
     yield from _division_objections(result)
     if result.rules == "mlperf":
         yield from _size_objections(result, run)

@@ -8,7 +8,7 @@ from bertsquad.loadgen import work
 from bertsquad.loadgen.logs import Run
 from bertsquad.loadgen.request import Request
 from bertsquad.loadgen.timeline import PERCENTILES
-from bertsquad.results import statistics, validity
+from bertsquad.results import nodes, statistics, validity
 from bertsquad.results.accuracy import figures_of, judge_f1
 from bertsquad.results.compliance import Audited
 from bertsquad.results.predictions import Answered
@@ -58,8 +58,11 @@ def judge(ran: Ran, answered: Answered | None = None, audit: Audit | None = None
     case, request, measured, run = ran.case, ran.request, ran.measured, ran.run
     if answered is not None:
         verdict, figures = _accuracy(ran, answered)
+        disturbances = nodes.redone(measured.nodes_lost)
     else:
         verdict, figures = _speed(ran)
+        disturbances = measured.disturbances + nodes.noise(measured.nodes)
+    figures["warnings"] = figures.get("warnings", []) + [str(one) for one in disturbances]
     if audit is not None:
         if verdict.word == PASSED:
             verdict = audit.audited.judge(request.rules, ran.what)
@@ -88,6 +91,10 @@ def judge(ran: Ran, answered: Answered | None = None, audit: Audit | None = None
         run_time_s=measured.seconds,
         padding_share=measured.padding_share,
         peak_memory_bytes=measured.peak_memory_bytes,
+        number_of_nodes=max(1, len(measured.nodes)),
+        nodes=measured.nodes,
+        nodes_lost=measured.nodes_lost,
+        disturbances=disturbances,
         timeline=measured.timeline | {"off_by_us": _off_by_us(measured.timeline, run)},
         provenance=_provenance(ran),
         **figures,
@@ -127,6 +134,7 @@ def _speed(ran: Ran) -> tuple[Verdict, dict[str, Any]]:
     assert targets is not None  # only an accuracy run has none
     metric = run.metric(scenario)
     verdict = validity.judge_performance(rules, run.valid, run.invalid_reasons, ran.what)
+    verdict = nodes.judge(verdict, len(ran.measured.nodes), ran.measured.nodes_lost, ran.what)
     return verdict, {
         "loadgen_valid": run.valid,
         "invalid_causes": run.invalid_causes,
@@ -142,8 +150,6 @@ def _speed(ran: Ran) -> tuple[Verdict, dict[str, Any]]:
         "target_qps": targets.qps,
         "target_latency_ms": targets.latency_ms,
         "target_source": targets.source,
-        "disturbances": ran.measured.disturbances,
-        "warnings": [str(one) for one in ran.measured.disturbances],
     }
 
 
@@ -157,10 +163,15 @@ def _off_by_us(digest: Mapping[str, Any], run: Run) -> float | None:
 
 def _provenance(ran: Ran) -> dict[str, Any]:
     measured, parallelism = ran.measured, ran.request.parallelism
+    instances, threads = parallelism.instances, {parallelism.threads}
+    if measured.nodes:
+        instances = sum(node.instances for node in measured.nodes)
+        threads = {node.threads for node in measured.nodes}
     return {
+        "cluster": None,
         **ran.provenance,
-        "instances": parallelism.instances,
-        "threads": parallelism.threads,
+        "instances": instances,
+        "threads": threads.pop() if len(threads) == 1 else None,
         "pinned_cpus": [list(cpus) for cpus in parallelism.pins],
         "batch_tokens": measured.batch_tokens,
         "batches": measured.batches,

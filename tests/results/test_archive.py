@@ -11,10 +11,13 @@ from counted import calls
 from hypothesis import given
 from hypothesis import strategies as st
 from made import (
+    LOSS,
     accuracy,
     benchmark_json,
     compliance,
     nights,
+    node,
+    on_nodes,
     performance,
     provenance,
     run_folder,
@@ -304,6 +307,16 @@ def test_a_folder_of_bad_files_alone_says_what_is_wrong_with_one(tmp_path: Path)
         (accuracy(), "null_threshold", float("nan")),
         (accuracy(), "answers", {"predictions.json": 1}),
         (compliance(), "compliance_responses", None),
+        (on_nodes(performance()), "number_of_nodes", 3),
+        (performance(), "number_of_nodes", 0),
+        (on_nodes(performance()), "nodes", [{"node": "10.0.0.1"}, {}]),
+        (on_nodes(performance()), "nodes", [vars(node(share=float("nan")))] * 2),
+        (on_nodes(performance()), "nodes", [vars(node(samples=-1))] * 2),
+        (on_nodes(performance()), "nodes", [vars(node(samples_per_s=[1.0]))] * 2),
+        (on_nodes(performance()), "nodes", [vars(node(samples_per_s=[-1.0]))] * 2),
+        (on_nodes(performance()), "nodes", [vars(node(gpus="none"))] * 2),
+        (performance(), "nodes_lost", [{"node": "a", "second": float("inf"), "cause": "b"}]),
+        (performance(), "nodes_lost", [{"node": "a", "second": "one", "cause": "b"}]),
     ],
 )
 def test_a_field_that_is_not_what_it_should_be_is_named_with_the_file(
@@ -319,6 +332,20 @@ def test_a_field_that_is_not_what_it_should_be_is_named_with_the_file(
     assert result.case in problem
     assert key in problem
     assert len(problem) < 400
+
+
+def test_a_result_of_before_there_were_clusters_is_of_one_node(tmp_path: Path) -> None:
+    document = performance().as_dict()
+    for key in ("nodes", "number_of_nodes", "nodes_lost"):
+        del document[key]
+    file = run_folder(tmp_path, performance()) / RESULT
+    file.write_text(json.dumps(document), "utf-8")
+    assert archive.read([file]).results == [performance()]
+
+
+def test_what_the_nodes_of_a_cluster_did_is_read_as_it_was_written(tmp_path: Path) -> None:
+    result = on_nodes(performance(), 3, nodes_lost=[LOSS])
+    assert archive.read([run_folder(tmp_path, result)]).results == [result]
 
 
 def test_a_field_that_is_missing_is_told(tmp_path: Path) -> None:

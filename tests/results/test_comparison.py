@@ -45,6 +45,14 @@ def test_runs_of_other_size_precision_data_or_rules_are_unlike(key: str, value: 
         assert part in sentence
 
 
+def test_another_number_of_nodes_makes_runs_unlike_and_earlier_results_have_one() -> None:
+    two, one = changed(FIGURES, number_of_nodes=2), changed(FIGURES, number_of_nodes=1)
+    assert differences(two, one) == ["number_of_nodes is 2 and was 1"]
+    assert differences(two, FIGURES) == ["number_of_nodes is 2 and was 1"]
+    assert differences(one, two) == ["number_of_nodes is 1 and was 2"]
+    assert differences(one, FIGURES) == differences(two, two) == []
+
+
 def test_every_difference_is_named() -> None:
     other = changed(FIGURES, rules="mlperf", sample_count=10_833, min_duration_s=600.0)
     assert differences(other, FIGURES) == [

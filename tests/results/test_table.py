@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from made import ACCURACY, COMPLIANCE, OFFLINE, SERVER, STREAM, SUBSET
+from made import ACCURACY, COMPLIANCE, LOSS, OFFLINE, SERVER, STREAM, SUBSET, on_nodes
 
 from bertsquad.machine.noise import Disturbance
 from bertsquad.results.guessing import Doubt
@@ -228,3 +228,27 @@ def test_a_model_whose_cached_copy_was_damaged_is_told() -> None:
     told = "minilm: as it is (rebuilt, since the cached copy was damaged)"
     assert told in remarks([rebuilt])
     assert not any("rebuilt" in line for line in remarks([ACCURACY]))
+
+
+def test_a_run_on_a_cluster_shows_how_many_nodes_it_had() -> None:
+    two, one, none = rows(on_nodes(OFFLINE), on_nodes(OFFLINE, 1), OFFLINE)
+    assert (two["provider"], one["provider"]) == ("CPU, 2 nodes", "CPU, 1 node")
+    assert none["provider"] == "CPU"
+
+
+def test_a_timed_run_that_lost_a_node_is_failed_beside_loadgens_word_with_a_cure() -> None:
+    reason = f"{LOSS}; so this is no figure of 2 nodes (what)"
+    lost = on_nodes(OFFLINE, verdict=FAILED, reason=reason, nodes_lost=[LOSS])
+    audited = on_nodes(COMPLIANCE, verdict=FAILED, reason=reason, nodes_lost=[LOSS])
+    shown = rows(lost, audited)
+    assert shown[0]["verdict"] == "VALID, failed"
+    assert shown[1]["verdict"].startswith("failed")
+    for result in (lost, audited):
+        said = remarks([result])
+        assert f"{result.case}, {result.mode}: {reason}" in said
+        assert any(line.startswith("  -> ") and "join" in line for line in said)
+    invalid = replace(
+        lost, loadgen_valid=False, invalid_causes=SERVER.invalid_causes, rules="mlperf"
+    )
+    both = "\n".join(remarks([invalid]))
+    assert "the latency bound was not kept" in both and LOSS.cause in both

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from made import OFFICIAL
+from made import LOSS, OFFICIAL, on_nodes
 
 from bertsquad.loadgen.logs import Run
 from bertsquad.results.result import (
@@ -100,6 +100,17 @@ def test_what_mlperf_would_object_to_is_said(
     (found,) = objections(replace(OFFICIAL, **changed), official_log(**logged))
     assert found.kind == kind
     assert reason in found.reason
+
+
+@pytest.mark.parametrize("mode", ["performance", "accuracy"])
+def test_a_run_on_a_cluster_is_objected_to_where_it_lost_a_node(mode: str) -> None:
+    log = official_log()
+    if mode == "accuracy":
+        log = official_log(effective_test_mode="AccuracyOnly")
+    result = on_nodes(replace(OFFICIAL, mode=mode))
+    assert list(objections(result, log)) == []
+    (found,) = objections(replace(result, nodes_lost=[LOSS]), log)
+    assert (found.kind, found.reason) == ("system", str(LOSS))
 
 
 def test_an_error_in_the_log_is_an_objection() -> None:

@@ -5,8 +5,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from made import provenance, timeline
+from made import LOSS, node, provenance, timeline
 
+from bertsquad.cluster.facts import Loss
 from bertsquad.loadgen.logs import Run
 from bertsquad.loadgen.request import Request, Targets
 from bertsquad.machine.noise import Disturbance
@@ -123,3 +124,86 @@ def test_a_compliance_run_is_judged_by_its_audit(differing: tuple[int, ...], ver
     assert (result.verdict, result.qps, result.target_source) == (verdict, 10.5, "option")
     assert (result.compliance_responses, result.compliance_largest_difference) == (64, 0.25)
     assert result.compliance_speed_ratio == 0.99
+
+
+def clustered(mode: str, rules: str = "quick", *lost: Loss, **logged: Any) -> Ran:
+    busy = Disturbance("it was busy", "wait")
+    nodes = [node(1), node(2, disturbances=[busy])]
+    one = ran(mode, rules, **logged)
+    facts = {**one.provenance, "cluster": {"address": "head:6379", "nodes": 2}}
+    measured = replace(MEASURED, nodes=nodes, nodes_lost=list(lost))
+    return replace(one, measured=measured, provenance=facts)
+
+
+def test_a_run_on_a_cluster_says_what_each_node_was_and_which_was_disturbed() -> None:
+    result = judge(clustered("performance"))
+    assert (result.verdict, result.number_of_nodes, result.nodes_lost) == (PASSED, 2, [])
+    assert [one.node for one in result.nodes] == ["10.0.0.1", "10.0.0.2"]
+    assert result.disturbances == [Disturbance("node 10.0.0.2: it was busy", "wait")]
+    assert result.warnings == ["node 10.0.0.2: it was busy: wait"]
+    assert (result.provenance["instances"], result.provenance["threads"]) == (4, 2)
+    alone = judge(ran("performance"))
+    assert (alone.number_of_nodes, alone.nodes) == (1, [])
+    assert (alone.provenance["cluster"], alone.provenance["instances"]) == (None, 2)
+
+
+@pytest.mark.parametrize("mode", ["performance", "compliance"])
+@pytest.mark.parametrize("rules", ["quick", "mlperf"])
+@pytest.mark.parametrize("said", ["VALID", "INVALID"])
+def test_a_timed_run_that_lost_a_node_fails_whatever_loadgen_calls_it(
+    mode: str, rules: str, said: str
+) -> None:
+    audit = Audit(Audited(Comparison(64, (), 0.0), 0.99, 0.5), "probe")
+    audits = {"performance": None, "compliance": audit}
+    result = judge(clustered(mode, rules, LOSS, result_validity=said), audit=audits[mode])
+    assert (result.verdict, result.loadgen_valid) == (FAILED, said == "VALID")
+    for part in (LOSS.node, "7.2 s", LOSS.cause, "2 nodes"):
+        assert part in result.reason
+    assert (result.nodes_lost, result.number_of_nodes, result.mlperf_valid) == ([LOSS], 2, False)
+    assert any(LOSS.cause in reason for reason in result.invalid_reasons)
+
+
+@pytest.mark.parametrize(("f1", "verdict"), [(0.9, PASSED), (0.1, FAILED)])
+def test_an_accuracy_run_that_lost_a_node_is_judged_by_f1_and_warns(
+    f1: float, verdict: str
+) -> None:
+    result = judge(clustered("accuracy", "mlperf", LOSS), answered=scored(f1, f1))
+    assert (result.verdict, result.nodes_lost, result.mlperf_valid) == (verdict, [LOSS], False)
+    assert LOSS.node not in result.reason
+    (warning,) = result.warnings
+    for part in (LOSS.node, "7.2 s", LOSS.cause, "join"):
+        assert part in warning
+    assert [str(one) for one in result.disturbances] == [warning]
+    assert any(LOSS.cause in reason for reason in result.invalid_reasons)
+
+
+def test_of_many_lost_nodes_some_are_named_and_all_counted() -> None:
+    lost = [Loss(f"10.0.0.{n}", 1.0, "gone") for n in range(40)]
+    result = judge(clustered("performance", "quick", *lost))
+    assert "10.0.0.2 " in result.reason and "37 more" in result.reason
+    assert len(result.reason) < 300 and len(result.nodes_lost) == 40
+
+
+@pytest.mark.parametrize(
+    ("address", "changes", "words"),
+    [
+        ("head:6379", {}, "--cluster head:6379 --nodes 2 --instances 2 --threads 2"),
+        ("local:2", {}, "--cluster local:2 --instances 2 --threads 2"),
+        ("auto", {"instances": 3}, "--cluster auto --nodes 2 --threads 2"),
+        ("auto", {"gpus": ["A"]}, "--cluster auto --nodes 2 --instances 2 --threads 2 --batch"),
+    ],
+)
+def test_the_line_that_repeats_a_run_names_its_cluster(
+    address: str, changes: dict[str, Any], words: str
+) -> None:
+    one = clustered("performance")
+    facts = {**one.provenance, "cluster": {"address": address, "nodes": 2}}
+    measured = replace(one.measured, nodes=[node(1), node(2, **changes)])
+    assert words in judge(replace(one, provenance=facts, measured=measured)).repeat
+
+
+def test_the_line_that_repeats_a_run_names_the_gpus_of_a_node() -> None:
+    one = clustered("performance")
+    nodes = [node(n, gpus=["A", "A"]) for n in (1, 2)]
+    result = judge(replace(one, measured=replace(one.measured, nodes=nodes)))
+    assert "--gpus 2" in result.repeat

@@ -6,13 +6,13 @@ import subprocess
 import sys
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import tiny
-from made import OFFICIAL
+from made import OFFICIAL, node
 from pytest_sessions import (
     BENCHMARKS,
     PytestSession,
@@ -351,6 +351,14 @@ def test_every_key_of_a_result_is_documented_and_no_other(mixed: PytestSession) 
     assert set(tables["The JSON"]) == mixed.benchmarks.keys() - {
         *("machine_info", "commit_info", "benchmarks", "datetime", "version")
     }
+
+
+def test_every_key_of_a_node_is_documented_with_its_type_and_no_other() -> None:
+    found = json.loads(json.dumps(asdict(node(cpu_quota=2.0))))
+    table = documented()["nodes"]
+    assert table.keys() == found.keys()
+    for key, (kind, *_) in table.items():
+        assert isinstance(found[key], TYPES.get(kind, list)), key
 
 
 TYPES: dict[str, Any] = {

@@ -11,6 +11,7 @@ from typing import Any
 import made
 import numpy as np
 
+from bertsquad.cluster.facts import Loss, NodeRun
 from bertsquad.loadgen.logs import Cause
 from bertsquad.loadgen.timeline import Timeline, rank
 from bertsquad.results.result import PASSED, RESULT, Result
@@ -124,6 +125,44 @@ def compliance(scenario: str = "offline", day: int = 1, **changes: Any) -> Resul
         compliance_speed_ratio=0.99,
     )
     return replace(made, **changes)
+
+
+def node(number: int = 1, **changes: Any) -> NodeRun:
+    """A node of a cluster that answered half of a run."""
+    made = NodeRun(
+        node=f"10.0.0.{number}",
+        host=f"host{number}",
+        machine=f"machine {number}",
+        cpu="Some CPU",
+        cores=4,
+        physical_cores=4,
+        sockets=1,
+        cpu_quota=None,
+        memory_bytes=16 * 2**30,
+        gpus=[],
+        operating_system="Linux",
+        versions={"python": "3.11.7", "numpy": "2.4.6"},
+        source="cc",
+        provider="CPUExecutionProvider",
+        proof="1 of 1 matrix products",
+        instances=2,
+        threads=2,
+        batch_tokens=1536,
+        samples=247,
+        share=0.5,
+        busy_share=0.98,
+    )
+    return replace(made, **changes)
+
+
+LOSS = Loss("10.0.0.2", 7.25, "all its processes ended")
+
+
+def on_nodes(result: Result, count: int = 2, **changes: Any) -> Result:
+    """A result as it is of so many nodes of a cluster, which share its course."""
+    rates = result.timeline.get("course", {}).get("samples_per_s", [])
+    nodes = [node(n, samples_per_s=[rate / count for rate in rates]) for n in range(1, count + 1)]
+    return replace(result, nodes=nodes, number_of_nodes=count, **changes)
 
 
 def nights(cases: int, count: int) -> Iterator[Result]:

@@ -17,7 +17,7 @@ import pytest
 import tiny
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from made import accuracy, benchmark_json, performance, timeline
+from made import LOSS, accuracy, benchmark_json, on_nodes, performance, timeline
 from shared_data import reading
 from spoilt import contents, long, quick, sentence, texts
 
@@ -84,6 +84,8 @@ def _small(result: Result) -> dict[str, Any]:
     for lists in (document["timeline"]["latency"], document["timeline"]["course"]):
         lists |= {key: value[:3] for key, value in lists.items() if isinstance(value, list)}
     document["timeline"]["batches"] = document["timeline"]["batches"][:1]
+    for node in document["nodes"]:
+        node["samples_per_s"] = node["samples_per_s"][:3]
     return dict(document)
 
 
@@ -301,6 +303,7 @@ def readers(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Reader]:
         Reader("accuracy.json", _small(accuracy()), _shown),
         Reader("benchmark.json", _benchmark_document(folder), _shown),
         Reader("page.json", _small(performance()), _drawn),
+        Reader("cluster.json", _small(on_nodes(performance(), nodes_lost=[LOSS])), _drawn),
         Reader("earlier.json", {"extra_info": _small(performance()), "stats": {}}, _compared),
         Reader("squad.json", _squad(), _featurised),
         Reader(logs.ACCURACY, _RESPONSES, _scored),
