@@ -25,6 +25,7 @@ from bertsquad.files import unreadable, unwritable, user_path, write_whole
 PACKAGE = Path(__file__).resolve().parents[1]
 #: The folders in the cache folder; `cleaning` knows what lies in them.
 FEATURES, PREPARED, TENSORRT, LOCKS = "features", "prepared", "tensorrt", "locks"
+SHIPPED = "shipped"  # models that a node of a cluster was sent
 #: Where the facts of a derived model keep its checksum (SHA-256), None where there is no model.
 SUM = "sha256"
 

@@ -16,12 +16,21 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from bertsquad.assets import registry
-from bertsquad.assets.cache import FEATURES, LOCKS, PREPARED, TENSORRT, cache_folder, lock_file
+from bertsquad.assets.cache import (
+    FEATURES,
+    LOCKS,
+    PREPARED,
+    SHIPPED,
+    TENSORRT,
+    cache_folder,
+    lock_file,
+)
 from bertsquad.assets.download import part_of
 from bertsquad.files import reason
 
 _WINDOWS = r"[0-9a-f]{32}"
 _MODEL = r"(?:[0-9a-f]{32,64}|bert_large_random)(?:-[0-9a-z]+)+"
+_SUM = r"[0-9a-f]{32,64}"
 _TEMPORARY = r"[a-z0-9_]{8}"  # as Python's tempfile names
 
 #: The names of what the suite makes, in each folder of the cache. Those that begin with a dot are
@@ -33,7 +42,10 @@ MADE = {
         rf"|\.{_MODEL}\.(?:{_TEMPORARY}\.(?:onnx|json)|onnx\.{_TEMPORARY}\.data|calibration)"
     ),
     TENSORRT: r"TensorrtExecutionProvider_.+\.(?:engine|profile|timing)",  # ONNX Runtime's names
+    SHIPPED: rf"{_SUM}\.model|\.{_SUM}\.\d+\.model",
 }
+#: The kinds of what is made that are folders.
+_FOLDERS = (".calibration", ".model")
 
 FOREIGN = "not made by the suite"
 LINK = "a link"
@@ -71,10 +83,15 @@ def clean_cache() -> Cleaned:
     """Remove the derived files and the locks, then the folders that are empty."""
     done, top = Cleaned(), cache_folder()
     for name, pattern in MADE.items():
-        suffix = ".npz" if name == FEATURES else ".onnx"
+        suffix = {FEATURES: ".npz", SHIPPED: ".model"}.get(name, ".onnx")
         for path in _named(top / name, pattern, done):
             _remove_unless_in_use(path, f"{path.name.strip('.').partition('.')[0]}{suffix}", done)
-    of = [rf"{_WINDOWS}\.npz", rf"{_MODEL}\.onnx", *map(re.escape, _locked_by_name())]
+    of = [
+        rf"{_WINDOWS}\.npz",
+        rf"{_MODEL}\.onnx",
+        rf"{_SUM}\.model",
+        *map(re.escape, _locked_by_name()),
+    ]
     for path in _named(top / LOCKS, rf"(?:{'|'.join(of)})\.(?:lock|failed-\w+)", done):
         _remove_unless_in_use(path, re.sub(r"\.(lock|failed-\w+)$", "", path.name), done)
     with done.trying(top):
@@ -114,7 +131,7 @@ def _named(folder: Path, pattern: str, done: Cleaned) -> Iterator[Path]:
             done.stayed.append((folder, LINK))
         elif folder.is_dir():
             for path in sorted(folder.iterdir()):
-                is_kind = path.is_dir() if path.suffix == ".calibration" else path.is_file()
+                is_kind = path.is_dir() if path.suffix in _FOLDERS else path.is_file()
                 if path.is_symlink():
                     done.stayed.append((path, LINK))
                 elif is_kind and re.fullmatch(pattern, path.name):

@@ -69,6 +69,13 @@ class Timeline:
         return self.completed_ns - self.issued_ns
 
     @property
+    def duration_s(self) -> float:
+        """From the start of the first batch to the end of the last, in seconds."""
+        if not len(self.batch_samples):
+            return 0.0
+        return int(self.batch_completed_ns.max() - self.batch_started_ns.min()) / 1e9
+
+    @property
     def padding_share(self) -> float:
         """The padding among all tokens that were calculated."""
         return padding_share(int(self.batch_tokens.sum()), int(self.batch_padded_tokens.sum()))

@@ -172,6 +172,31 @@ def memory_bytes() -> int:
         return 0
 
 
+def available_memory_bytes(root: Path = Path("/")) -> int | None:
+    """The memory that a new process may have, in bytes; None where that can't be found out.
+
+    It is what the system has, or what is left to this control group where that is less.
+    """
+    free = _fields(_read(root / "proc/meminfo") or "").get("MemAvailable")
+    found = [] if free is None else [int(free.removesuffix("kB")) * 1024]
+    for most, now in (
+        ("sys/fs/cgroup/memory.max", "sys/fs/cgroup/memory.current"),
+        (
+            "sys/fs/cgroup/memory/memory.limit_in_bytes",
+            "sys/fs/cgroup/memory/memory.usage_in_bytes",
+        ),
+    ):
+        limit, used = _read(root / most), _read(root / now)
+        if limit is not None and used is not None and limit.isdecimal() and used.isdecimal():
+            found.append(max(0, int(limit) - int(used)))
+    return min(found, default=None)
+
+
+def machine_id(root: Path = Path("/")) -> str:
+    """What is the same for processes on one machine, in whatever containers of it they are."""
+    return _read(root / "proc/sys/kernel/random/boot_id") or platform.node()
+
+
 def peak_memory_bytes() -> int | None:
     """The most memory that this process has had so far, in bytes; None where that isn't known."""
     most = _fields(_read(Path("/proc/self/status")) or "").get("VmHWM")

@@ -6,8 +6,8 @@ The figures of a disturbed run are kept, with a warning beside them.
 import contextlib
 import os
 import time
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 #: Any system uses up to this share of the machine's CPU time by itself.
@@ -65,6 +65,17 @@ def _held_back_s(root: Path) -> float:
                 if word == key:
                     return int(value) * unit
     return 0.0
+
+
+def together(readings: Sequence[Reading | None]) -> Reading | None:
+    """One reading of a machine by several of its processes, all of which are one's own.
+
+    None where one of them is missing.
+    """
+    there = [one for one in readings if one is not None]
+    if len(there) < max(len(readings), 1):
+        return None
+    return replace(there[0], own_s=sum(one.own_s for one in there))
 
 
 @dataclass(frozen=True)

@@ -1,5 +1,6 @@
 """The software and the machine that a result was made with."""
 
+import hashlib
 import platform
 import re
 import sys
@@ -88,6 +89,16 @@ def facts(ran: Mapping[str, str]) -> dict[str, Any]:
         "operating_system": operating_system(),
         "gpus": list(hardware.gpu_names()),
     }
+
+
+@cache
+def source_digest(folder: Path) -> str:
+    """The SHA-256 of all Python code below `folder`, by which two copies of it are told apart."""
+    digest = hashlib.sha256()
+    for path in sorted(folder.rglob("*.py")):
+        digest.update(path.relative_to(folder).as_posix().encode() + b"\0")
+        digest.update(hashlib.sha256(path.read_bytes()).digest())
+    return digest.hexdigest()
 
 
 @cache

@@ -21,7 +21,7 @@ from bertsquad.machine import hardware
 from bertsquad.models.preparation import Prepared
 from bertsquad.runtime import nvidia
 from bertsquad.runtime.availability import why_not
-from bertsquad.runtime.inference import Answer, Source, side_by_side
+from bertsquad.runtime.inference import Answer, NotFinite, Source, side_by_side
 from bertsquad.runtime.parallelism import BATCH_TOKENS, Parallelism
 from bertsquad.runtime.proofs import (
     can_calculate,
@@ -141,11 +141,7 @@ class Engine:
                 # Without those of the padding, which may be anything.
                 own = logits[row, : features.offsets[sample + 1] - features.offsets[sample]]
                 if not np.isfinite(own).all():
-                    raise SuiteError(
-                        f"the model answered sample {sample} with logits that are NaN or infinite "
-                        f"on {self.device.name} in {self.precision}, so nothing is scored or "
-                        "timed: check the model, or choose another --precision"
-                    )
+                    raise NotFinite(sample, f"{self.device.name} in {self.precision}")
                 answers.append(own)
         return answers
 

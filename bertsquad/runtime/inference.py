@@ -13,6 +13,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from bertsquad.errors import SuiteError
 from bertsquad.runtime.parallelism import Parallelism
 from bertsquad.squad.features import Inputs
 
@@ -35,6 +36,25 @@ class Answer:
     work: Work
     logits: list[NDArray[np.float32]]
     seconds: float
+
+
+class NotFinite(SuiteError):
+    """The logits of a `sample`, by its index, are NaN or infinite."""
+
+    def __init__(self, sample: int, where: str) -> None:
+        super().__init__(
+            f"the model answered sample {sample} with logits that are NaN or infinite on {where}, "
+            "so nothing is scored or timed: check the model, or choose another --precision"
+        )
+        self.sample, self.where = sample, where
+
+    def of(self, sample: int) -> "NotFinite":
+        """The same of a sample that has another index elsewhere."""
+        return NotFinite(sample, self.where)
+
+    def __reduce__(self) -> tuple[type["NotFinite"], tuple[int, str]]:
+        """How it comes back from another process: errors are made of their message alone."""
+        return NotFinite, (self.sample, self.where)
 
 
 class Source(Protocol):

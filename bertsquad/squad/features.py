@@ -44,6 +44,15 @@ class Inputs:
         """The number of tokens of every window, int64 [windows]."""
         return np.diff(self.offsets)
 
+    def take(self, samples: Sequence[int] | NDArray[np.integer]) -> "Inputs":
+        """These windows alone, in this order."""
+        chosen = np.asarray(samples, np.int64)
+        starts, ends = self.offsets[chosen], self.offsets[chosen + 1]
+        slices = [self.tokens[start:end] for start, end in zip(starts, ends, strict=True)]
+        tokens = np.concatenate(slices) if slices else self.tokens[:0]
+        offsets = np.concatenate(([0], np.cumsum(ends - starts)))
+        return Inputs(tokens, offsets.astype(np.int64), self.segment_start[chosen])
+
     def batch(
         self, samples: Sequence[int] | NDArray[np.integer], length: int | None = None
     ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:

@@ -259,5 +259,5 @@ def test_a_download_that_is_a_link_and_one_under_way_stay(
 
 
 def test_every_folder_of_the_cache_is_known_to_it() -> None:
-    folders = {cache.FEATURES, cache.PREPARED, cache.TENSORRT, cache.LOCKS}
+    folders = {cache.FEATURES, cache.PREPARED, cache.TENSORRT, cache.SHIPPED, cache.LOCKS}
     assert {*cleaning.MADE, cache.LOCKS} == folders

@@ -1,0 +1,109 @@
+"""The actors of Ray that live on the nodes, and what they answer: only here Ray's errors are known.
+
+Only the worker process imports this module, and only for a cluster.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from bertsquad.cluster.connection import Member
+from bertsquad.cluster.node import Node
+from bertsquad.errors import SuiteError, Unavailable
+
+#: Seconds that an actor may take until it answers for the first time.
+START_S = 60.0
+#: Calls that an actor answers beside batches: pings and questions, which must not wait for those.
+CONTROL = 4
+
+
+@dataclass(frozen=True)
+class NodeActor:
+    """A node, by Ray's id and by the `name` that people know, and the actor on it."""
+
+    id: str
+    name: str
+    actor: Any
+
+    def call(self, method: str) -> Callable[..., Any]:
+        """How to ask a question of the actor, which gets an answer while batches run."""
+        asked = getattr(self.actor, method).options(concurrency_group="control").remote
+        return asked  # type: ignore[no-any-return]
+
+
+def begin(ray: Any, member: Member, name: str, instances: int | None) -> NodeActor:
+    """An actor on a node, which has all of the node's CPUs and GPUs.
+
+    It has threads for two calls of each of so many `instances`, None for as many as it has CPUs.
+    """
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+    calls = 2 * max(1, instances or int(member.cpus))
+    there = ray.remote(
+        num_cpus=member.cpus,
+        num_gpus=member.gpus,
+        max_restarts=0,
+        max_task_retries=0,
+        concurrency_groups={"control": CONTROL, "batches": calls},
+    )(Node)
+    place = NodeAffinitySchedulingStrategy(member.id, soft=False)
+    actor = there.options(scheduling_strategy=place).remote()
+    return NodeActor(member.id, name, actor)
+
+
+def answers(ray: Any, asked: Mapping[str, Any], limit_s: float | None = None) -> dict[str, Any]:
+    """What the nodes answer, by their names; `asked` holds what was asked of each.
+
+    Raises what a node raises, with its name before it, or SuiteError for a node that was lost
+    meanwhile or didn't answer within `limit_s`.
+    """
+    references = list(asked.values())
+    ready, _ = ray.wait(references, num_returns=len(references), timeout=limit_s)
+    found = {}
+    for name, reference in asked.items():
+        if reference not in ready:
+            raise SuiteError(
+                f"node {name} didn't start within {limit_s:g} s: is it busy with other work of the "
+                "cluster, or cut off? free it, or leave it out"
+            )
+        try:
+            found[name] = ray.get(reference)
+        except Exception as error:
+            raise named(ray, error, name) from None
+    return found
+
+
+def named(ray: Any, error: BaseException, name: str) -> SuiteError:
+    """The error of a node's answer as one for people, with the node's name."""
+    if isinstance(error, ray.exceptions.RayTaskError):
+        cause = error.cause
+        if isinstance(cause, Unavailable):
+            return Unavailable(f"node {name}: {cause}", cause.subject)
+        return SuiteError(f"node {name}: {cause}")
+    return SuiteError(f"node {name} was lost before the run began: {cause_of(ray, error)}")
+
+
+def is_own(ray: Any, error: BaseException) -> bool:
+    """Whether an answer is an error of the model, and not of the node."""
+    return isinstance(error, ray.exceptions.RayTaskError)
+
+
+def cause_of(ray: Any, error: BaseException) -> str:
+    """Why a node was lost, by the error that Ray gives, in a clause."""
+    kinds = ray.exceptions
+    if isinstance(error, kinds.OutOfMemoryError):
+        return "its memory ran out"
+    if isinstance(error, kinds.NodeDiedError):
+        return "Ray's process on it ended"
+    if isinstance(error, kinds.ActorUnavailableError):
+        return "the connection to it broke"
+    if isinstance(error, kinds.RayActorError):
+        return "its process ended"
+    first = (str(error).strip() or type(error).__name__).splitlines()[0]
+    return f"Ray says {first}"
+
+
+def end(ray: Any, nodes: Sequence[NodeActor]) -> None:
+    """End actors, whether their nodes are there or not."""
+    for node in nodes:
+        ray.kill(node.actor)

@@ -1,0 +1,157 @@
+"""Which nodes are there now, each with an actor that has been compared with the driver.
+
+Only the worker process imports this module, and only for a cluster.
+"""
+
+import contextlib
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+
+from bertsquad.assets.cache import PACKAGE
+from bertsquad.cluster import actors
+from bertsquad.cluster.actors import START_S, NodeActor
+from bertsquad.cluster.agreement import disagreement
+from bertsquad.cluster.connection import Member, connect, members
+from bertsquad.cluster.facts import Loss, NodeFacts
+from bertsquad.cluster.fleet import Fleet
+from bertsquad.cluster.membership import Membership
+from bertsquad.cluster.node import EngineWanted, Survey, versions
+from bertsquad.cluster.observing import observed
+from bertsquad.devices import DEVICES
+from bertsquad.errors import SuiteError, Unavailable
+from bertsquad.machine import provenance
+from bertsquad.machine.noise import Disturbance
+from bertsquad.models.preparation import Prepared
+from bertsquad.progress import Show, Step
+from bertsquad.runtime.parallelism import Parallelism
+
+
+class Muster:
+    """The nodes of a cluster that can calculate, and the fleet that they are."""
+
+    def __init__(
+        self, membership: Membership, device: str, precision: str, longest: int, show: Show
+    ) -> None:
+        """Join the cluster; SuiteError or Unavailable where a node can't take part.
+
+        No window has more than `longest` tokens.
+        """
+        self._membership = membership
+        self._device, self._precision, self._longest = device, precision, longest
+        self._ray = connect(membership)
+        self._there: dict[str, tuple[NodeActor, Survey]] = {}  # by Ray's id of the node
+        self._silent: set[str] = set()  # nodes that were lost in silence, which don't come back
+        self._fleet: Fleet | None = None
+        self._gather(show)
+
+    @property
+    def facts(self) -> Sequence[NodeFacts]:
+        """The nodes of the fleet."""
+        return self._fleet.facts if self._fleet else ()
+
+    @property
+    def losses(self) -> Sequence[Loss]:
+        """The nodes that the last run lost."""
+        return self._fleet.losses if self._fleet else ()
+
+    def _gather(self, show: Show) -> None:
+        """See which nodes are there now, and have an actor on each that agrees with the driver."""
+        show(Step("joining the nodes"))
+        found = _by_name([one for one in members(self._ray) if one.id not in self._silent])
+        wanted = self._membership.nodes or max(1, len(found))
+        if len(found) != wanted:
+            there = ", ".join(name for name, _ in found.values()) or "none"
+            raise Unavailable(
+                f"the cluster has {len(found)} of {wanted} nodes left ({there}), since others were "
+                "lost: start them again, or give --nodes another number",
+                "cluster",
+            )
+        for gone in self._there.keys() - found.keys():
+            del self._there[gone]
+        new = {
+            id_: actors.begin(self._ray, member, name, self._membership.instances)
+            for id_, (name, member) in found.items()
+            if id_ not in self._there
+        }
+        try:
+            asked = {
+                one.name: one.call("survey")(self._device, self._longest) for one in new.values()
+            }
+            surveys = actors.answers(self._ray, asked, START_S)
+            here = versions(DEVICES[self._device])
+            differs = disagreement(here, provenance.source_digest(PACKAGE), surveys)
+            if differs is not None:
+                raise SuiteError(differs)
+        except BaseException:
+            actors.end(self._ray, list(new.values()))
+            raise
+        self._there |= {id_: (one, surveys[one.name]) for id_, one in new.items()}
+
+    def backend(
+        self,
+        scenario: str,
+        division: Parallelism,
+        batch_tokens: int | None,
+        prepared: Callable[[], Prepared],
+        show: Show,
+    ) -> Fleet:
+        """The nodes as one backend; the same as before where nothing has changed.
+
+        Each node divides its own cores: `division`, that of this machine's, counts for nothing.
+        `batch_tokens` is the most that a batch may have, None for what every node can hold.
+        """
+        self._dismiss()
+        self._gather(show)
+        nodes = [node for node, _ in self._there.values()]
+        tokens = batch_tokens or min(survey.batch_tokens for _, survey in self._there.values())
+        fleet = self._fleet
+        if (
+            fleet is None
+            or fleet.nodes != tuple(nodes)
+            or (fleet.wanted.scenario, fleet.batch_tokens) != (scenario, tokens)
+        ):
+            self._fleet = None
+            wanted = EngineWanted(
+                prepared(),
+                self._device,
+                self._precision,
+                scenario,
+                tokens,
+                self._membership.instances,
+                self._membership.threads,
+            )
+            self._fleet = fleet = Fleet(self._ray, nodes, wanted, show)
+        return fleet
+
+    def _dismiss(self) -> None:
+        """End the actors of nodes that were lost in the last run."""
+        fleet = self._fleet
+        if fleet is None or fleet.whole:
+            return
+        lost = {loss.node for loss in fleet.losses}
+        for id_, (node, _) in list(self._there.items()):
+            if node.name in lost:
+                del self._there[id_]
+                if node.name in fleet.silent:
+                    self._silent.add(id_)
+        self._fleet = None
+
+    @contextlib.contextmanager
+    def observed(self, timed: bool, show: Show) -> Iterator[dict[str, list[Disturbance]]]:
+        """Watch the nodes' machines; what is timed has their devices to itself meanwhile."""
+        fleet = self._fleet
+        assert fleet is not None
+        nodes = list(zip(fleet.nodes, fleet.facts, strict=True))
+        device = self._device if timed else None
+        with observed(self._ray, nodes, device, lambda said: show(Step(said))) as seen:
+            yield seen
+            fleet.verify()
+
+
+def _by_name(found: Sequence[Member]) -> dict[str, tuple[str, Member]]:
+    """By Ray's id, each node and its name: its address, with the id where two have the same."""
+    count = Counter(one.address for one in found)
+    return {
+        one.id: (f"{one.address} ({one.id[:8]})" if count[one.address] > 1 else one.address, one)
+        for one in found
+    }

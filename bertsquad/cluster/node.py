@@ -1,0 +1,267 @@
+"""What lives on a node of a cluster: the model's engine, which answers batches sent to it.
+
+Ray calls the methods, several at a time, each in a thread of its own. A node loads neither LoadGen
+nor a data set.
+"""
+
+import contextlib
+import os
+import queue
+import socket
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bertsquad.assets.cache import PACKAGE
+from bertsquad.assets.fingerprint import Fingerprint, verify_mapped
+from bertsquad.cluster import shipping
+from bertsquad.cluster.facts import NodeFacts
+from bertsquad.cluster.shipping import Parcel, Receiver
+from bertsquad.devices import DEVICES, Device
+from bertsquad.errors import SuiteError, Unavailable, describe
+from bertsquad.machine import device_lock, hardware, noise, provenance
+from bertsquad.machine.distributions import installed, owners
+from bertsquad.models.preparation import Prepared
+from bertsquad.runtime import parallelism
+from bertsquad.runtime.availability import why_not
+from bertsquad.runtime.inference import NotFinite
+from bertsquad.squad.features import Inputs
+
+if TYPE_CHECKING:
+    from bertsquad.runtime.engine import Engine
+
+_Answer = TypeVar("_Answer")
+
+
+@dataclass(frozen=True)
+class EngineWanted:
+    """The engine that a node is to make: of which model, on what, how divided.
+
+    `instances` and `threads` are what the user asked for on each node, None for the node's own
+    division. `batch_tokens` is the most that a batch may have.
+    """
+
+    prepared: Prepared
+    device: str
+    precision: str
+    scenario: str
+    batch_tokens: int
+    instances: int | None = None
+    threads: int | None = None
+
+
+@dataclass(frozen=True)
+class Survey:
+    """What a node says of itself before it has an engine.
+
+    `batch_tokens` is what a batch may have there by default.
+    """
+
+    host: str
+    machine: str
+    versions: dict[str, str]
+    source: str
+    batch_tokens: int
+
+
+#: A call's answer: the logits of all samples one after the other, float32 [tokens, 2], and the
+#: seconds that each of its batches was calculated for.
+Answered = tuple[NDArray[np.float32], list[float]]
+
+
+#: What only the driver uses.
+_DRIVERS = ("mlperf_loadgen", "tokenizers", "pytest", "pytest_benchmark")
+
+
+def versions(device: Device) -> dict[str, str]:
+    """The versions that a node and its driver must have in common to calculate on a device."""
+    plugins = {one.plugin for one in DEVICES.values() if one.plugin} - {device.plugin}
+    without = {name for module in (*_DRIVERS, *plugins) for name in owners(module)}
+    found = {name: text for name, text in provenance.versions().items() if name not in without}
+    return found | {"ray": installed("ray") or "none"}
+
+
+class Node:
+    """One node's engine, and what its driver asks of the machine around it."""
+
+    def __init__(self) -> None:
+        # Before ONNX Runtime is loaded, which reports to its maker else.
+        os.environ["ORT_DISABLE_TELEMETRY"] = "1"
+        self._receiver: Receiver | None = None
+        self._files: tuple[Fingerprint, ...] = ()
+        self._engine: Engine | None = None
+        self._free: queue.SimpleQueue[int] = queue.SimpleQueue()
+        self._pinned = threading.local()
+        self._lock = contextlib.ExitStack()
+
+    def ping(self) -> None:
+        """Answer, as a node that is there does."""
+
+    def survey(self, device: str, longest: int) -> Survey:
+        """What is here; Unavailable where the device isn't. No window has more than `longest`."""
+        return _told(lambda: self._survey(DEVICES[device], longest))
+
+    def _survey(self, device: Device, longest: int) -> Survey:
+        reason = why_not(device)
+        if reason is not None:
+            raise Unavailable(reason, of=device.name)
+        from bertsquad.runtime.engine import batch_tokens
+
+        return Survey(
+            socket.gethostname(),
+            hardware.machine_id(),
+            versions(device),
+            provenance.source_digest(PACKAGE),
+            batch_tokens(device, longest),
+        )
+
+    def lacks(self, parcel: Parcel) -> bool:
+        """Whether the model must be sent here; SuiteError where there is no memory for it."""
+        free = hardware.available_memory_bytes()
+        if free is not None and parcel.bytes > free:
+            raise SuiteError(
+                f"the model needs {parcel.bytes / 1e9:.1f} GB of memory at least, but "
+                f"{free / 1e9:.1f} GB are free: leave the node out, or give a smaller model"
+            )
+        here = _told(lambda: shipping.found(parcel))
+        if here is None:
+            self._receiver = Receiver(parcel)
+        else:
+            self._files = here
+        return here is None
+
+    def take(self, place: int, offset: int, content: NDArray[np.uint8]) -> None:
+        """Take one chunk of the model's files."""
+        receiver = self._receiver
+        assert receiver is not None
+        _told(lambda: receiver.take(place, offset, content.data))
+
+    def settle(self) -> None:
+        """All chunks were sent."""
+        receiver = self._receiver
+        assert receiver is not None
+        try:
+            self._files = _told(receiver.settle)
+        finally:
+            receiver.close()
+
+    def open(self, wanted: EngineWanted, name: str) -> NodeFacts:
+        """Make the engine and prove it; what this node, called `name`, is then."""
+        return _told(lambda: self._open(wanted, name))
+
+    def _open(self, wanted: EngineWanted, name: str) -> NodeFacts:
+        from bertsquad.runtime.engine import Engine
+
+        self._engine = None  # its memory first
+        device, cores = DEVICES[wanted.device], hardware.cores()
+        parallelism.check(cores, wanted.instances, wanted.threads)
+        shape = parallelism.plan(
+            wanted.scenario,
+            wanted.device,
+            cores,
+            wanted.instances,
+            wanted.threads,
+            hardware.owned_cpus(),
+        )
+        here = replace(wanted.prepared, path=Path(self._files[0].path), files=self._files)
+        self._engine = engine = Engine(here, device, wanted.precision, shape, wanted.batch_tokens)
+        self._free = queue.SimpleQueue()
+        for instance in range(engine.instances):
+            self._free.put(instance)
+        return NodeFacts(
+            node=name,
+            host=socket.gethostname(),
+            machine=hardware.machine_id(),
+            cpu=hardware.cpu_name(),
+            cores=cores,
+            physical_cores=hardware.physical_cores(),
+            sockets=hardware.sockets(),
+            cpu_quota=hardware.quota(),
+            memory_bytes=hardware.memory_bytes(),
+            gpus=list(hardware.gpu_names()) if device.is_gpu else [],
+            operating_system=provenance.operating_system(),
+            versions=versions(device),
+            source=provenance.source_digest(PACKAGE),
+            provider=device.provider,
+            proof=engine.proof,
+            instances=shape.instances,
+            threads=shape.threads,
+            batch_tokens=wanted.batch_tokens,
+        )
+
+    def warm_up(self, inputs: Inputs) -> None:
+        """Have every instance calculate this batch once."""
+        engine = self._engine
+        assert engine is not None
+        _told(lambda: engine.warm_up(inputs, range(len(inputs))))
+
+    def answer(self, inputs: Inputs, sizes: Sequence[int], numbers: Sequence[int]) -> Answered:
+        """The logits of batches of so many windows each, as soon as an instance is free.
+
+        `numbers` are those of the windows in the data set, for messages.
+        """
+        instance = self._free.get()
+        try:
+            self._pin(instance)
+            return _told(lambda: self._calculate(inputs, sizes, numbers, instance))
+        finally:
+            self._free.put(instance)
+
+    def _calculate(
+        self, inputs: Inputs, sizes: Sequence[int], numbers: Sequence[int], instance: int
+    ) -> Answered:
+        assert self._engine is not None
+        logits: list[NDArray[np.float32]] = []
+        seconds, first = [], 0
+        for size in sizes:
+            began = time.perf_counter()
+            try:
+                logits += self._engine.infer(inputs, range(first, first + size), instance)
+            except NotFinite as error:
+                raise error.of(int(numbers[error.sample])) from None
+            seconds.append(time.perf_counter() - began)
+            first += size
+        return np.concatenate(logits), seconds
+
+    def _pin(self, instance: int) -> None:
+        """Keep the calling thread, which Ray uses again, on the CPU of the instance it serves."""
+        assert self._engine is not None
+        cpus = self._engine.parallelism.cpus(instance)
+        if cpus != getattr(self._pinned, "cpus", ()):
+            os.sched_setaffinity(threading.get_native_id(), cpus[:1] or os.sched_getaffinity(0))
+            self._pinned.cpus = cpus
+
+    def hold_device(self, device: str) -> list[str]:
+        """Wait until no other run on this machine uses the device; what there is to say of it."""
+        said: list[str] = []
+        marker = DEVICES[device].marker
+        self._lock.enter_context(device_lock.device_to_itself(marker, said.append))
+        return said
+
+    def release_device(self) -> None:
+        """Let others use the device."""
+        self._lock.close()
+
+    def reading(self) -> tuple[noise.Reading | None, int]:
+        """What this machine has counted until now, and how many processors it has."""
+        return noise.read(), os.cpu_count() or 1
+
+    def verify(self) -> None:
+        """SuiteError where the weights that the engine has mapped were changed."""
+        _told(lambda: verify_mapped(self._files[1:]))
+
+
+def _told(ask: Callable[[], _Answer]) -> _Answer:
+    """What `ask` gives; any error of it as a SuiteError, which the driver knows, too."""
+    try:
+        return ask()
+    except SuiteError:
+        raise
+    except Exception as error:  # the model's or the runtime's
+        raise SuiteError(describe(error)) from None
