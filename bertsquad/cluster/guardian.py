@@ -157,7 +157,6 @@ class Guardian:
         with self._log(index).open("wb") as log:
             return subprocess.Popen(
                 command,
-                cwd=folder,
                 env=self._environment(),
                 stdin=subprocess.DEVNULL,
                 stdout=log,
