@@ -174,7 +174,8 @@ def _report(sources: Sequence[Path], case: str, path: Path) -> int:
         from bertsquad.report import page
     except ModuleNotFoundError as error:
         way = "a report needs the extra `report`: pip install -e '.[report]'"
-        raise SuiteError(f"{error.name} is not installed, and {way}") from error
+        library = str(error.name).partition(".")[0]
+        raise SuiteError(f"{library} is not installed, and {way}") from error
     read = archive.read(sources).of(case)
     size = page.write(read, path)
     width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None

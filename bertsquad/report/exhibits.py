@@ -8,8 +8,10 @@ from typing import Any
 
 from bertsquad.loadgen.timeline import padding_share
 from bertsquad.report import plots
+from bertsquad.report.canvas import figure_of
 from bertsquad.results.archive import Series
 from bertsquad.results.document import started
+from bertsquad.results.nodes import machines
 from bertsquad.results.result import FAILED, LATENCIES, PASSED, Result
 from bertsquad.scenarios import SCENARIOS, Scenario
 
@@ -77,11 +79,11 @@ def brief(result: Result) -> str:
 def _headline(result: Result) -> str:
     """The throughput, or the latency by which the scenario is judged."""
     if result.qps is not None:
-        return f"{plots.figure_of(result.qps)} samples/s"
+        return f"{figure_of(result.qps)} samples/s"
     percentile, ms = SCENARIOS[result.scenario].percentile, _latency_ms(result)
     if percentile is None:
         return "rate -"
-    return f"p{percentile} -" if ms is None else f"p{percentile} {plots.figure_of(ms)} ms"
+    return f"p{percentile} -" if ms is None else f"p{percentile} {figure_of(ms)} ms"
 
 
 def _latency_ms(result: Result) -> float | None:
@@ -202,8 +204,9 @@ def runs(series: Series) -> Table:
     rows: list[tuple[Any, ...]] = []
     for run, comparable in zip(series.runs, series.comparable, strict=True):
         what = (brief(run), chip(run).word, run.rules, run.sample_count)
-        cpu = str(run.provenance.get("cpu", ""))
-        rows.append((_when(run), _revision(run), *what, cpu, "yes" if comparable else "no"))
+        rows.append(
+            (_when(run), _revision(run), *what, machines(run), "yes" if comparable else "no")
+        )
     return Table(head, rows)
 
 

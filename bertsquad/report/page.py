@@ -4,11 +4,10 @@ Needs the extra `report`. The headline figures are from LoadGen's log. The distr
 of a run and its batches aren't in that log: the SUT measured them with its own clock.
 """
 
-import json
 import re
 from collections import Counter
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from datetime import UTC
 from pathlib import Path
 from typing import Any
@@ -18,26 +17,21 @@ import jinja2
 from bertsquad import __version__
 from bertsquad.errors import SuiteError
 from bertsquad.files import unwritable, write_whole
-from bertsquad.report import exhibits, links, published
+from bertsquad.report import exhibits, links, nodes, published
+from bertsquad.report.canvas import figure_of
+from bertsquad.report.circumstances import environments, is_number, made
 from bertsquad.report.exhibits import Chip, Plot, Table
 from bertsquad.report.links import Link
-from bertsquad.report.plots import figure_of
 from bertsquad.results import table
 from bertsquad.results.advice import advise
 from bertsquad.results.archive import Archive, Lost, Series
 from bertsquad.results.document import started
+from bertsquad.results.nodes import machines
 from bertsquad.results.result import FAILED, SKIPPED, Outcome, Result
 from bertsquad.scenarios import MODES, SCENARIOS
 
 #: Marks a page as one of ours, since only such a file may be overwritten.
 GENERATOR = "bertsquad report"
-
-#: The keys of the provenance that say on what a case ran; equal for all cases of a pytest session.
-ENVIRONMENT = (
-    *("cpu", "sockets", "physical_cores", "cores", "cpu_quota", "memory_bytes", "gpus"),
-    *("operating_system", "versions", "suite_version", "git_revision"),
-)
-
 
 #: So many cases have plots, since a plot takes a tenth of a second. The others have its numbers.
 DRAWN_CASES = 24
@@ -55,7 +49,10 @@ class Figure:
 
 @dataclass
 class CaseView:
-    """What the page says of one case, in all of its modes."""
+    """What the page says of one case, in all of its modes.
+
+    `tables` are shown at once, `details` where a reader opens them.
+    """
 
     name: str
     anchor: str
@@ -65,6 +62,7 @@ class CaseView:
     figures: list[Figure] = field(default_factory=list)
     sentences: list[str] = field(default_factory=list)
     plots: list[Plot] = field(default_factory=list)
+    tables: list[tuple[str, Table]] = field(default_factory=list)
     details: list[tuple[str, Table]] = field(default_factory=list)
     links: list[Link] = field(default_factory=list)
     run_dir: str = ""
@@ -128,7 +126,7 @@ def render(archive: Archive, path: Path | None = None) -> str:
     )
     filters: dict[str, Any] = {"figure": figure_of, "cell": _cell, "text": _text}
     environment.filters |= filters
-    environment.tests["figure"] = _is_number
+    environment.tests["figure"] = is_number
     series = archive.series
     newest = [one.newest for one in series]
     failed = [one for one in archive.missing if one.verdict == FAILED]
@@ -143,7 +141,7 @@ def render(archive: Archive, path: Path | None = None) -> str:
         verdicts=sorted(cases, key=lambda case: not case.failed),
         counts=list(Counter(chips).items()),
         period=_period(newest),
-        machines=list(dict.fromkeys(str(one.provenance.get("cpu", "")) for one in newest)),
+        machines=list(dict.fromkeys(map(machines, newest))),
         mlperf_valid=sum(one.mlperf_valid for one in newest),
         shown=len(newest),
         failed=_failed(newest, failed),
@@ -151,13 +149,9 @@ def render(archive: Archive, path: Path | None = None) -> str:
         left_out=archive.left_out,
         comparisons=exhibits.comparisons(series),
         published=_published(newest),
-        environments=_environments(newest),
+        environments=environments(newest),
         runs=sum(len(one.runs) for one in series),
     )
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 
 def _cell(value: Any) -> str:
@@ -233,6 +227,7 @@ def _fill(view: CaseView, modes: dict[str, Series], path: Path | None) -> None:
     timed = performance or accuracy or any_one
     which = "" if timed is performance else f" of the {timed.mode} run"
     view.plots += exhibits.course(view.anchor, timed, which)
+    view.plots += nodes.throughput(view.anchor, timed, which)
     view.plots += exhibits.batches(view.anchor, timed, which)
     if accuracy is not None:
         view.links, view.run_dir = links.answers(accuracy, path), accuracy.run_dir
@@ -244,10 +239,14 @@ def _fill(view: CaseView, modes: dict[str, Series], path: Path | None) -> None:
             view.plots += exhibits.history(f"{view.anchor}-{one.mode}", one)
         if len(one.runs) > 1:
             view.details.append((f"All {one.mode} runs", exhibits.runs(one)))
+    for mode, result in newest.items():
+        if result.nodes:
+            tables = view.tables if result is timed else view.details
+            tables.append((f"Nodes of the {mode} run", nodes.table(result)))
     if compliance is not None:
         view.details.append(("Compliance: MLPerf's TEST01", _compliance(compliance)))
     for mode, result in newest.items():
-        view.details.append((f"How the {mode} run was made", _made(result)))
+        view.details.append((f"How the {mode} run was made", made(result)))
 
 
 def _speed_figures(result: Result) -> list[Figure]:
@@ -299,52 +298,3 @@ def _published(newest: Sequence[Result]) -> dict[str, Any]:
     reasons = [(run, published.why_not(run)) for run in newest if run.mode == "performance"]
     tables = [(run, published.compare(run)) for run, reason in reasons if reason is None]
     return {"tables": tables, "reasons": list(dict.fromkeys(why for _, why in reasons if why))}
-
-
-def _environments(newest: Sequence[Result]) -> Table:
-    """What the runs ran on, a column for each environment that differs."""
-    alike: dict[str, list[dict[str, Any]]] = {}
-    for run in newest:
-        environment = {key: run.provenance.get(key) for key in ENVIRONMENT}
-        text = json.dumps(environment, sort_keys=True, default=str)
-        alike.setdefault(text, []).append(environment)
-    columns = [dict(_flat(environments[0])) for environments in alike.values()]
-    head = ("", *(f"{len(one)} run{'s' if len(one) > 1 else ''}" for one in alike.values()))
-    keys = dict.fromkeys(key for column in columns for key in column)
-    return Table(head, [(_named(key), *(str(one.get(key, "")) for one in columns)) for key in keys])
-
-
-def _named(key: str) -> str:
-    return key.removeprefix("versions.").removesuffix("_bytes").replace("_", " ")
-
-
-_SHOWN_ELSEWHERE = ("timeline", "provenance", "warnings", "disturbances", "doubt", "reason")
-
-
-def _made(result: Result) -> Table:
-    """Everything that a result says of how it was made, a row a key."""
-    # What is long is left out before as_dict copies it.
-    short = replace(result, timeline={}, provenance={})
-    shown = {
-        key: value
-        for key, value in short.as_dict().items()
-        if key not in _SHOWN_ELSEWHERE and value is not None
-    }
-    rest = {key: one for key, one in result.provenance.items() if key not in ENVIRONMENT}
-    return Table(("key", "value"), [*_flat(shown), *_flat(rest)])
-
-
-def _flat(value: dict[str, Any], prefix: str = "") -> Iterable[tuple[str, Any]]:
-    """The keys of a document, those inside of others joined by dots, and what to show of each."""
-    for key, one in value.items():
-        name = f"{prefix}{key}"
-        if isinstance(one, dict):
-            yield from _flat(one, f"{name}.")
-        elif key == "memory_bytes" and _is_number(one):
-            yield name, f"{one / 2**30:.1f} GiB"
-        elif isinstance(one, list):
-            yield name, "; ".join(map(str, one)) or "none"
-        elif one is None:
-            yield name, "none"
-        else:
-            yield name, one if _is_number(one) else str(one)

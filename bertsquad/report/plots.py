@@ -6,30 +6,31 @@ A plot takes its colours from the page that it stands on.
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from statistics import fmean, median
 from typing import Any
 
-import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, MaxNLocator
 
 from bertsquad.loadgen.timeline import padding_share
-from bertsquad.report.svg import BAND, DATA, GRID, INK, MARK, MUTED, inline
-
-#: Width of every plot, and height of most, in points (the unit of font sizes).
-WIDTH, HEIGHT = 440, 250
+from bertsquad.report.canvas import (
+    HEIGHT,
+    drawing,
+    figure_of,
+    level,
+    one_plot,
+    say,
+    short,
+    two_plots,
+)
+from bertsquad.report.svg import BAND, DATA, MARK, MUTED, inline
 
 #: More points of a line than these have no marks of their own, which would cover each other.
 MOST_MARKS = 60
 
-#: How plots look. What has a colour has a stand-in for it, which becomes a name afterwards.
-_STYLE = Path(__file__).with_name("plots.mplstyle")
-_COLOURS: dict[Any, Any] = {
-    "text.color": INK,
-    "grid.color": GRID,
-    **dict.fromkeys(("axes.edgecolor", "axes.labelcolor", "xtick.color", "ytick.color"), MUTED),
-}
+#: So many nodes have a row each in a plot.
+MOST_NODES = 12
 
 
 @dataclass(frozen=True)
@@ -59,6 +60,15 @@ class Point:
     value: float
 
 
+@dataclass(frozen=True)
+class Course:
+    """A node's samples/s span by span, and the second at which it was lost, None if it wasn't."""
+
+    label: str
+    rates: Sequence[float]
+    lost_s: float | None = None
+
+
 def latency(
     name: str,
     curve: Mapping[str, Sequence[float]],
@@ -70,8 +80,8 @@ def latency(
     `curve` is a timeline's, in per cent and ms; `logged` are the (percentile, ms) of LoadGen's
     log, which are drawn as points; `bound_ms` is drawn as a line.
     """
-    with _drawing():
-        figure, axes = _figure(HEIGHT)
+    with drawing():
+        figure, axes = one_plot(HEIGHT)
         places = [_nines(percentile) for percentile in curve["percentile"]]
         right = max([2.0, *places, *(_nines(percentile) for percentile, _ in logged)])
         top = max([*curve["ms"], *(ms for _, ms in logged), bound_ms or 0.0, 1e-9])
@@ -85,14 +95,14 @@ def latency(
             above = at > 0.8 * right or ms < 0.25 * top
             style = {"ha": "right", "va": "bottom"} if above else {"ha": "left", "va": "top"}
             text = f"p{percentile:g}\n{figure_of(ms)}"
-            _say(axes, text, (at, ms), (-5, 3) if above else (6, -5), linespacing=1.1, **style)
+            say(axes, text, (at, ms), (-5, 3) if above else (6, -5), linespacing=1.1, **style)
         if bound_ms is not None:
             axes.axhline(bound_ms, color=MARK, linewidth=1.4, linestyle="--")
             # Where the curve leaves room: at the left above it, at the right below it.
             above = bound_ms > logged[len(logged) // 2][1] if logged else True
             place, offset, side = (0, 4, "left") if above else (1, -4, "right")
             across = {"xycoords": axes.get_yaxis_transform(), "ha": side, "color": MARK}
-            _say(axes, f"bound {figure_of(bound_ms)} ms", (place, bound_ms), (offset, 3), **across)
+            say(axes, f"bound {figure_of(bound_ms)} ms", (place, bound_ms), (offset, 3), **across)
         ticks = [0.0, *(float(nines) for nines in range(1, math.floor(right + 1e-9) + 1))]
         axes.xaxis.set_major_locator(FixedLocator([*ticks[:1], _nines(50.0), *ticks[1:]]))
         axes.set_xticklabels(["0", "50", *(_percent(nines) for nines in ticks[1:])])
@@ -109,14 +119,14 @@ def latency(
 
 def course(name: str, digest: Mapping[str, Any], qps: float | None) -> str:
     """Samples/s span by span, with LoadGen's rate; below it the speed of the calculation itself."""
-    with _drawing():
-        figure, rate, speed = _two_plots()
+    with drawing():
+        figure, rate, speed = two_plots()
         edges = [digest["span_s"] * n for n in range(len(digest["samples_per_s"]) + 1)]
         rate.stairs(digest["samples_per_s"], edges, fill=True, color=BAND)
         rate.stairs(digest["samples_per_s"], edges, baseline=None, color=DATA, linewidth=1.6)
         speed.stairs(digest["tokens_per_s"], edges, baseline=None, color=DATA, linewidth=1.6)
         if qps is not None:
-            _level(rate, qps, f"LoadGen: {figure_of(qps)}/s")
+            level(rate, qps, f"LoadGen: {figure_of(qps)}/s")
         rate.set_ylim(0, max([*digest["samples_per_s"], qps or 0.0, 1e-9]) * 1.25)
         rate.set_ylabel("samples/s")
         speed.set_ylim(0, max([*digest["tokens_per_s"], 1e-9]) * 1.25)
@@ -128,10 +138,74 @@ def course(name: str, digest: Mapping[str, Any], qps: float | None) -> str:
         return inline(figure, name, text if qps is None else f"{text}, {figure_of(qps)}/s")
 
 
+def nodes(name: str, span_s: float, courses: Sequence[Course]) -> str:
+    """A row a node: its samples/s span by span, all to one scale, and where it was lost."""
+    with drawing():
+        figure, axes = one_plot(44 + 38 * len(courses))
+        edges, tallest = _edges(span_s, courses), _tallest(courses)
+        for n, one in enumerate(courses):
+            heights = [-n + 0.6 * rate / tallest for rate in one.rates]
+            axes.stairs(heights, edges, baseline=-n, fill=True, color=BAND)
+            axes.stairs(heights, edges, baseline=None, color=DATA, linewidth=1.2)
+            above = {"xycoords": axes.get_yaxis_transform()}
+            told = f"{short(one.label, 40)}: {figure_of(fmean(one.rates))}/s"
+            say(axes, told, (0, -n + 0.64), (1, 1), **above)
+            if one.lost_s is not None:
+                axes.plot([one.lost_s] * 2, [-n, -n + 0.62], color=MARK, linewidth=2)
+                lost = f"lost at {figure_of(one.lost_s)} s"
+                say(axes, lost, (1, -n + 0.64), (-2, 1), ha="right", color=MARK, **above)
+        axes.set_ylim(-len(courses) + 0.9, 1)
+        axes.set_yticks([])
+        axes.spines["left"].set_visible(False)
+        return _of_nodes(figure, axes, name, edges, courses)
+
+
+def many_nodes(name: str, span_s: float, courses: Sequence[Course]) -> str:
+    """A band from the slowest node to the fastest and their median, where there are many.
+
+    A dotted line stands where one was lost; all of `courses` have equally many spans.
+    """
+    with drawing():
+        figure, axes = one_plot(HEIGHT)
+        edges = _edges(span_s, courses)
+        spans = list(zip(*(one.rates for one in courses), strict=True))
+        lowest, highest, middle = ([of(span) for span in spans] for of in (min, max, median))
+        axes.stairs(highest, edges, baseline=lowest, fill=True, color=BAND)
+        axes.stairs(middle, edges, baseline=None, color=DATA, linewidth=1.6)
+        for second in sorted({one.lost_s for one in courses if one.lost_s is not None}):
+            axes.axvline(second, color=MARK, linewidth=1.4, linestyle=":")
+        axes.set_ylim(0, 1.1 * _tallest(courses))
+        axes.set_ylabel("samples/s of a node")
+        axes.yaxis.set_major_locator(MaxNLocator(4))
+        axes.yaxis.set_major_formatter(lambda value, _: figure_of(value))
+        axes.grid(axis="y")
+        return _of_nodes(figure, axes, name, edges, courses)
+
+
+def _of_nodes(
+    figure: Figure, axes: Axes, name: str, edges: Sequence[float], courses: Sequence[Course]
+) -> str:
+    """What the two plots of nodes have in common: their x axis, and what they say."""
+    lost = sorted((one.lost_s, one.label) for one in courses if one.lost_s is not None)
+    axes.set_xlim(0, max([edges[-1], *(second for second, _ in lost), 1e-9]))
+    axes.set_xlabel("seconds into the run")
+    text = f"Throughput of {len(courses)} nodes over {figure_of(edges[-1])} s"
+    gone = [f"; {label} was lost at {figure_of(second)} s" for second, label in lost[:MOST_NODES]]
+    return inline(figure, name, text + "".join(gone))
+
+
+def _edges(span_s: float, courses: Sequence[Course]) -> list[float]:
+    return [span_s * n for n in range(len(courses[0].rates) + 1)]
+
+
+def _tallest(courses: Sequence[Course]) -> float:
+    return max([*(rate for one in courses for rate in one.rates), 1e-9])
+
+
 def batches(name: str, sizes: Sequence[Mapping[str, int]]) -> str:
     """How many batches had how many samples; below it the padding among their tokens."""
-    with _drawing():
-        figure, count, padding = _two_plots()
+    with drawing():
+        figure, count, padding = two_plots()
         places = [one["samples"] for one in sizes]
         width = 0.8 if len(places) > 1 else 0.4
         count.bar(places, [one["count"] for one in sizes], width, color=DATA)
@@ -140,7 +214,7 @@ def batches(name: str, sizes: Sequence[Mapping[str, int]]) -> str:
         count.set_ylabel("batches")
         if not any(shares):
             middle = {"xycoords": "axes fraction", "ha": "center", "va": "center"}
-            _say(padding, "no padding", (0.5, 0.5), (0, 0), color=MUTED, **middle)
+            say(padding, "no padding", (0.5, 0.5), (0, 0), color=MUTED, **middle)
         padding.set_ylabel("padding, %")
         padding.set_ylim(0, max([*shares, 1.0]) * 1.15)
         padding.set_xlabel("samples in a batch")
@@ -159,8 +233,8 @@ def accuracy(name: str, scores: Sequence[Score]) -> str:
 
     A target that all cases share is one line through all rows.
     """
-    with _drawing():
-        figure, axes = _figure(74 + 38 * len(scores))
+    with drawing():
+        figure, axes = one_plot(74 + 38 * len(scores))
         targets = [score.target for score in scores if score.target is not None]
         shown = [end for score in scores for end in (score.f1, *(score.interval or ()))]
         low, high = min([*shown, *targets]), max([*shown, *targets])
@@ -175,13 +249,13 @@ def accuracy(name: str, scores: Sequence[Score]) -> str:
             if len(set(targets)) > 1 and score.target is not None:
                 axes.plot([score.target] * 2, [-row - 0.3, -row + 0.3], color=MARK, linewidth=1.6)
             end = max([score.f1, *(score.interval or ())])
-            _say(axes, f"{score.f1:.2f}", (end, -row), (7, 0), va="center")
+            say(axes, f"{score.f1:.2f}", (end, -row), (7, 0), va="center")
             across = {"xycoords": axes.get_yaxis_transform()}
-            _say(axes, _short(score.label, 60), (0, -row + 0.28), (0, 0), **across)
+            say(axes, short(score.label, 60), (0, -row + 0.28), (0, 0), **across)
         if len(set(targets)) == 1:
             axes.axvline(targets[0], color=MARK, linewidth=1.4, linestyle="--")
             upward = {"xycoords": axes.get_xaxis_transform(), "va": "top", "color": MARK}
-            _say(axes, f"target {targets[0]:.2f}", (targets[0], 1), (5, 0), **upward)
+            say(axes, f"target {targets[0]:.2f}", (targets[0], 1), (5, 0), **upward)
         room = max(high - low, 1.0, 0.01 * high) * 0.25
         axes.set_xlim(max(low - room, -5.0), high + 1.6 * room)
         axes.set_ylim(-len(scores) + 0.35, 0.95)
@@ -200,8 +274,8 @@ def _said(score: Score) -> str:
 
 def comparison(name: str, bars: Sequence[Bar], unit: str) -> str:
     """A bar a case, in the order given, with its value; those that aren't valid are marked."""
-    with _drawing():
-        figure, axes = _figure(44 + 38 * len(bars))
+    with drawing():
+        figure, axes = one_plot(44 + 38 * len(bars))
         places = [-float(n) for n in range(len(bars))]
         most = max([*(bar.value for bar in bars), 1e-9])
         for place, bar in zip(places, bars, strict=True):
@@ -209,30 +283,30 @@ def comparison(name: str, bars: Sequence[Bar], unit: str) -> str:
             if not bar.valid:
                 style |= {"hatch": "////", "edgecolor": DATA, "linewidth": 1}
             axes.barh(place, bar.value, 0.42, **style)
-            _say(axes, _short(bar.label, 60), (0, place + 0.24), (1, 3.5))
+            say(axes, short(bar.label, 60), (0, place + 0.24), (1, 3.5))
             value = figure_of(bar.value) + ("" if bar.valid else " (INVALID)")
-            _say(axes, value, (bar.value, place), (4, 0), va="center")
+            say(axes, value, (bar.value, place), (4, 0), va="center")
         axes.set_xlim(0, most * 1.28)
         axes.set_ylim(-len(bars) + 0.55, 0.75)
         axes.set_yticks([])
         axes.set_xlabel(unit)
         axes.grid(axis="x")
         axes.xaxis.set_major_formatter(lambda value, _: figure_of(value))
-        text = "; ".join(f"{_short(bar.label, 60)} {figure_of(bar.value)}" for bar in bars)
+        text = "; ".join(f"{short(bar.label, 60)} {figure_of(bar.value)}" for bar in bars)
         return inline(figure, name, f"{unit}: {text}")
 
 
 def history(name: str, points: Sequence[Point], unit: str, target: float | None = None) -> str:
     """A value run by run, the oldest first, with the runs' labels below it."""
-    with _drawing():
-        figure, axes = _figure(190)
+    with drawing():
+        figure, axes = one_plot(190)
         places = list(range(len(points)))
         values = [point.value for point in points]
         marker = "o" if len(points) <= MOST_MARKS else ""
         axes.plot(places, values, color=DATA, linewidth=1.8, marker=marker, markersize=5)
         shown = [*values, *(() if target is None else (target,))]
         if target is not None:
-            _level(axes, target, f"target {figure_of(target)}")
+            level(axes, target, f"target {figure_of(target)}")
         room = max(max(shown) - min(shown), 0.02 * max(map(abs, shown)), 1e-9) * 0.3
         axes.set_ylim(min(shown) - room, max(shown) + room)
         axes.set_xlim(-0.4, len(points) - 0.6)
@@ -247,29 +321,6 @@ def history(name: str, points: Sequence[Point], unit: str, target: float | None 
         return inline(figure, name, text)
 
 
-def figure_of(value: float) -> str:
-    """A figure short enough for a plot: four digits, with a comma between thousands."""
-    if value == 0 or not 1e-3 <= abs(value) < 1e9:
-        return f"{value:.3g}"
-    decimals = max(0, 3 - math.floor(math.log10(abs(value))))
-    text = f"{value:,.{decimals}f}"
-    return text.rstrip("0").rstrip(".") if "." in text else text
-
-
-def _say(
-    axes: Axes, text: str, at: tuple[float, float], offset: tuple[float, float], **style: Any
-) -> None:
-    """Write text beside a point, `offset` points to the right and up."""
-    axes.annotate(text, at, xytext=offset, textcoords="offset points", **{"fontsize": 9.5, **style})
-
-
-def _level(axes: Axes, value: float, text: str) -> None:
-    """Draw a dashed line across, with text on it at the right."""
-    axes.axhline(value, color=MARK, linewidth=1.4, linestyle="--")
-    across = {"xycoords": axes.get_yaxis_transform(), "ha": "right", "color": MARK}
-    _say(axes, text, (1, value), (-2, 3), **across)
-
-
 def _nines(percentile: float) -> float:
     """The place of a percentile under 100 on the axis: 0, 1, 2, 3 for 0, 90, 99, 99.9."""
     return max(0.0, -math.log10(1 - percentile / 100))
@@ -278,27 +329,3 @@ def _nines(percentile: float) -> float:
 def _percent(nines: float) -> str:
     """The percentile at a place of that axis."""
     return f"{100 - 100 * 10**-nines:.10g}"
-
-
-def _short(text: str, most: int) -> str:
-    return text if len(text) <= most else f"{text[: most - 1]}…"
-
-
-def _drawing() -> Any:
-    return matplotlib.rc_context(_COLOURS, _STYLE)
-
-
-def _figure(height: float) -> tuple[Figure, Axes]:
-    figure = Figure(figsize=(WIDTH / 72, height / 72), layout="constrained")
-    return figure, figure.add_subplot()
-
-
-def _two_plots() -> tuple[Figure, Axes, Axes]:
-    """A figure of two plots, one above the other, with one x axis."""
-    figure = Figure(figsize=(WIDTH / 72, HEIGHT / 72), layout="constrained")
-    upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=(3, 2))
-    for axes in (upper, lower):
-        axes.grid(axis="y")
-        axes.yaxis.set_major_locator(MaxNLocator(4))
-        axes.yaxis.set_major_formatter(lambda value, _: figure_of(value))
-    return figure, upper, lower

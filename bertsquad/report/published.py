@@ -15,6 +15,7 @@ from pathlib import Path
 from bertsquad.devices import GPUS
 from bertsquad.errors import SuiteError
 from bertsquad.files import unreadable
+from bertsquad.results.nodes import machines, physical_cores
 from bertsquad.results.result import Result
 from bertsquad.rules import CLOSED_MODELS
 from bertsquad.scenarios import SCENARIOS
@@ -91,15 +92,14 @@ class Row:
 def compare(result: Result) -> list[Row]:
     """A result and the published figures of its scenario, a row each; see `why_not` first."""
     unit = "samples/s" if SCENARIOS[result.scenario].has_rate else "ms"
-    cores = result.provenance.get("physical_cores") if result.device not in GPUS else None
     rows = [
         Row(
             "this run",
-            str(result.provenance.get("cpu", "")),
+            machines(result),
             result.precision,
             result.mlperf_metric_value or 0.0,
             unit,
-            cores if isinstance(cores, int) else None,
+            physical_cores(result) if result.device not in GPUS else None,
         )
     ]
     for one in submissions():

@@ -19,10 +19,13 @@ from counted import calls
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from made import (
+    LOSS,
     accuracy,
     benchmark_json,
     compliance,
     nights,
+    node,
+    on_nodes,
     performance,
     provenance,
     run_folder,
@@ -31,6 +34,7 @@ from pytest_sessions import CHEAP, JSON, PytestSession, run_child, run_pytest
 from tiny import model
 
 from bertsquad.__main__ import main
+from bertsquad.cluster.facts import Loss
 from bertsquad.errors import SuiteError
 from bertsquad.loadgen import logs
 from bertsquad.loadgen.timeline import TIMELINE
@@ -315,6 +319,17 @@ def test_published_figures_stand_beside_mlperfs_model_with_their_sources() -> No
         assert link.startswith("https://github.com/mlcommons/inference_results_v")
 
 
+@pytest.mark.parametrize(("machines", "per_core"), [(2, "0.5"), (1, "1")])
+def test_a_rate_of_a_cluster_stands_beside_published_ones_by_the_cores_of_all_its_machines(
+    machines: int, per_core: str
+) -> None:
+    run = on_nodes(replace(performance("offline"), mlperf_metric_value=4.0, **LARGE))
+    nodes = [replace(one, machine=str(n % machines)) for n, one in enumerate(run.nodes)]
+    page = page_of(replace(run, nodes=nodes))
+    (section,) = [one for one in page.iter(f"{HTML}section") if "published" in str(one.attrib)]
+    assert rows(section)[1] == ["this run", "2 x Some CPU", "fp32", "4", per_core]
+
+
 @pytest.mark.parametrize(
     ("changes", "reason"),
     [
@@ -334,6 +349,75 @@ def test_why_no_published_figure_stands_beside_a_run_is_told(
     (section,) = [one for one in page.iter(f"{HTML}section") if "published" in str(one.attrib)]
     assert reason in text_of(section)
     assert not list(section.iter(f"{HTML}table"))
+
+
+def read_page(folder: Path, *results: Result) -> Any:
+    """The page of results as their files have them."""
+    for n, one in enumerate(results):
+        run_folder(folder / str(n), one)
+    return parsed(render(archive.read([folder])))
+
+
+def test_a_run_on_a_cluster_shows_a_row_and_the_throughput_of_each_node(tmp_path: Path) -> None:
+    run = on_nodes(performance("offline"), nodes_lost=[LOSS], verdict=FAILED)
+    first = replace(run.nodes[0], gpus=["H200"] * 8, share=0.75, samples=371)
+    run = replace(run, nodes=[first, *run.nodes[1:]])
+    page = read_page(tmp_path, run, on_nodes(accuracy()))
+    shown = article(page, run.case)
+    tables = {
+        text_of(one.find(f"{HTML}summary")): one
+        for one in shown.iter(f"{HTML}details")
+        if text_of(one.find(f"{HTML}summary")).startswith("Nodes of")
+    }
+    assert tables.keys() == {"Nodes of the performance run", "Nodes of the accuracy run"}
+    performed = tables["Nodes of the performance run"]
+    assert "open" in performed.attrib and "open" not in tables["Nodes of the accuracy run"].attrib
+    head, one, two = rows(performed)
+    assert head == [
+        *("node", "CPU", "cores", "GPUs", "memory", "instances x threads"),
+        *("samples", "share, %", "busy, %", "lost"),
+    ]
+    assert one == [
+        *("10.0.0.1", "Some CPU", "4", "8 x H200", "16.0 GiB", "2 x 2"),
+        *("371", "75", "98", "-"),
+    ]
+    assert two[-2:] == ["98", f"at 7.2 s: {LOSS.cause}"]
+    (plot,) = (one for title, one in plots(shown).items() if title == "Throughput of the nodes")
+    spans = len(run.nodes[0].samples_per_s)
+    numbers = rows(plot)
+    assert numbers[0] == ["from, s", "to, s", "10.0.0.1", "10.0.0.2"]
+    assert len(numbers) == 1 + spans
+    assert float(numbers[1][2]) == pytest.approx(run.nodes[0].samples_per_s[0])
+    assert "10.0.0.2 was lost at 7.25 s" in plot.find(f".//{SVG}svg").attrib["aria-label"]
+    assert "2 x Some CPU" in text_of(page)
+
+
+@pytest.mark.parametrize("count", [12, 13, 40])
+def test_of_many_nodes_the_plot_has_a_band_and_the_table_all(tmp_path: Path, count: int) -> None:
+    run = on_nodes(performance("offline"), count)
+    shown = article(read_page(tmp_path, run), run.case)
+    numbers = rows(plots(shown)["Throughput of the nodes"])
+    banded = count > 12
+    assert (numbers[0][2:] == ["slowest", "median", "fastest"]) == banded
+    (table,) = (
+        one
+        for one in shown.iter(f"{HTML}details")
+        if text_of(one.find(f"{HTML}summary")) == "Nodes of the performance run"
+    )
+    assert len(rows(table)) == 1 + count
+
+
+def test_a_run_without_a_cluster_shows_no_nodes() -> None:
+    assert "Nodes of the" not in text_of(page_of(performance("offline"), accuracy()))
+    assert "Throughput of the nodes" not in text_of(page_of(performance("offline")))
+
+
+def test_nodes_whose_course_is_not_known_have_their_rows(tmp_path: Path) -> None:
+    run = performance("offline", nodes=[node(1), node(2)], number_of_nodes=2)
+    for one in (run, replace(run, timeline={})):
+        shown = article(page_of(one), run.case)
+        assert "10.0.0.2" in text_of(shown)
+        assert "Throughput of the nodes" not in plots(shown)
 
 
 def test_a_failure_leads_and_says_why() -> None:
@@ -409,7 +493,9 @@ NASTY = '$^$<script>alert(1)</script><img src=x onerror=alert(2)> "quoted" & $\\
 
 
 def test_nothing_that_a_file_says_becomes_markup(tmp_path: Path) -> None:
-    run = performance(
+    run = on_nodes(
+        performance(),
+        nodes_lost=[Loss(NASTY, 7.0, NASTY)],
         case=NASTY,
         model=NASTY,
         device=NASTY,
@@ -421,6 +507,8 @@ def test_nothing_that_a_file_says_becomes_markup(tmp_path: Path) -> None:
         invalid_reasons=[NASTY],
         provenance=provenance() | {"git_revision": NASTY, NASTY: NASTY},
     )
+    odd = replace(run.nodes[0], node=NASTY, cpu=NASTY, gpus=[NASTY])
+    run = replace(run, nodes=[odd, *run.nodes[1:]])
     scored = replace(run, mode="accuracy", question_count=4, f1=1.0, exact_match=1.0)
     file = benchmark_json(
         tmp_path / "out.json",
@@ -445,13 +533,16 @@ def test_text_that_no_page_can_hold_is_cleaned(tmp_path: Path) -> None:
     assert "a?bc[31md" in page.read_text("utf-8")
 
 
+MADE = [accuracy(), performance(), compliance(), on_nodes(performance(), nodes_lost=[LOSS])]
+
+
 @settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(data=st.data())
 def test_what_the_archive_lets_through_has_a_page(folder: Path, data: st.DataObject) -> None:
     some: Any = st.none() | st.booleans() | st.floats() | st.integers() | st.text(max_size=9)
     value = some | st.lists(some, max_size=2)
     value |= st.dictionaries(st.text(max_size=3), some, max_size=2)
-    document: Any = data.draw(st.sampled_from([accuracy(), performance(), compliance()])).as_dict()
+    document: Any = data.draw(st.sampled_from(MADE)).as_dict()
     parts = [document, document["provenance"], document["timeline"]]
     for _ in range(3):
         part = data.draw(st.sampled_from(parts))
@@ -511,7 +602,10 @@ def cells(table: list[list[str]]) -> list[list[str]]:
 def test_cases_beyond_the_first_have_all_numbers_of_their_plots_as_text(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    results = [*nights(4, 3), *(replace(accuracy(), case=one.case) for one in nights(4, 1))]
+    results = [
+        *map(on_nodes, nights(4, 3)),
+        *(replace(accuracy(), case=one.case) for one in nights(4, 1)),
+    ]
     drawn = page_of(*results)
     monkeypatch.setattr("bertsquad.report.page.DRAWN_CASES", 1)
     page = page_of(*results)
@@ -718,7 +812,7 @@ def browser() -> Iterator[Any]:
 def wide(folder: Path) -> Path:
     """A page of long words, wide tables and a history."""
     long = {"case": "x" * 300, "reason": "y" * 300, "verdict": FAILED, "warnings": ["z" * 300]}
-    runs = [replace(performance("server"), **{**LARGE, **long})]
+    runs = [replace(on_nodes(performance("server"), 12, nodes_lost=[LOSS]), **{**LARGE, **long})]
     runs += [replace(performance("offline", day), **LARGE) for day in range(1, 9)]
     read = Archive(runs, [archive.Lost("m" * 200, "accuracy", FAILED, "n" * 99, "o", NOW)])
     write(read, folder / "wide.html")

@@ -3,6 +3,7 @@
 import re
 import warnings
 from collections.abc import Callable
+from dataclasses import replace
 from itertools import pairwise
 from typing import Any
 from xml.etree import ElementTree
@@ -14,10 +15,13 @@ from hypothesis import strategies as st
 from made import timeline
 
 from bertsquad.report import plots, svg
+from bertsquad.report.canvas import figure_of
 
 SVG = "{http://www.w3.org/2000/svg}"
 DIGEST = timeline().digest()
 LOGGED = ((50.0, 44.5), (90.0, 80.0), (99.0, 120.25), (99.9, 131.75))
+
+COURSES = [plots.Course(f"10.0.0.{n}", [n + 1.0, n + 2.0, n * 1.5, n + 2.5]) for n in range(1, 41)]
 
 #: A plot of each kind.
 KINDS: dict[str, Callable[[], str]] = {
@@ -30,11 +34,15 @@ KINDS: dict[str, Callable[[], str]] = {
     "comparison": lambda: plots.comparison(
         "one", [plots.Bar("some-case", 31.4), plots.Bar("other-case", 12.5, False)], "QPS"
     ),
+    "nodes": lambda: plots.nodes("one", 1.5, [*COURSES[:1], replace(COURSES[1], lost_s=7.25)]),
+    "many_nodes": lambda: plots.many_nodes("one", 1.5, [replace(COURSES[1], lost_s=2), *COURSES]),
     "history": lambda: plots.history(
         "one", [plots.Point(f"11-0{n}\nrev{n}", 80.0 + n) for n in range(4)], "F1", 79.5
     ),
 }
 SAID = {
+    "nodes": ("2 nodes over 6 s", "10.0.0.2 was lost at 7.25 s"),
+    "many_nodes": ("41 nodes over 6 s", "10.0.0.2 was lost at 2 s"),
     "latency": ("p99 120.2 ms", "p99.9 131.8 ms", "bound is 130 ms"),
     "course": ("31.42/s",),
     "batches": ("213 batches of 1 to 5 samples",),
@@ -43,6 +51,8 @@ SAID = {
     "history": ("4 runs, 80 to 83",),
 }
 SHOWN = {
+    "nodes": ("10.0.0.1: 2.5/s", "10.0.0.2: 3.625/s", "lost at 7.25 s", "seconds into the run"),
+    "many_nodes": ("samples/s of a node", "seconds into the run"),
     "latency": ("p50", "120.2", "131.8", "bound 130 ms", "90", "99", "99.9"),
     "course": ("LoadGen: 31.42/s", "samples/s", "tokens/s"),
     "batches": ("batches", "padding, %"),
@@ -194,7 +204,7 @@ def test_any_text_can_stand_in_a_plot(text: str) -> None:
     ],
 )
 def test_figures_are_short(value: float, text: str) -> None:
-    assert plots.figure_of(value) == text
+    assert figure_of(value) == text
 
 
 @pytest.mark.parametrize("value", [0.0, 5e-324, 1.0, 83.5, 1e6, 1e18])

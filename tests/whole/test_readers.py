@@ -303,7 +303,8 @@ def readers(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Reader]:
         Reader("accuracy.json", _small(accuracy()), _shown),
         Reader("benchmark.json", _benchmark_document(folder), _shown),
         Reader("page.json", _small(performance()), _drawn),
-        Reader("cluster.json", _small(on_nodes(performance(), nodes_lost=[LOSS])), _drawn),
+        Reader("cluster.json", _small(on_nodes(performance(), nodes_lost=[LOSS])), _shown),
+        Reader("cluster-page.json", _small(on_nodes(performance(), nodes_lost=[LOSS])), _drawn),
         Reader("earlier.json", {"extra_info": _small(performance()), "stats": {}}, _compared),
         Reader("squad.json", _squad(), _featurised),
         Reader(logs.ACCURACY, _RESPONSES, _scored),
@@ -405,8 +406,9 @@ def _cut_as_configured(path: Path) -> None:
 #: Records of the detail log that are spoilt.
 KEYS = ("result_90.00_percentile_latency_ns", "result_query_count", "early_stopping_result")
 DOCUMENTS = (
-    *(RESULT, "accuracy.json", "benchmark.json", "earlier.json", "squad.json", logs.ACCURACY),
-    *("facts.json", "raised.txt", "step.txt", "tokenizer.json", "tokenizer_config.json", *KEYS),
+    *(RESULT, "accuracy.json", "cluster.json", "benchmark.json", "earlier.json", "squad.json"),
+    *(logs.ACCURACY, "facts.json", "raised.txt", "step.txt"),
+    *("tokenizer.json", "tokenizer_config.json", *KEYS),
 )
 FILES = (
     *(logs.DETAIL, TIMELINE, "features.npz", "a.onnx", "answers.toml", "calibration.txt"),
@@ -462,12 +464,16 @@ def test_a_spoilt_file_is_read_or_refused_in_a_sentence(
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("name", ["page.json", "cluster-page.json"])
 @settings(long, max_examples=100)
 @given(data=st.data())
 def test_a_page_is_drawn_of_a_spoilt_result_or_it_is_refused_in_a_sentence(
-    data: st.DataObject, readers: dict[str, Reader], tmp_path_factory: pytest.TempPathFactory
+    name: str,
+    data: st.DataObject,
+    readers: dict[str, Reader],
+    tmp_path_factory: pytest.TempPathFactory,
 ) -> None:
-    _tried(data, readers, "page.json", tmp_path_factory.getbasetemp())
+    _tried(data, readers, name, tmp_path_factory.getbasetemp())
 
 
 @pytest.mark.slow
