@@ -60,7 +60,6 @@ def connect(membership: Membership) -> Any:
 
     As many nodes are there then as are wanted.
     """
-    address = _where(membership.address)
     _prepare(membership.token_file)
     try:
         import ray
@@ -68,6 +67,7 @@ def connect(membership: Membership) -> Any:
         raise _unavailable(
             f"--cluster needs Ray, which can't be loaded ({error}): pip install -e '.[ray]'"
         ) from error
+    address = _where(membership)
     _join(ray, address)
     try:
         _await(ray, membership, address)
@@ -96,10 +96,11 @@ def _unavailable(reason: str) -> Unavailable:
     return Unavailable(reason, "cluster")
 
 
-def _where(text: str) -> str:
+def _where(membership: Membership) -> str:
     """The address to join: `auto` is what RAY_ADDRESS says, where it says anything."""
-    named = os.environ.get("RAY_ADDRESS", "") if text == "auto" else ""
-    address = named or text
+    address = membership.address
+    if address == "auto":
+        address = os.environ.get("RAY_ADDRESS") or address
     if address == "auto":
         return address
     place = host_and_port(address)
@@ -109,10 +110,12 @@ def _where(text: str) -> str:
         socket.create_connection(place, ANSWER_S).close()
     except OSError as error:
         why = "no answer in time" if isinstance(error, TimeoutError) else error.strerror or error
-        raise _unavailable(
-            f"no cluster can be reached at {address} ({why}): start its head with `ray start "
-            "--head`, or give the address that `ray start` told there"
-        ) from error
+        cure = (
+            "run pytest again"
+            if membership.token_file
+            else "start its head with `ray start --head`, or give the address that it told there"
+        )
+        raise _unavailable(f"no cluster can be reached at {address} ({why}): {cure}") from error
     return address
 
 

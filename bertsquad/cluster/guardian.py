@@ -93,6 +93,8 @@ class Guardian:
 
     def start(self, count: int, seconds: float) -> Started:
         """Start the nodes and wait until all are up; SuiteError where one can't be in time."""
+        if find_spec("ray") is None:
+            raise SuiteError(f"--cluster local:{count} needs Ray: pip install -e '.[ray]'")
         self._seconds = seconds
         self._token.touch(mode=0o600)
         self._token.write_text(secrets.token_hex(32), encoding="ascii")
