@@ -37,7 +37,8 @@ class Sut:
         self._backend = backend
         self._features = features
         self._failing = failing
-        self._state = threading.Condition()  # guards what follows, and tells of its changes
+        self._lock = threading.Lock()  # guards what follows
+        self._changed = threading.Condition(self._lock)  # told when somebody may wait for it
         self._over = threading.Event()
         self._issued_ns: dict[int, int] = {}  # outstanding samples, by LoadGen's id
         self._lengths = effective_lengths(backend, features)
@@ -57,7 +58,7 @@ class Sut:
     @property
     def timeline(self) -> Timeline:
         """What was answered until now."""
-        with self._state:
+        with self._lock:
             return self._recording.timeline()
 
     def answer(self, query: Sequence[Any]) -> None:
@@ -70,7 +71,7 @@ class Sut:
     def _receive(self, query: Sequence[Any]) -> None:
         now = time.perf_counter_ns()
         self.look()
-        with self._state:
+        with self._lock:
             self._issued_ns.update((sample.id, now) for sample in query)
         if self.error is None:
             try:
@@ -83,15 +84,15 @@ class Sut:
 
     def fail(self, error: BaseException) -> None:
         """Keep the first error and leave no query without a response."""
-        with self._state:
+        with self._lock:
             first, self.error = self.error is None, self.error or error
-            self._state.notify_all()
+            self._changed.notify_all()
         if first:
             self._failing(error)
         self._complete_empty()
 
     def _complete_empty(self) -> None:
-        with self._state:
+        with self._lock:
             ids = list(self._issued_ns)
             self._issued_ns.clear()
         lg.QuerySamplesComplete([lg.QuerySampleResponse(id_, 0, 0) for id_ in ids])
@@ -111,7 +112,7 @@ class Sut:
             for answer in answers
             for sample, one in zip(answer.work.items, answer.logits, strict=True)
         ]
-        with self._state:
+        with self._lock:
             issued = [self._issued_ns.pop(response.id, None) for response in responses]
         if None in issued:
             return  # the run failed meanwhile, and all that was outstanding is completed
@@ -120,7 +121,7 @@ class Sut:
         # LoadGen reads its clock somewhere within the call, which takes some 20 us.
         completed = (before + time.perf_counter_ns()) // 2
         self.look()
-        with self._state:
+        with self._lock:
             recording = self._recording
             recording.issued_ns.extend(one for one in issued if one is not None)
             recording.completed_ns.extend([completed] * len(issued))
@@ -176,7 +177,7 @@ class StreamSut(Sut):
             ]
         for batch in batches:
             self.run_batch(batch)
-        with self._state:  # LoadGen times the query as a whole: its last sample stands for it
+        with self._lock:  # LoadGen times the query as a whole: its last sample stands for it
             for column in (self._recording.issued_ns, self._recording.completed_ns):
                 del column[-len(query) : -1]
 
@@ -205,13 +206,14 @@ class OfflineSut(Sut):
 
     def take(self) -> Work | None:
         """The batch with the longest samples; None once all samples are answered, or an error."""
-        with self._state:
-            self._state.wait_for(lambda: self._planned or self.error or not self._issued_ns)
+        with self._lock:
+            while self.error is None and not self._planned and self._issued_ns:
+                self._changed.wait()
             return self._planned.popleft() if self._planned and self.error is None else None
 
     def more(self, most: int) -> list[Work]:
         """The batches that follow."""
-        with self._state:
+        with self._lock:
             return [self._planned.popleft() for _ in range(min(most, len(self._planned)))]
 
     def waiting(self) -> int:
@@ -220,16 +222,16 @@ class OfflineSut(Sut):
 
     def put_back(self, works: Sequence[Work]) -> None:
         """Have others calculate `works` next."""
-        with self._state:
+        with self._lock:
             self._planned.extendleft(reversed(works))
-            self._state.notify_all()
+            self._changed.notify_all()
 
     def complete(self, answers: Sequence[Answer], node: int = 0) -> None:
         """Give LoadGen answers, and say so to who waits for more once they were the last."""
         super().complete(answers, node)
-        with self._state:
-            if not self._issued_ns:
-                self._state.notify_all()
+        if not self._issued_ns:
+            with self._lock:
+                self._changed.notify_all()
 
 
 class ServerSut(Sut):
@@ -257,18 +259,18 @@ class ServerSut(Sut):
 
     def close(self) -> None:
         """Let the backend end, then give LoadGen's handle back."""
-        with self._state:
+        with self._lock:
             self._closed = True
-            self._state.notify_all()
+            self._changed.notify_all()
         self._thread.join()
         super().close()
 
     def answer(self, query: Sequence[Any]) -> None:
         """Leave the samples to whoever is free."""
         deadline = time.monotonic() + self._bound_s
-        with self._state:
+        with self._lock:
             self._waiting.extend((sample, deadline) for sample in query)
-            self._state.notify()
+            self._changed.notify()
 
     def _serve(self) -> None:
         try:
@@ -278,10 +280,9 @@ class ServerSut(Sut):
 
     def take(self) -> Work | None:
         """The next batch of what waits, once something does; None after the end or an error."""
-        with self._state:
-            self._state.wait_for(
-                lambda: self._waiting or self._returned or self._closed or self.error
-            )
+        with self._lock:
+            while not (self._waiting or self._returned or self._closed or self.error):
+                self._changed.wait()
             if self._closed or self.error is not None:
                 return None
             return self._returned.popleft() if self._returned else self._next()
@@ -296,9 +297,9 @@ class ServerSut(Sut):
 
     def put_back(self, works: Sequence[Work]) -> None:
         """Have others calculate `works` next."""
-        with self._state:
+        with self._lock:
             self._returned.extend(works)
-            self._state.notify_all()
+            self._changed.notify_all()
 
     def _next(self) -> Work:
         """Remove the next batch from what waits."""
