@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from bertsquad import typed
+from bertsquad.cluster import address
 from bertsquad.cluster.facts import Loss, NodeRun
 from bertsquad.files import write_whole
 from bertsquad.loadgen.logs import Cause
@@ -243,8 +244,10 @@ def _places(result: Result) -> dict[str, object]:
     if (cluster := facts.get("cluster")) is None:
         return {"--instances": facts["instances"], "--threads": facts["threads"]}
     given: dict[str, object] = {"--cluster": cluster["address"]}
-    if not str(cluster["address"]).startswith("local:"):  # which says how many itself
+    if address.parse(cluster["address"]).local is None:
         given["--nodes"] = result.number_of_nodes
+    else:  # of those that were started some may have been lost before
+        given["--cluster"] = f"local:{result.number_of_nodes}"
     for flag, values in (
         ("--instances", {node.instances for node in result.nodes}),
         ("--threads", {node.threads for node in result.nodes}),

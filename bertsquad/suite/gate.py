@@ -58,6 +58,7 @@ def expected(case: Case, options: Options, old: Figures) -> Figures:
         "settings": work.normal({key: conf.get(key, settings[key]) for key in settings}),
         "provenance": {},
         "questions_left_out": _left_out(case, options, old),
+        "number_of_nodes": _nodes(options),
     }
     if case.dataset.file is not None:
         known["provenance"]["dataset_checksum"] = files[case.dataset.file].checksum
@@ -72,6 +73,13 @@ def expected(case: Case, options: Options, old: Figures) -> Figures:
     elif case.model.file is not None:
         known["provenance"]["model_checksum"] = files[case.model.file].digest
     return known
+
+
+def _nodes(options: Options) -> int | None:
+    """How many nodes the case will begin with; None where only the cluster knows."""
+    if options.cluster is None:
+        return 1
+    return options.cluster.local or options.nodes
 
 
 def _left_out(case: Case, options: Options, old: Figures) -> object:

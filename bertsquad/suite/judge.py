@@ -168,7 +168,6 @@ def _provenance(ran: Ran) -> dict[str, Any]:
         instances = sum(node.instances for node in measured.nodes)
         threads = {node.threads for node in measured.nodes}
     return {
-        "cluster": None,
         **ran.provenance,
         "instances": instances,
         "threads": threads.pop() if len(threads) == 1 else None,

@@ -12,6 +12,7 @@ import tiny
 from compared import FIGURES, SERVER, changed
 from pytest_sessions import CHEAP, PytestSession, name_of, run_pytest_sessions, run_tiny
 
+from bertsquad.cluster.address import Address
 from bertsquad.loadgen.user_conf import UserConf
 from bertsquad.models.zoo import MODELS, find
 from bertsquad.results import comparison
@@ -29,6 +30,12 @@ def case(scenario: str = "offline") -> Case:
     return Case(MODELS["minilm"], DATASETS["pocket"], scenario, "cpu", "fp32")
 
 
+def test_one_machine_is_unlike_a_cluster_before_it_starts() -> None:
+    earlier = changed(FIGURES, number_of_nodes=2)
+    (sentence,) = differences(expected(case(), Options(), earlier), earlier)
+    assert sentence == "number_of_nodes is 1 and was 2"
+
+
 def conf(**settings: float) -> UserConf:
     return UserConf("some.conf", {"offline": settings}, {"offline": settings}, [])
 
@@ -39,6 +46,11 @@ def conf(**settings: float) -> UserConf:
         (Options(), []),
         (Options(dataset_size="all"), []),
         (Options(instances=1, threads=1, batch_tokens=384, target_qps=3.0), []),
+        (Options(cluster=Address("local:1", 1)), []),
+        (Options(cluster=Address("local:2", 2)), ["number_of_nodes"]),
+        (Options(cluster=Address("auto"), nodes=3), ["number_of_nodes"]),
+        (Options(cluster=Address("auto"), nodes=1), []),
+        (Options(cluster=Address("auto")), []),  # only the cluster knows
         (Options(dataset_size=20), ["sample_count", "buffer_size"]),
         (Options(buffer_size=20), ["buffer_size"]),
         (Options(min_duration_s=1.0), ["min_duration_s"]),
