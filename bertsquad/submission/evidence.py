@@ -17,7 +17,9 @@ from bertsquad.results.document import result_in
 from bertsquad.results.result import RESULT, Result
 from bertsquad.results.validity import objections
 from bertsquad.rules import EDGE_SCENARIOS
+from bertsquad.scenarios import SCENARIOS
 from bertsquad.squad.datasets import DATASETS
+from bertsquad.submission import hardware
 
 
 class Refused(SuiteError):
@@ -55,7 +57,7 @@ class _Facts:
     model_preparation: str
     model_input_type: str
     instances: int
-    threads: int
+    threads: int | None
     versions: dict[str, str]
     cpu: str
     cores: int
@@ -172,35 +174,72 @@ def choose(evidence: Sequence[Evidence], division: str, group: str | None) -> Ch
 _CURES = {
     "log": "run the case again with this suite",
     "size": "run the case again under --rules mlperf --dataset squad",
+    "system": "run the case again on a cluster that stays whole",
     "division": 'set division = "open", or run MLPerf\'s own model with its own target',
 }
 
 
 def refusals(evidence: Evidence, division: str, shortened: bool) -> Iterator[str]:
     """Why a run can't be submitted; its size is no reason if it may be `shortened`."""
+    result = evidence.result
     forgiven = {"size"} if shortened else set()
     if division == "open":
         forgiven.add("division")
-    for objection in objections(evidence.result, evidence.run):
+    for objection in objections(result, evidence.run):
         if objection.kind not in forgiven:
             yield f"{evidence.file(objection.file)}: {objection.reason}: {_CURES[objection.kind]}"
+    if (why := hardware.unlike(result)) is not None:
+        yield f"{evidence.file(RESULT)}: {why}: run the case again on nodes that are alike"
+    if not shortened and (why := hardware.shared(result)) is not None:
+        way = "run the case again on that machine without --cluster, or on nodes of their own"
+        yield f"{evidence.file(RESULT)}: {why}: {way}"
+
+
+def on_the_whole_system(chosen: Chosen) -> Evidence:
+    """A run that all nodes of the system calculated."""
+    return max(chosen.values(), key=lambda one: one.result.number_of_nodes)
 
 
 def mixed_up(chosen: Chosen) -> Iterator[str]:
-    """Which runs were not made like the others, and with what difference."""
+    """Which runs were not made like the others, and with what difference.
+
+    A scenario that has one query at a time runs on one node of a system, whatever it has.
+    """
     everywhere = (
         *("model_checksum", "dataset_checksum", "model_preparation", "versions"),
-        *("cpu", "gpus", "memory_bytes", "suite_version", "git_revision"),
+        *("suite_version", "git_revision"),
     )
     in_a_scenario = ("instances", "threads")  # each divides the cores in its own way
-    first = next(iter(chosen.values()))
+    first, whole = next(iter(chosen.values())), on_the_whole_system(chosen)
     for (scenario, _), evidence in chosen.items():
         own = next(one for (name, _), one in chosen.items() if name == scenario)
         for key in (*everywhere, *in_a_scenario):
             other = first if key in everywhere else own
             here, there = (one.result.provenance.get(key) for one in (evidence, other))
             if here != there:
-                yield (
-                    f"{evidence.file(RESULT)}: its {key} is {here}, but {there} in "
-                    f"{other.file(RESULT)}: run both cases again on one machine with one model"
-                )
+                yield _mixed(evidence, key, here, there, other)
+        for key, here, there in _unlike_machines(evidence, first):
+            yield _mixed(evidence, key, here, there, first)
+        count, system = (one.result.number_of_nodes for one in (evidence, whole))
+        if count != system and not (count == 1 and SCENARIOS[scenario].one_at_a_time):
+            yield _mixed(evidence, "number_of_nodes", count, system, whole)
+
+
+def _unlike_machines(one: Evidence, other: Evidence) -> Iterator[tuple[str, object, object]]:
+    """Where two runs were on unlike machines: what, here and there."""
+    results = one.result, other.result
+    if any(result.nodes for result in results):
+        mine, others = (hardware.of_nodes(result)[0] for result in results)
+        yield from mine.differences(others)
+        return
+    for key in ("cpu", "gpus", "memory_bytes"):  # to the byte, since it is one machine
+        here, there = (result.provenance.get(key) for result in results)
+        if here != there:
+            yield key, here, there
+
+
+def _mixed(evidence: Evidence, key: str, here: object, there: object, other: Evidence) -> str:
+    return (
+        f"{evidence.file(RESULT)}: its {key} is {here}, but {there} in {other.file(RESULT)}: run "
+        "both cases again on one system with one model"
+    )

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bertsquad import __version__
-from bertsquad.devices import GPUS
 from bertsquad.errors import SuiteError
 from bertsquad.files import unreadable, unwritable
 from bertsquad.results.result import Result
+from bertsquad.submission import hardware
 
 DIVISIONS = ("open", "closed")
 STATUSES = ("available", "preview", "rdi")
@@ -124,10 +124,13 @@ def _filled(path: Path, key: str, value: object) -> str:
 
 
 def system_description(answers: Answers, result: Result) -> dict[str, str]:
-    """The system description with all its keys, from a result's provenance and the answers."""
-    provenance = result.provenance
-    cores = provenance["physical_cores"] // max(1, provenance["sockets"]) or 1
-    gpus = provenance["gpus"] if result.device in GPUS else []
+    """The system description with all its keys, from a result of the whole system and the answers.
+
+    What it says of a node is true of all, which are alike.
+    """
+    provenance, node = result.provenance, hardware.of_nodes(result)[0]
+    cores = node.physical_cores // max(1, node.sockets) or 1
+    gpus = node.gpus
     versions = provenance["versions"]
     # Results of before there was a key for it have one of two.
     known = (str(provenance.get("runtime")), "onnxruntime-gpu", "onnxruntime")
@@ -136,15 +139,15 @@ def system_description(answers: Answers, result: Result) -> dict[str, str]:
         "division": answers.division,
         "submitter": answers.submitter,
         "status": answers.status,
-        "number_of_nodes": "1",
-        "host_processor_model_name": provenance["cpu"],
-        "host_processors_per_node": str(provenance["sockets"]),
+        "number_of_nodes": str(result.number_of_nodes),
+        "host_processor_model_name": node.cpu,
+        "host_processors_per_node": str(node.sockets),
         "host_processor_core_count": str(cores),
-        "host_memory_capacity": f"{provenance['memory_bytes'] / 2**30:.0f} GiB",
+        "host_memory_capacity": f"{node.memory_bytes / 2**30:.0f} GiB",
         "accelerators_per_node": str(len(gpus)),
         "accelerator_model_name": gpus[0] if gpus else "N/A",
         "framework": f"ONNX Runtime {runtime}, {result.provider}",
-        "operating_system": provenance["operating_system"],
+        "operating_system": node.operating_system,
         "system_type": "edge",
         "other_software_stack": ", ".join(f"{name} {v}" for name, v in versions.items()),
         "sw_notes": f"bertsquad {__version__}, revision {provenance['git_revision']}",

@@ -34,6 +34,7 @@ from bertsquad.submission.evidence import (
     choose,
     find_evidence,
     mixed_up,
+    on_the_whole_system,
     refusals,
 )
 from bertsquad.submission.system import Answers, read_answers, system_description
@@ -130,8 +131,7 @@ def _write(
     with tempfile.TemporaryDirectory(dir=tree.parent, prefix=f".{tree.name}.") as scratch:
         root = Path(scratch) / "tree"
         home = root / answers.division / answers.submitter
-        first = next(iter(chosen.values())).result
-        description = system_description(answers, first)
+        description = system_description(answers, on_the_whole_system(chosen).result)
         if shortened:
             description["sw_notes"] += f"; {_NOT_A_RESULT}"
         _write_json(home / "systems" / f"{answers.system}.json", description)
@@ -170,6 +170,7 @@ def _write_scenario(
 ) -> None:
     performance, accuracy = chosen[scenario, "performance"], chosen[scenario, "accuracy"]
     result = performance.result
+    nodes = on_the_whole_system(chosen).result.number_of_nodes
     measurements = {
         "input_data_types": result.provenance["model_input_type"],
         "weight_data_types": result.precision,
@@ -177,7 +178,7 @@ def _write_scenario(
     }
     _write_json(folder / "measurements.json", measurements)
     _write_text(folder / "user.conf", user_conf(result))
-    _write_text(folder / "README.md", _readme(result, accuracy.result))
+    _write_text(folder / "README.md", _readme(result, accuracy.result, nodes))
     _copy_logs(performance, folder / "performance" / "run_1")
     _copy_logs(accuracy, folder / "accuracy")
     official = json.dumps({"exact_match": score.exact_match, "f1": score.f1})
@@ -237,10 +238,12 @@ def user_conf(result: Result) -> str:
     return text
 
 
-def _readme(performance: Result, accuracy: Result) -> str:
+def _readme(performance: Result, accuracy: Result, nodes: int) -> str:
     commands = [result.provenance["command"] for result in (accuracy, performance)]
     facts = performance.provenance
     versions = ", ".join(f"{name} {version}" for name, version in facts["versions"].items())
+    count = performance.number_of_nodes
+    where = f"\nCalculated on {count} of the system's {nodes} nodes.\n" if nodes > 1 else ""
     return (
         f"# {SCENARIOS[performance.scenario].loadgen_name}: {performance.model} on "
         f"{performance.device}, {performance.precision}\n\n"
@@ -250,6 +253,7 @@ def _readme(performance: Result, accuracy: Result) -> str:
         "```sh\n" + "\n".join(dict.fromkeys(commands)) + "\n```\n\n"
         f"Model {facts['model_file']}, checksum {facts['model_checksum']}; "
         f"{facts['instances']} x {facts['threads']} threads; {facts['provider_proof']}.\n"
+        f"{where}"
     )
 
 

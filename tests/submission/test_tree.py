@@ -2,8 +2,8 @@ import hashlib
 import json
 import re
 import shutil
-from collections.abc import Iterator
-from dataclasses import replace
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,17 +11,19 @@ import pytest
 import tiny
 from hypothesis import given
 from hypothesis import strategies as st
+from made import LOSS, node
 from spoilt import quick, sentence, texts
 
 from bertsquad import rules
 from bertsquad.assets import registry
 from bertsquad.assets.cache import PACKAGE
+from bertsquad.cluster.facts import NodeRun
 from bertsquad.errors import SuiteError
 from bertsquad.loadgen import logs
 from bertsquad.models import zoo
 from bertsquad.models.scales import Quantisation
 from bertsquad.results import validity
-from bertsquad.results.result import of_document
+from bertsquad.results.result import RESULT, of_document
 from bertsquad.rules import CATEGORIES, SEEDS, TEST01, Category
 from bertsquad.squad.datasets import DATASETS
 from bertsquad.submission import tree
@@ -427,6 +429,154 @@ def test_runs_of_one_scenario_that_divided_the_cores_otherwise_are_refused(
     (said,) = reasons(runs, answers, tmp_path / "tree", shortened=True)
     assert said.startswith(f"{path}: its {key} is 0, but ")
     assert str(folder(runs, "accuracy", "offline")) in said
+
+
+def clustered(runs: Path, *, modes: Sequence[str] = MODES, **changes: Any) -> None:
+    """Make the runs of Offline those of a cluster of two nodes, as this machine is one.
+
+    `changes` are of its second node.
+    """
+    for mode in modes:
+        path = folder(runs, mode, "offline") / "result.json"
+        document = json.loads(path.read_text())
+        keys = {field.name for field in fields(NodeRun)} - {"gpus"}
+        own = {key: one for key, one in document["provenance"].items() if key in keys}
+        nodes = [asdict(node(1, **own)), asdict(node(2, **own)) | changes]
+        document |= {"nodes": nodes, "number_of_nodes": 2}
+        path.write_text(json.dumps(document))
+
+
+def test_a_cluster_is_a_system_of_many_nodes_whose_hardware_is_that_of_a_node(
+    runs: Path, answers: Path, tmp_path: Path
+) -> None:
+    clustered(runs)
+    change(runs, "performance", "offline", cores=1, physical_cores=1)  # of who drove the run
+    submit([runs], answers, tmp_path / "tree", shortened=True)
+    home = tmp_path / "tree/open/Acme"
+    system = json.loads((home / "systems/two_cores.json").read_text())
+    facts = provenance(runs, "accuracy", "offline")
+    assert system["number_of_nodes"] == "2"
+    assert system["host_processor_model_name"] == facts["cpu"]
+    assert system["host_memory_capacity"] == f"{facts['memory_bytes'] / 2**30:.0f} GiB"
+    assert system["accelerators_per_node"] == "0"
+    assert len(system) == 35 and "is_network" not in system
+    results = home / "results/two_cores/bert-99"
+    assert (results / "Offline").is_dir()
+
+
+@pytest.mark.parametrize(("scenario", "count"), [("offline", 2), ("singlestream", 1)])
+def test_a_readme_says_on_how_many_nodes_its_scenario_ran(
+    scenario: str, count: int, runs: Path
+) -> None:
+    before = of_document(json.loads((folder(runs, "performance", scenario) / RESULT).read_bytes()))
+    assert "nodes" not in tree._readme(before, before, 1)
+    clustered(runs)
+    after = of_document(json.loads((folder(runs, "performance", scenario) / RESULT).read_bytes()))
+    assert f"on {count} of the system's 2 nodes" in tree._readme(after, after, 2)
+
+
+def test_what_a_system_description_says_of_a_node_is_not_of_who_drove_the_run(
+    runs: Path, answers: Path
+) -> None:
+    document = json.loads((folder(runs, "performance", "offline") / "result.json").read_bytes())
+    big = [
+        node(
+            n,
+            cpu="Big CPU",
+            sockets=2,
+            physical_cores=128,
+            memory_bytes=2**40,
+            gpus=["NVIDIA H200"] * 8,
+            operating_system="Ubuntu",
+        )
+        for n in range(4)
+    ]
+    result = replace(of_document(document), nodes=big, number_of_nodes=4, device="cuda")
+    told = read_answers(answers)
+    needed = {
+        f"accelerator_{key}": "some"
+        for key in ("memory_capacity", "host_interconnect", "interconnect", "memory_configuration")
+    }
+    told = replace(told, system_description={**told.system_description, **needed})
+    described = system_description(told, result)
+    assert described["number_of_nodes"] == "4"
+    assert described["host_processor_model_name"] == "Big CPU"
+    assert described["host_processors_per_node"] == "2"
+    assert described["host_processor_core_count"] == "64"
+    assert described["host_memory_capacity"] == "1024 GiB"
+    assert described["accelerators_per_node"] == "8"
+    assert described["accelerator_model_name"] == "NVIDIA H200"
+    assert described["operating_system"] == "Ubuntu"
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("cpu", "Other CPU"),
+        ("cores", 1_000),
+        ("physical_cores", 1_000),
+        ("sockets", 7),
+        ("memory_bytes", 2**30),
+        ("gpus", ["NVIDIA H200"]),
+    ],
+)
+def test_nodes_that_are_unlike_are_no_system(
+    key: str, value: Any, runs: Path, answers: Path, tmp_path: Path
+) -> None:
+    clustered(runs, modes=["performance"], **{key: value})
+    clustered(runs, modes=["accuracy", "compliance"])
+    (said,) = reasons(runs, answers, tmp_path / "tree", shortened=True)
+    assert str(folder(runs, "performance", "offline") / "result.json") in said
+    for part in ("10.0.0.1", "10.0.0.2", key, "alike"):
+        assert part in said
+
+
+def test_nodes_whose_firmware_keeps_a_little_more_memory_are_alike(
+    runs: Path, answers: Path, tmp_path: Path
+) -> None:
+    facts = provenance(runs, "performance", "offline")
+    clustered(runs, memory_bytes=int(0.97 * facts["memory_bytes"]), operating_system="another")
+    assert submit([runs], answers, tmp_path / "tree", shortened=True)
+
+
+def test_runs_of_one_scenario_on_another_number_of_nodes_are_refused(
+    runs: Path, answers: Path, tmp_path: Path
+) -> None:
+    clustered(runs, modes=["accuracy"])
+    (said,) = reasons(runs, answers, tmp_path / "tree", shortened=True)
+    path = folder(runs, "performance", "offline") / "result.json"
+    assert said.startswith(f"{path}: its number_of_nodes is 1, but 2 in ")
+
+
+def test_a_stream_that_ran_on_a_machine_that_is_no_node_is_refused(
+    runs: Path, answers: Path, tmp_path: Path
+) -> None:
+    clustered(runs)
+    for mode in MODES:
+        change(runs, mode, "singlestream", cpu="Other CPU")
+    said = reasons(runs, answers, tmp_path / "tree", shortened=True)
+    assert said and all(" its cpu is " in reason for reason in said)
+
+
+def test_nodes_that_share_a_machine_are_for_trying_only(
+    runs: Path, answers: Path, tmp_path: Path
+) -> None:
+    clustered(runs, machine="machine 1")
+    said = "\n".join(reasons(runs, answers, tmp_path / "tree"))
+    assert "its nodes 10.0.0.1 and 10.0.0.2 are one machine" in said
+    assert submit([runs], answers, tmp_path / "tree", shortened=True)
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_a_run_that_lost_a_node_is_refused_even_in_shortened_runs(
+    mode: str, runs: Path, closed: Path, tmp_path: Path
+) -> None:
+    clustered(runs)
+    path = folder(runs, mode, "offline") / "result.json"
+    document = json.loads(path.read_text())
+    path.write_text(json.dumps(document | {"nodes_lost": [asdict(LOSS)]}))
+    (said,) = reasons(runs, closed, tmp_path / "tree", shortened=True)
+    assert said.startswith(f"{path}: {LOSS}: ")
 
 
 def test_an_f1_that_the_log_does_not_give_is_refused(
