@@ -1,12 +1,21 @@
 """A process joins a real cluster, or is told in a sentence why it can't."""
 
+import os
+import signal
 import socket
+import subprocess
+import sys
+import time
 from collections.abc import Iterator
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
-from joining import join
+from having import have, line_of
+from joining import JOIN, join
+from left_over import Place
 
+from bertsquad.cluster.guardian import _free_port
 from bertsquad.cluster.local import LocalCluster
 from bertsquad.cluster.membership import Membership
 
@@ -90,3 +99,77 @@ def silent() -> Iterator[str]:
 def test_who_never_answers_is_not_waited_for(silent: str) -> None:
     told = join(Membership(silent))
     assert f"{silent} lets nobody join within 20 s" in told["error"]
+
+
+#: Joins as usual, but as another version of Ray than it is.
+_OLDER = """
+import json, sys
+from bertsquad.cluster import connection
+
+connection._prepare(json.loads(sys.argv[1])["token_file"])
+import ray
+ray.__version__ = "2.40.0"
+"""
+
+
+def test_other_versions_than_the_clusters_are_both_named(two_nodes: LocalCluster) -> None:
+    told = join(of(two_nodes), code=_OLDER + JOIN)
+    python = ".".join(map(str, sys.version_info[:3]))
+    assert f"{two_nodes.address} has Ray {version('ray')} on Python {python}, this" in told["error"]
+    assert f"this process Ray 2.40.0 on Python {python}: both must be the same" in told["error"]
+
+
+def test_a_machine_that_is_no_node_of_the_cluster_says_how_to_become_one(place: Place) -> None:
+    """As where the head is another machine: that of this one goes on after its node was killed."""
+    with have(place, nodes=1) as process:
+        address, token = line_of(process).split()
+        # Else it would take the head with it.
+        os.kill(place.wait_for("start --block")[0], signal.SIGSTOP)
+        os.kill(place.wait_for("raylet/raylet")[0], signal.SIGKILL)
+        told = join(Membership(address, token_file=token))
+        process.communicate()
+    assert f"no node of the cluster at {address} runs on this machine, which" in told["error"]
+    assert f"`ray start --address={address}`, with --num-cpus=0 where" in told["error"]
+    assert place.left_over() == {}
+
+
+def test_a_node_that_offers_no_cpu_is_not_counted(place: Place) -> None:
+    variables = {name: text for name, text in os.environ.items() if not name.startswith("RAY_")}
+    token = place.folder / "token"
+    token.write_text("0" * 64)
+    variables |= {**place.variables, "RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(token)}
+    port = _free_port()
+    command = [
+        *(sys.executable, "-m", "ray.scripts.scripts", "start", "--head", "--block"),
+        *(f"--port={port}", "--node-ip-address=127.0.0.4", "--num-cpus=0", "--no-monitor"),
+        *(f"--temp-dir={place.temporary}", f"--plasma-directory={place.temporary}"),
+        *("--include-dashboard=false", "--disable-usage-stats", "--object-store-memory=100000000"),
+        *("--dashboard-agent-listen-port=0", "--min-worker-port=0", "--max-worker-port=0"),
+    ]
+    address = f"127.0.0.4:{port}"
+    with subprocess.Popen(
+        command, cwd=place.folder, env=variables, stdout=subprocess.DEVNULL, start_new_session=True
+    ) as head:
+        while not (place.temporary / "ray_current_cluster").exists():
+            assert head.poll() is None
+            time.sleep(0.1)
+        told = join(Membership(address, token_file=str(token)))
+        os.killpg(head.pid, signal.SIGKILL)
+    assert f"the cluster at {address} has no node that calculates: start one" in told["error"]
+
+
+def test_without_ray_it_is_said_how_to_install_it(tmp_path: Path) -> None:
+    (tmp_path / "ray.py").write_text("raise ModuleNotFoundError(\"No module named 'ray'\")")
+    hidden = f"import sys; sys.path[:0] = [{str(tmp_path)!r}]"
+    told = join(Membership("127.0.0.2:9"), code=hidden + JOIN)
+    assert "needs Ray, which can't be loaded (No module named 'ray'): pip inst" in told["error"]
+
+
+def test_two_clusters_at_once_are_strangers(two_nodes: LocalCluster) -> None:
+    with LocalCluster(2) as other:
+        assert other.address != two_nodes.address
+        for cluster in (two_nodes, other):
+            assert len(join(of(cluster, 2)).get("nodes", [])) == 2
+        told = join(Membership(other.address, token_file=two_nodes.token_file))
+        assert f"the cluster at {other.address} refuses the token" in told["error"]
+    assert len(join(of(two_nodes, 2))["nodes"]) == 2

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from having import have, line_of
 from left_over import Place
 
 from bertsquad.cluster.local import LocalCluster
@@ -15,37 +16,6 @@ from bertsquad.errors import Unavailable
 from bertsquad.machine import environment, hardware
 
 pytestmark = pytest.mark.cluster
-
-#: Has a cluster until its standard input is closed.
-HAVE = """
-import sys
-from bertsquad.cluster.local import LocalCluster
-from bertsquad.errors import Unavailable
-
-try:
-    with LocalCluster(2) as cluster:
-        print(cluster.address, cluster.token_file, flush=True)
-        sys.stdin.read()
-except Unavailable as error:
-    print(error, flush=True)
-"""
-
-
-def have(place: Place) -> "subprocess.Popen[str]":
-    return subprocess.Popen(
-        [sys.executable, "-c", HAVE],
-        cwd=place.folder,
-        env={**environment.of_child(), **place.variables},
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-
-
-def line_of(process: "subprocess.Popen[str]") -> str:
-    assert process.stdout is not None
-    return process.stdout.readline().strip()
 
 
 def test_what_was_started_is_private_divides_the_cores_and_is_gone_at_the_end(place: Place) -> None:

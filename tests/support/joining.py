@@ -9,7 +9,7 @@ from typing import Any
 
 from bertsquad.cluster.membership import Membership
 
-_JOIN = """
+JOIN = """
 import json, sys
 from dataclasses import asdict
 
@@ -28,7 +28,7 @@ else:
 
 
 def join(
-    membership: Membership, home: str | None = None, code: str = _JOIN, **variables: str
+    membership: Membership, home: str | None = None, code: str = JOIN, **variables: str
 ) -> dict[str, Any]:
     """What `connect` gives or says in a process of its own, whose home may be `home`."""
     inherited = {name: text for name, text in os.environ.items() if not name.startswith("RAY_")}
