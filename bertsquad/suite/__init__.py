@@ -6,7 +6,6 @@
 - `cases`: which cases there are.
 - `header`: what is said before the first case: what is under test, and how long it may take.
 - `harness`: from a case to its result: files, features, a worker, a run.
-- `nodes`: the cluster that the cases run on: one that is there, or one started for them.
 - `nodes`: the cluster that cases run on, which may be started for the pytest session.
 - `judge`: from what was measured to a verdict.
 - `replay`: LoadGen's figures as pytest-benchmark's statistics.
