@@ -39,14 +39,13 @@ Send = Callable[[int, int, Sequence[Work]], None]
 class Dispatcher:
     """Nodes that answer batches together, in one run after the other.
 
-    A node that is lost stays lost. `losses` are those of the latest run.
+    A node that is lost stays lost. `losses` are those of all runs until now.
     """
 
     def __init__(self, members: Sequence[Member]) -> None:
         self._members = members
         self._changed = threading.Condition()  # guards the ledger, and tells of its changes
         self._ledger = Ledger([member.instances for member in members])
-        self._gone: list[Loss] = []
         self._over = False
         self._source: Source | None = None
         self._events: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
@@ -89,7 +88,7 @@ class Dispatcher:
         does the loss of the last one; an error of `send` is raised.
         """
         self._settle()
-        self._began, self.losses = time.perf_counter(), []
+        self._began = time.perf_counter()
         self._source, self._over = source, False
         if not self.alive:
             self._fail(self._none_left())
@@ -179,16 +178,13 @@ class Dispatcher:
             if works is None:
                 return
             loss = Loss(self._members[node].name, now - self._began, cause)
-            self._gone.append(loss)
+            self.losses.append(loss)
             left = self._ledger.alive
             self._changed.notify_all()
-        if self._source is None:
-            return
-        self.losses.append(loss)
-        if left:
-            self._source.put_back(works)
-        else:
+        if not left:
             self._fail(self._none_left())
+        elif self._source is not None:
+            self._source.put_back(works)
 
     def _fail(self, error: BaseException) -> None:
         """End the run with an error."""
@@ -199,7 +195,7 @@ class Dispatcher:
             self._changed.notify_all()
 
     def _none_left(self) -> NoNodeLeft:
-        told = "; ".join(map(str, self._gone))
+        told = "; ".join(map(str, self.losses))
         return NoNodeLeft(f"no node of the cluster is left, so start them again: {told}")
 
 

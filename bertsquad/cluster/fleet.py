@@ -65,7 +65,7 @@ class Fleet:
 
     @property
     def losses(self) -> Sequence[Loss]:
-        """The nodes that the latest run lost."""
+        """The nodes that were lost, in the probe too."""
         return self._dispatcher.losses
 
     @property

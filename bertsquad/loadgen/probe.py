@@ -85,14 +85,14 @@ class Probe:
         if self._cost is None:
             batches = [batch for size in (1, 1, 2, 4) for batch in self._random_batches(size, 12)]
             np.random.default_rng(1).shuffle(batches)
-            seconds = self._measure(batches, COST_S)
+            seconds = self._measure(batches, COST_S, self._backend.instances)
             tokens = [len(batch) * int(self._lengths[batch].max()) for batch in batches]
             self._cost = batching.Cost.fit(list(zip(tokens, seconds, strict=False)))
         return self._cost
 
-    def _seconds(self, batch: Sequence[int]) -> float:
+    def _seconds(self, batch: Sequence[int], instance: int = 0) -> float:
         start = time.perf_counter()
-        self._backend.infer(self._features, batch)
+        self._backend.infer(self._features, batch, instance)
         return time.perf_counter() - start
 
     def _rate(self, batches: Sequence[Sequence[int]], budget_s: float) -> float:
@@ -104,11 +104,16 @@ class Probe:
             raise trial.error
         return trial.done / (time.perf_counter() - start)
 
-    def _measure(self, batches: Sequence[Sequence[int]], budget_s: float) -> list[float]:
-        """The seconds that the first of `batches` took, as many as fit into `budget_s`."""
+    def _measure(
+        self, batches: Sequence[Sequence[int]], budget_s: float, instances: int = 1
+    ) -> list[float]:
+        """The seconds that the first of `batches` took, as many as fit into `budget_s`.
+
+        They are shared out among `instances`, which may be on unlike nodes.
+        """
         seconds: list[float] = []
-        for batch in batches:
-            seconds.append(self._seconds(batch))
+        for number, batch in enumerate(batches):
+            seconds.append(self._seconds(batch, number % instances))
             if sum(seconds) > budget_s and len(seconds) >= PROBE_BATCHES:
                 break
         return seconds

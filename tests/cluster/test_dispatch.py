@@ -1,7 +1,12 @@
 """Every batch is answered once, whatever dies: real LoadGen runs in front of unreliable nodes."""
 
+import contextlib
+import itertools
 import multiprocessing
-from collections import Counter
+import signal
+import threading
+import time
+from collections import Counter, deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
@@ -9,19 +14,24 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import tiny
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from unreliable import ANSWER, ANSWER_TWICE, DIE, DIE_AND_ANSWER, RAISE, Nodes
+from numpy.typing import NDArray
+from unreliable import ANSWER, ANSWER_TWICE, DIE, DIE_AND_ANSWER, DIE_LAST, RAISE, Nodes
 
+from bertsquad.cluster.dispatch import Dispatcher, Member
 from bertsquad.cluster.facts import Loss
 from bertsquad.loadgen import logs
 from bertsquad.loadgen.batching import Cost
 from bertsquad.loadgen.request import Request, Targets
 from bertsquad.loadgen.run import settings_for, start
 from bertsquad.loadgen.timeline import Share
+from bertsquad.runtime.inference import Answer, Work
 from bertsquad.squad import features
+from bertsquad.squad.features import Inputs
 
 #: What a node does with its nth call, by (node, nth); it answers all others.
 Fates = Mapping[tuple[int, int], str]
@@ -41,6 +51,7 @@ class Ran:
     alive: list[int]
     shares: list[Share]
     calls: list[list[int]]
+    most_open: list[int]
 
 
 def run(
@@ -49,7 +60,7 @@ def run(
     mode: str = "accuracy",
     fates: Fates | None = None,
     instances: Sequence[int] = (1, 1),
-    budget: int = 400,
+    seconds: Sequence[float] = (),
     queries: int = 100,
     runs: int = 1,
 ) -> Ran:
@@ -64,7 +75,8 @@ def run(
         lambda _, samples, instance: [known[sample] for sample in samples],
         instances,
         lambda node, nth: (fates or {}).get((node, nth), ANSWER),
-        batch_tokens=budget,
+        seconds,
+        batch_tokens=400,
     )
     responses: Counter[int] = Counter()
     complete = lg.QuerySamplesComplete
@@ -104,6 +116,7 @@ def run(
         nodes.dispatcher.alive,
         sut.timeline.by_node(len(instances)),
         nodes.calls,
+        nodes.most_open,
     )
 
 
@@ -191,18 +204,40 @@ def test_a_run_that_has_lost_all_nodes_names_each_and_leaves_no_query_open(
     # Nor does the next run wait for anybody.
     again = ran(scenario, mode, fates={(0, 1): DIE, (1, 0): DIE}, queries=10, runs=2)
     assert again.kind == "NoNodeLeft"
-    assert again.losses == []
     assert set(again.responses.values()) == {1}
 
 
 @pytest.mark.parametrize("scenario", SCENARIOS)
-def test_a_run_after_a_loss_has_the_nodes_that_are_left_and_no_loss(
+def test_the_last_batches_are_answered_elsewhere_where_everybody_waits_for_them(
     ran: Run, scenario: str
 ) -> None:
+    found = ran(scenario, fates={(1, 0): DIE_LAST})
+    check_whole(found, ran(scenario))
+    assert [loss.node for loss in found.losses] == ["10.0.0.1"]
+    assert found.shares[1].samples == 0
+
+
+@pytest.mark.parametrize("scenario", SCENARIOS)
+def test_a_run_after_a_loss_has_the_nodes_that_are_left(ran: Run, scenario: str) -> None:
     found = ran(scenario, fates={(0, 0): DIE_AND_ANSWER}, runs=2)
     check_whole(found, ran(scenario))
-    assert (found.losses, found.alive) == ([], [1])
+    assert found.alive == [1]
+    assert len(found.losses) == 1
     assert found.shares[0].samples == 0
+
+
+def test_batches_of_one_call_are_told_apart_by_what_each_took(ran: Run) -> None:
+    found = ran("offline", "performance", seconds=(0.001, 0.002), queries=600)
+    assert max(map(max, found.calls)) > 1
+    for share, calls, seconds in zip(found.shares, found.calls, (0.001, 0.002), strict=True):
+        assert share.busy_s == pytest.approx(sum(calls) * seconds)
+
+
+def test_in_server_each_instance_has_one_batch_at_a_time(ran: Run) -> None:
+    found = ran("server", "performance", instances=(1, 2), seconds=(0.001, 0.001), queries=200)
+    check_whole(found, found)
+    assert set(itertools.chain(*found.calls)) == {1}
+    assert found.most_open == [1, 2]
 
 
 @pytest.mark.parametrize("scenario", SCENARIOS)
@@ -215,3 +250,155 @@ def test_an_error_on_a_node_ends_the_run_at_once_and_names_the_node(
     assert len(found.responses) == 30
     assert found.losses == []
     assert sum(map(len, found.calls)) < 30
+
+
+class Batches:
+    """A Source of so many batches of one sample, which notes what becomes of each."""
+
+    in_flight = 2
+
+    def __init__(self, count: int) -> None:
+        self.left = deque(Work((sample,)) for sample in range(count))
+        self.answers: list[tuple[int, int]] = []  # the sample, and the node that had it
+        self.error: BaseException | None = None
+        self._count = count
+        self._changed = threading.Condition()
+
+    def take(self) -> Work | None:
+        with self._changed:
+            self._changed.wait_for(
+                lambda: self.left or self.error or len(self.answers) == self._count
+            )
+            return self.left.popleft() if self.left and self.error is None else None
+
+    def more(self, most: int) -> list[Work]:
+        with self._changed:
+            return [self.left.popleft() for _ in range(min(most, len(self.left)))]
+
+    def waiting(self) -> int:
+        return len(self.left)
+
+    def complete(self, answers: Sequence[Answer], node: int = 0) -> None:
+        with self._changed:
+            self.answers += [(int(answer.logits[0][0, 0]), node) for answer in answers]
+            self._changed.notify_all()
+
+    def put_back(self, works: Sequence[Work]) -> None:
+        with self._changed:
+            self.left.extendleft(works)
+            self._changed.notify_all()
+
+    def fail(self, error: BaseException) -> None:
+        with self._changed:
+            self.error = self.error or error
+            self._changed.notify_all()
+
+    @property
+    def answered(self) -> list[int]:
+        return sorted(sample for sample, _ in self.answers)
+
+
+#: Windows of one token each.
+WINDOWS = Inputs(np.arange(50, dtype=np.int32), np.arange(51), np.ones(50, np.int32))
+
+
+def numbered(_: Inputs, samples: Sequence[int], instance: int) -> list[NDArray[np.float32]]:
+    """Logits that tell which sample they are of."""
+    return [np.full((1, 2), sample, np.float32) for sample in samples]
+
+
+@contextlib.contextmanager
+def made(
+    calculate: Callable[..., Any] = numbered, fates: Fates | None = None, **others: Any
+) -> Iterator[Nodes]:
+    nodes = Nodes(
+        calculate, fate=lambda node, nth: (fates or {}).get((node, nth), ANSWER), **others
+    )
+    try:
+        yield nodes
+    finally:
+        nodes.close()
+
+
+def test_ctrl_c_ends_a_run_and_the_next_one_is_whole() -> None:
+    interrupted = threading.Event()
+
+    def interrupting(_: Inputs, samples: Sequence[int], instance: int) -> Any:
+        if not interrupted.is_set():
+            interrupted.set()
+            signal.raise_signal(signal.SIGINT)
+        time.sleep(0.001)
+        return numbered(_, samples, instance)
+
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with made(interrupting) as nodes:
+            threads = threading.active_count()
+            with pytest.raises(KeyboardInterrupt):
+                nodes.spread(WINDOWS, Batches(50))
+            assert threading.active_count() == threads
+            whole = Batches(50)
+            nodes.spread(WINDOWS, whole)
+            assert whole.answered == list(range(50))
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def test_what_belongs_to_a_run_before_is_no_answer_of_this_one() -> None:
+    release = threading.Event()
+
+    def late(_: Inputs, samples: Sequence[int], instance: int) -> Any:
+        if not release.is_set() and 0 in samples:
+            release.wait(20)
+            return [np.full((1, 2), -1, np.float32)]
+        return numbered(_, samples, instance)
+
+    # The first run fails on node 1 while node 0 still calculates.
+    with made(late, fates={(1, 0): RAISE}) as nodes:
+        first, second = Batches(10), Batches(20)
+        nodes.spread(WINDOWS, first)
+        assert str(first.error) == "node 10.0.0.1: ValueError: the model has no such token"
+        release.set()
+        nodes.spread(WINDOWS, second)
+        assert second.answered == list(range(20))
+        assert second.error is None
+
+
+def test_a_loss_between_two_runs_is_known_before_the_next() -> None:
+    with made() as nodes:
+        nodes.spread(WINDOWS, Batches(10))
+        nodes.dispatcher.lost(0, "its host was switched off")
+        nodes.dispatcher.lost(0, "and it is told twice")
+        assert (nodes.dispatcher.alive, nodes.instances) == ([1], 1)
+        assert [loss.cause for loss in nodes.dispatcher.losses] == ["its host was switched off"]
+        whole = Batches(10)
+        nodes.spread(WINDOWS, whole)
+        assert whole.answered == list(range(10))
+        assert {node for _, node in whole.answers} == {1}
+
+
+def test_what_is_wrong_with_an_answer_fails_the_run_and_hangs_nothing() -> None:
+    def too_few(_: Inputs, samples: Sequence[int], instance: int) -> Any:
+        return []
+
+    source = Batches(10)
+    with made(too_few) as nodes:
+        nodes.spread(WINDOWS, source)
+    assert isinstance(source.error, IndexError)
+
+
+def test_what_cant_be_sent_is_raised() -> None:
+    def send(node: int, call: int, works: Sequence[Work]) -> None:
+        raise TypeError("cannot be pickled")
+
+    dispatcher = Dispatcher([Member("10.0.0.1", 1)])
+    with pytest.raises(TypeError, match="pickled"):
+        dispatcher.run(Batches(3), WINDOWS.lengths, send)
+
+
+def test_the_faster_of_two_nodes_does_its_part() -> None:
+    source = Batches(50)
+    with made(seconds=[0.005, 0.05]) as nodes:
+        nodes.spread(WINDOWS, source)
+    share = Counter(node for _, node in source.answers)
+    assert share[0] > share[1] > 0

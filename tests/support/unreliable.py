@@ -19,6 +19,7 @@ ANSWER_TWICE = "answer twice"
 RAISE = "raise an error"
 DIE = "die"  # with all the calls that it has
 DIE_AND_ANSWER = "die, and answer all the same"
+DIE_LAST = "die when the others have nothing to do any more"
 
 #: The logits of samples, each float32 [its length, 2], by an instance.
 Calculate = Callable[[Inputs, Sequence[int], int], list[NDArray[np.float32]]]
@@ -49,6 +50,10 @@ class Nodes:
         self.dispatcher = Dispatcher(members)
         #: For each node, the batches of each of its calls.
         self.calls: list[list[int]] = [[] for _ in instances]
+        #: For each node, the most calls that it had at a time.
+        self.most_open = [0] * len(instances)
+        self._open = [0] * len(instances)
+        self._lock = threading.Lock()
         self._queues: list[SimpleQueue[Any]] = [SimpleQueue() for _ in instances]
         self._features: Inputs | None = None
         for node, count in enumerate(instances):
@@ -77,23 +82,29 @@ class Nodes:
     def _send(self, node: int, call: int, works: Sequence[Work]) -> None:
         nth = len(self.calls[node])
         self.calls[node].append(len(works))
+        with self._lock:
+            self._open[node] += 1
+            self.most_open[node] = max(self.most_open[node], self._open[node])
         self._queues[node].put((call, works, self.fate(node, nth)))
 
     def _work(self, node: int, instance: int) -> None:
-        queue, dispatcher, features = self._queues[node], self.dispatcher, self._features
+        queue, dispatcher = self._queues[node], self.dispatcher
         while (given := queue.get()) is not None:
-            call, works, fate = given
-            features = self._features
+            (call, works, fate), features = given, self._features
             assert features is not None
             if fate == RAISE:
                 dispatcher.failed(call, ValueError("the model has no such token"))
                 continue
-            if fate in (DIE, DIE_AND_ANSWER):
+            if fate == DIE_LAST:
+                time.sleep(0.2)
+            if fate in (DIE, DIE_AND_ANSWER, DIE_LAST):
                 dispatcher.lost(node, "its process was killed")
-            if fate == DIE:
+            if fate in (DIE, DIE_LAST):
                 break
             logits = [self.calculate(features, work.samples, instance) for work in works]
             time.sleep(self.seconds[node] * len(works))
+            with self._lock:
+                self._open[node] -= 1
             for _ in range(2 if fate == ANSWER_TWICE else 1):
                 dispatcher.answered(call, logits, [self.seconds[node]] * len(works))
         queue.put(None)  # for the other instances
