@@ -172,7 +172,8 @@ class Harness:
             )
             for earlier in unaudited:
                 refuse_another(earlier)
-            result = judge(ran, audit=Audit(audited, performance.target_source))
+            source, count = performance.target_source, performance.number_of_nodes
+            result = judge(ran, audit=Audit(audited, source, count))
         else:
             result = judge(ran)
         return _saved(result, unwritten, run_folder)

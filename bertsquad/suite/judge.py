@@ -47,10 +47,14 @@ class Ran:
 
 @dataclass(frozen=True)
 class Audit:
-    """What TEST01 found in a compliance run, and where the unaudited run's targets came from."""
+    """What TEST01 found in a compliance run, and of the unaudited run where its targets came from.
+
+    `number_of_nodes` is the unaudited run's, too: with another one there is no speed to compare.
+    """
 
     audited: Audited
     target_source: str | None
+    number_of_nodes: int = 1
 
 
 def judge(ran: Ran, answered: Answered | None = None, audit: Audit | None = None) -> Result:
@@ -63,14 +67,18 @@ def judge(ran: Ran, answered: Answered | None = None, audit: Audit | None = None
         verdict, figures = _speed(ran)
         disturbances = measured.disturbances + nodes.noise(measured.nodes)
     figures["warnings"] = figures.get("warnings", []) + [str(one) for one in disturbances]
+    number_of_nodes = max(1, len(measured.nodes))
     if audit is not None:
+        audited = audit.audited
+        if audit.number_of_nodes != number_of_nodes:
+            audited = replace(audited, speed_ratio=None)
         if verdict.word == PASSED:
-            verdict = audit.audited.judge(request.rules, ran.what)
+            verdict = audited.judge(request.rules, ran.what)
         figures |= {
             "target_source": audit.target_source,
-            "compliance_responses": audit.audited.comparison.responses,
-            "compliance_largest_difference": audit.audited.comparison.largest,
-            "compliance_speed_ratio": audit.audited.speed_ratio,
+            "compliance_responses": audited.comparison.responses,
+            "compliance_largest_difference": audited.comparison.largest,
+            "compliance_speed_ratio": audited.speed_ratio,
         }
     judged = Result(
         case=case.id,
@@ -91,7 +99,7 @@ def judge(ran: Ran, answered: Answered | None = None, audit: Audit | None = None
         run_time_s=measured.seconds,
         padding_share=measured.padding_share,
         peak_memory_bytes=measured.peak_memory_bytes,
-        number_of_nodes=max(1, len(measured.nodes)),
+        number_of_nodes=number_of_nodes,
         nodes=measured.nodes,
         nodes_lost=measured.nodes_lost,
         disturbances=disturbances,
@@ -163,15 +171,15 @@ def _off_by_us(digest: Mapping[str, Any], run: Run) -> float | None:
 
 def _provenance(ran: Ran) -> dict[str, Any]:
     measured, parallelism = ran.measured, ran.request.parallelism
-    instances, threads = parallelism.instances, {parallelism.threads}
+    instances, threads, pins = parallelism.instances, {parallelism.threads}, parallelism.pins
     if measured.nodes:
         instances = sum(node.instances for node in measured.nodes)
-        threads = {node.threads for node in measured.nodes}
+        threads, pins = {node.threads for node in measured.nodes}, ()
     return {
         **ran.provenance,
         "instances": instances,
         "threads": threads.pop() if len(threads) == 1 else None,
-        "pinned_cpus": [list(cpus) for cpus in parallelism.pins],
+        "pinned_cpus": [list(cpus) for cpus in pins],
         "batch_tokens": measured.batch_tokens,
         "batches": measured.batches,
         "provider_proof": measured.proof,

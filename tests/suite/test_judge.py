@@ -142,6 +142,7 @@ def test_a_run_on_a_cluster_says_what_each_node_was_and_which_was_disturbed() ->
     assert result.disturbances == [Disturbance("node 10.0.0.2: it was busy", "wait")]
     assert result.warnings == ["node 10.0.0.2: it was busy: wait"]
     assert (result.provenance["instances"], result.provenance["threads"]) == (4, 2)
+    assert result.provenance["pinned_cpus"] == []
     alone = judge(ran("performance"))
     assert (alone.number_of_nodes, alone.nodes) == (1, [])
     assert alone.provenance["instances"] == 2
@@ -153,7 +154,7 @@ def test_a_run_on_a_cluster_says_what_each_node_was_and_which_was_disturbed() ->
 def test_a_timed_run_that_lost_a_node_fails_whatever_loadgen_calls_it(
     mode: str, rules: str, said: str
 ) -> None:
-    audit = Audit(Audited(Comparison(64, (), 0.0), 0.99, 0.5), "probe")
+    audit = Audit(Audited(Comparison(64, (), 0.0), 0.99, 0.5), "probe", 2)
     audits = {"performance": None, "compliance": audit}
     result = judge(clustered(mode, rules, LOSS, result_validity=said), audit=audits[mode])
     assert (result.verdict, result.loadgen_valid) == (FAILED, said == "VALID")
@@ -175,6 +176,17 @@ def test_an_accuracy_run_that_lost_a_node_is_judged_by_f1_and_warns(
         assert part in warning
     assert [str(one) for one in result.disturbances] == [warning]
     assert any(LOSS.cause in reason for reason in result.invalid_reasons)
+
+
+@pytest.mark.parametrize(("rules", "verdict"), [("quick", PASSED), ("mlperf", FAILED)])
+def test_the_speed_of_an_audit_is_not_compared_with_that_of_other_nodes(
+    rules: str, verdict: str
+) -> None:
+    audited = Audited(Comparison(64, (), 0.0), 0.99, 0.5)
+    result = judge(clustered("compliance", rules), audit=Audit(audited, "probe", 3))
+    assert (result.verdict, result.compliance_speed_ratio) == (verdict, None)
+    alike = judge(clustered("compliance", rules), audit=Audit(audited, "probe", 2))
+    assert (alike.verdict, alike.compliance_speed_ratio) == (PASSED, 0.99)
 
 
 def test_of_many_lost_nodes_some_are_named_and_all_counted() -> None:
