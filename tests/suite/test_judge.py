@@ -15,6 +15,7 @@ from bertsquad.models.zoo import MODELS
 from bertsquad.results.compliance import Audited, Comparison
 from bertsquad.results.predictions import Answered
 from bertsquad.results.result import FAILED, NO_TARGET, PASSED
+from bertsquad.results.table import remarks
 from bertsquad.runtime.parallelism import Parallelism
 from bertsquad.squad.datasets import DATASETS
 from bertsquad.squad.score import Score
@@ -175,6 +176,9 @@ def test_an_accuracy_run_that_lost_a_node_is_judged_by_f1_and_warns(
     for part in (LOSS.node, "7.2 s", LOSS.cause, "join"):
         assert part in warning
     assert [str(one) for one in result.disturbances] == [warning]
+    below = remarks([result])
+    (line,) = (n for n, line in enumerate(below) if LOSS.cause in line)
+    assert below[line + 1].startswith("  -> see to that node")
     assert any(LOSS.cause in reason for reason in result.invalid_reasons)
 
 
