@@ -13,7 +13,7 @@ from bertsquad import console, files
 from bertsquad.assets import cache
 from bertsquad.credentials import masked
 from bertsquad.errors import BoundUnattainable, SuiteError, Unavailable, printable
-from bertsquad.machine import hardware
+from bertsquad.machine import gpus, hardware
 from bertsquad.results import table
 from bertsquad.results.result import Result
 from bertsquad.runtime import parallelism
@@ -73,8 +73,9 @@ def pytest_configure(config: pytest.Config) -> None:
         config.stash[OPTIONS] = options.build(vars(config.option))
         given = config.stash[OPTIONS]
         cases.collect(given)
-        if given.cluster is None:  # whose nodes have other cores
+        if given.cluster is None:  # whose nodes have other cores and GPUs
             parallelism.check(_cores(config), given.instances, given.threads)
+            gpus.check(given.gpus)
         elif _is_parallel(config):
             raise SuiteError(
                 "--cluster can't go with -n, whose processes would each take all of its nodes: "

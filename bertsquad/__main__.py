@@ -11,7 +11,7 @@ from bertsquad.assets import cache, cleaning, registry
 from bertsquad.console import Progress, echo, style, take_any_text
 from bertsquad.errors import SuiteError
 from bertsquad.files import failure
-from bertsquad.machine import hardware, provenance
+from bertsquad.machine import gpus, hardware, provenance
 from bertsquad.models.zoo import MODELS
 from bertsquad.squad.datasets import DATASETS
 from bertsquad.submission.evidence import GROUP_FORM, Refused
@@ -128,7 +128,7 @@ def _doctor() -> int:
     echo(f"bertsquad {__version__}")
     echo("versions: " + ", ".join(f"{name} {v}" for name, v in provenance.versions().items()))
     echo(f"machine:  {hardware.cpu_name()}, {hardware.cores()} cores")
-    echo(f"GPU:      {', '.join(hardware.gpu_names()) or 'none'}")
+    echo(f"GPU:      {', '.join(map(str, gpus.visible())) or 'none'}")
     echo(f"data:     {cache.data_folder()}")
     echo(f"cache:    {cache.cache_folder()}")
     echo("files:")

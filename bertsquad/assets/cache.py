@@ -26,6 +26,8 @@ PACKAGE = Path(__file__).resolve().parents[1]
 #: The folders in the cache folder; `cleaning` knows what lies in them.
 FEATURES, PREPARED, TENSORRT, LOCKS = "features", "prepared", "tensorrt", "locks"
 SHIPPED = "shipped"  # models that a node of a cluster was sent
+#: How the folders begin that TENSORRT has for GPUs of one name each.
+GPU = "gpu-"
 #: Where the facts of a derived model keep its checksum (SHA-256), None where there is no model.
 SUM = "sha256"
 

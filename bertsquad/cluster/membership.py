@@ -8,9 +8,8 @@ class Membership:
     """What a worker is told of its cluster.
 
     `address` is `auto` or `HOST:PORT`. Exactly `nodes` are wanted, None for all that are there.
-    `instances` and `threads` are what the user asked for on each node, `gpus` how many GPUs of a
-    node are used at most. `token_file` holds the token of a cluster that the suite started; of any
-    other, Ray finds the user's own.
+    `instances`, `threads` and `gpus` are what the user asked for on each node. `token_file` holds
+    the token of a cluster that the suite started; of any other, Ray finds the user's own.
     """
 
     address: str

@@ -75,7 +75,8 @@ class Muster:
         }
         try:
             asked = {
-                one.name: one.call("survey")(self._device, self._longest) for one in new.values()
+                one.name: one.call("survey")(self._device, self._longest, self._membership.gpus)
+                for one in new.values()
             }
             surveys = actors.answers(self._ray, asked, START_S)
             here = versions(DEVICES[self._device])
@@ -119,6 +120,7 @@ class Muster:
                 tokens,
                 self._membership.instances,
                 self._membership.threads,
+                self._membership.gpus,
             )
             self._fleet = fleet = Fleet(self._ray, nodes, wanted, show)
         return fleet

@@ -25,7 +25,7 @@ from bertsquad.cluster.facts import NodeFacts
 from bertsquad.cluster.shipping import Parcel, Receiver
 from bertsquad.devices import DEVICES, Device
 from bertsquad.errors import SuiteError, Unavailable, describe
-from bertsquad.machine import device_lock, hardware, noise, provenance
+from bertsquad.machine import device_lock, gpus, hardware, noise, provenance
 from bertsquad.machine.distributions import installed, owners
 from bertsquad.models.preparation import Prepared
 from bertsquad.runtime import parallelism
@@ -43,8 +43,8 @@ _Answer = TypeVar("_Answer")
 class EngineWanted:
     """The engine that a node is to make: of which model, on what, how divided.
 
-    `instances` and `threads` are what the user asked for on each node, None for the node's own
-    division. `batch_tokens` is the most that a batch may have.
+    `instances`, `threads` and `gpus` are what the user asked for on each node, None for the node's
+    own division. `batch_tokens` is the most that a batch may have.
     """
 
     prepared: Prepared
@@ -54,6 +54,7 @@ class EngineWanted:
     batch_tokens: int
     instances: int | None = None
     threads: int | None = None
+    gpus: int | None = None
 
 
 @dataclass(frozen=True)
@@ -103,11 +104,14 @@ class Node:
     def ping(self) -> None:
         """Answer, as a node that is there does."""
 
-    def survey(self, device: str, longest: int) -> Survey:
-        """What is here; Unavailable where the device isn't. No window has more than `longest`."""
-        return _told(lambda: self._survey(DEVICES[device], longest))
+    def survey(self, device: str, longest: int, most_gpus: int | None = None) -> Survey:
+        """What is here; Unavailable where the device isn't.
 
-    def _survey(self, device: Device, longest: int) -> Survey:
+        No window has more tokens than `longest`. The first `most_gpus` are used, None for all.
+        """
+        return _told(lambda: self._survey(DEVICES[device], longest, most_gpus))
+
+    def _survey(self, device: Device, longest: int, most_gpus: int | None) -> Survey:
         reason = why_not(device)
         if reason is not None:
             raise Unavailable(reason, of=device.name)
@@ -118,7 +122,7 @@ class Node:
             hardware.machine_id(),
             versions(device),
             provenance.source_digest(PACKAGE),
-            batch_tokens(device, longest),
+            batch_tokens(device, longest, gpus.free_bytes()[:most_gpus] if device.is_gpu else []),
         )
 
     def lacks(self, parcel: Parcel) -> bool:
@@ -161,6 +165,8 @@ class Node:
         self._engine = None  # its memory first
         device, cores = DEVICES[wanted.device], hardware.cores()
         parallelism.check(cores, wanted.instances, wanted.threads)
+        if device.is_gpu:
+            gpus.check(wanted.gpus)
         shape = parallelism.plan(
             wanted.scenario,
             wanted.device,
@@ -168,6 +174,7 @@ class Node:
             wanted.instances,
             wanted.threads,
             hardware.owned_cpus(),
+            gpus.count(wanted.gpus),
         )
         here = replace(wanted.prepared, path=Path(self._files[0].path), files=self._files)
         self._engine = engine = Engine(here, device, wanted.precision, shape, wanted.batch_tokens)
@@ -184,7 +191,7 @@ class Node:
             sockets=hardware.sockets(),
             cpu_quota=hardware.quota(),
             memory_bytes=hardware.memory_bytes(),
-            gpus=list(hardware.gpu_names()) if device.is_gpu else [],
+            gpus=provenance.gpus_used(shape.gpus)["gpus"],
             operating_system=provenance.operating_system(),
             versions=versions(device),
             source=provenance.source_digest(PACKAGE),

@@ -1,6 +1,7 @@
 """The machine: its hardware, what disturbs a run on it, and the versions of what is installed.
 
-- `hardware`: cores, memory, processors and GPUs.
+- `hardware`: cores, memory and processors.
+- `gpus`: the NVIDIA GPUs that this process may use, numbered as CUDA numbers them.
 - `noise`: what disturbed a run.
 - `device_lock`: one timed run at a time on a device.
 - `distributions`: what is installed, and which distribution a module is of.

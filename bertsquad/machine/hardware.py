@@ -134,30 +134,12 @@ def physical_cores(root: Path = Path("/")) -> int:
     return len(found) or os.cpu_count() or 1
 
 
-@cache
-def gpu_names() -> tuple[str, ...]:
-    """The NVIDIA GPUs that the driver's own tool lists, if it is there."""
-    found = output_of("nvidia-smi", "--query-gpu=name", "--format=csv,noheader")
-    return tuple(line.strip() for line in found.splitlines() if line.strip())
-
-
-def gpu_free_bytes() -> int | None:
-    """The free memory of the first NVIDIA GPU, in bytes; None where that can't be found out."""
-    query = ("--query-gpu=memory.free", "--format=csv,noheader,nounits")
-    found = output_of("nvidia-smi", *query).partition("\n")[0].strip()
-    return int(found) * 2**20 if found.isdecimal() else None
-
-
-def driver_cuda_version() -> str | None:
-    """The newest CUDA that the NVIDIA driver offers, as in `13.0`."""
-    found = re.search(r"CUDA Version:\s*(\d+\.\d+)", output_of("nvidia-smi"))
-    return found[1] if found else None
-
-
-def output_of(*command: str) -> str:
-    """What a command prints; nothing where there is no such command, or it fails."""
+def output_of(*command: str, timeout_s: float = 10) -> str:
+    """What a command prints; nothing where there is no such command, or it fails or takes long."""
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=10, check=True)
+        done = subprocess.run(
+            command, capture_output=True, text=True, timeout=timeout_s, check=True
+        )
     except (OSError, subprocess.SubprocessError):
         return ""
     return done.stdout

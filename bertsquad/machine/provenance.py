@@ -4,13 +4,13 @@ import hashlib
 import platform
 import re
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from bertsquad.machine import hardware
+from bertsquad.machine import gpus, hardware
 from bertsquad.machine.distributions import RUNTIME, installed, owner, owners
 
 #: The modules whose versions decide what a result means.
@@ -87,8 +87,16 @@ def facts(ran: Mapping[str, str]) -> dict[str, Any]:
         "sockets": hardware.sockets(),
         "memory_bytes": hardware.memory_bytes(),
         "operating_system": operating_system(),
-        "gpus": list(hardware.gpu_names()),
+        "gpus": [gpu.name for gpu in gpus.visible() if gpu.name],
+        "gpu_ids": [],
     }
+
+
+def gpus_used(device_ids: Sequence[int]) -> dict[str, Any]:
+    """What a result says of the GPUs that it used, by their places among the visible ones."""
+    visible = gpus.visible()
+    used = [visible[place] for place in device_ids if place < len(visible)]
+    return {"gpus": [gpu.name for gpu in used], "gpu_ids": [gpu.id for gpu in used]}
 
 
 @cache

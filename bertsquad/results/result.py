@@ -242,7 +242,11 @@ def _places(result: Result) -> dict[str, object]:
     """Where batches are calculated side by side, as options: on each node of a cluster, or here."""
     facts = result.provenance
     if (cluster := facts.get("cluster")) is None:
-        return {"--instances": facts["instances"], "--threads": facts["threads"]}
+        return {
+            "--instances": facts["instances"],
+            "--threads": facts["threads"],
+            "--gpus": len(facts.get("gpu_ids", [])),
+        }
     given: dict[str, object] = {"--cluster": cluster["address"]}
     if address.parse(cluster["address"]).local is None:
         given["--nodes"] = result.number_of_nodes

@@ -1,10 +1,9 @@
 """Why this machine can't have a device, as far as that shows without loading a runtime."""
 
-import sys
 from importlib.util import find_spec
-from pathlib import Path
 
 from bertsquad.devices import Device
+from bertsquad.machine import gpus
 from bertsquad.machine.distributions import RUNTIME, owner, owners
 
 
@@ -32,12 +31,5 @@ def why_not(device: Device) -> str | None:
     if device.is_gpu:
         if "gpu" not in owner(RUNTIME):
             return "onnxruntime-gpu is not installed"
-        if not _nvidia_driver():
-            return "no NVIDIA GPU with a driver was found on this machine"
+        return gpus.why_none()
     return None
-
-
-def _nvidia_driver() -> bool:
-    if sys.platform == "win32":
-        return Path("C:/Windows/System32/nvcuda.dll").exists()
-    return Path("/proc/driver/nvidia/version").exists() or Path("/dev/nvidiactl").exists()

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from bertsquad.assets.fingerprint import verify
 from bertsquad.devices import Device
 from bertsquad.errors import SuiteError, Unavailable
-from bertsquad.machine import hardware
+from bertsquad.machine import gpus
 from bertsquad.models.preparation import Prepared
 from bertsquad.runtime import nvidia
 from bertsquad.runtime.availability import why_not
@@ -30,7 +30,7 @@ from bertsquad.runtime.proofs import (
     prove_provider,
     trial_batch,
 )
-from bertsquad.runtime.sessions import make_session
+from bertsquad.runtime.sessions import make_session, run
 from bertsquad.squad.features import MAX_TOKENS, Inputs
 
 
@@ -72,14 +72,14 @@ class Engine:
         verify(prepared.files)
         with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as profiles:
             self._sessions = self._make_sessions(Path(profiles))
-            self.proof = f"{prove_provider(self._sessions[0], device)}, {self._prove_precision()}"
+            self.proof = self._prove()
         verify(prepared.files)
 
     def _make_sessions(self, profiles: Path) -> list[ort.InferenceSession]:
         """One session for all instances where they can share it, else one for each.
 
         They can where an instance is only its caller's thread, and where the provider schedules
-        itself.
+        itself: then it is one for each GPU.
         """
         shape, device = self.parallelism, self.device
         make = partial(
@@ -91,6 +91,9 @@ class Engine:
             signature=self.prepared.signature,
             tokens=self.batch_tokens,
         )
+        if device.is_gpu:
+            on = {gpu: make(Parallelism(1, shape.threads, gpus=(gpu,))) for gpu in shape.used}
+            return [on[shape.gpu(instance)] for instance in range(shape.instances)]
         if shape.threads == 1 or device.schedules_itself:
             return [make(replace(shape, pins=()))] * shape.instances
         return [
@@ -107,10 +110,12 @@ class Engine:
     ) -> NDArray[np.float32]:
         """Start and end logits, float32 [batch, length, 2], of arrays [batch, length].
 
-        Raises SuiteError unless the model gives one of each for every token.
+        Raises SuiteError unless the model gives one of each for every token, and where a GPU fails.
         """
         signature = self.prepared.signature
-        found = self._sessions[instance].run(signature.wanted, signature.feed(ids, mask, segments))
+        feed = signature.feed(ids, mask, segments)
+        gpu = self.parallelism.gpu(instance)
+        found = run(self._sessions[instance], signature.wanted, feed, self.device, gpu)
         expected = (*ids.shape, 2) if signature.stacked else ids.shape
         for name, one in zip(signature.wanted, found, strict=True):
             # A model need not declare the shape of its outputs, and may declare a wrong one.
@@ -141,7 +146,7 @@ class Engine:
                 # Without those of the padding, which may be anything.
                 own = logits[row, : features.offsets[sample + 1] - features.offsets[sample]]
                 if not np.isfinite(own).all():
-                    raise NotFinite(sample, f"{self.device.name} in {self.precision}")
+                    raise NotFinite(sample, f"{self.where(instance)} in {self.precision}")
                 answers.append(own)
         return answers
 
@@ -165,16 +170,38 @@ class Engine:
 
         side_by_side(self.parallelism, work)
 
-    def _prove_precision(self) -> str:
-        """Say in what precision the matrix products are calculated, from what each session runs.
+    def where(self, instance: int) -> str:
+        """What an instance calculates on, as messages name it: the device, and the GPU if any."""
+        return nvidia.where(self.device, self.parallelism.gpu(instance))
+
+    def _prove(self) -> str:
+        """Say of the sessions what provider and precision they run in, each proven for itself."""
+        device, shape = self.device, self.parallelism
+        distinct = [self._sessions.index(session) for session in dict.fromkeys(self._sessions)]
+        providers = [
+            prove_provider(self._sessions[instance], device, shape.gpu(instance))
+            for instance in distinct
+        ]
+        if self.precision != "int8":
+            for gpu in shape.used:  # the kernel's own arithmetic: TF32 shows here
+                prove_precision(device, self.precision, gpu)
+        said: dict[str, list[str]] = {}
+        for instance, provider in zip(distinct, providers, strict=True):
+            proof = f"{provider}, {self._prove_products(instance)}"
+            said.setdefault(proof, []).append(self.where(instance))
+        if len(said) > 1:
+            return "; ".join(f"{', '.join(places)}: {proof}" for proof, places in said.items())
+        (proof,) = said
+        return f"{proof}, on each of {len(shape.used)} GPUs" if len(shape.used) > 1 else proof
+
+    def _prove_products(self, instance: int) -> str:
+        """Say in what precision an instance's session calculates its matrix products.
 
         ONNX Runtime decides that by itself, and leaves a quantised product in float, or makes a
         quantised one of a float one, without a word. Where its profile doesn't show it, since the
         provider takes the graph as one, a small product and what the graph stores must do.
         """
         device, signature = self.device, self.prepared.signature
-        if self.precision != "int8":
-            prove_precision(device, self.precision)  # the kernel's own arithmetic: TF32 shows here
         if not device.profiles_products:
             total, quantised = signature.products, signature.quantised
             if self.precision == "int8":
@@ -184,20 +211,22 @@ class Engine:
             kept = " and ".join(f"{count} of {total} in {kind}" for kind, count in kinds)
             small = f"a small product calculated in {self.precision}"
             return f"which takes the graph as one: {kept} in the model, {small}"
-        ids, mask, segments = trial_batch(signature)
-        shown = ""
-        for index, session in enumerate(self._sessions):
-            if session in self._sessions[:index]:
-                continue
-            self.logits(ids, mask, segments, index)
-            shown = prove_products(session, device, self.precision)
-        return shown
+        self.logits(*trial_batch(signature), instance)
+        return prove_products(
+            self._sessions[instance], device, self.precision, self.parallelism.gpu(instance)
+        )
 
 
-def batch_tokens(device: Device, longest: int = MAX_TOKENS) -> int:
+def batch_tokens(
+    device: Device, longest: int = MAX_TOKENS, free_bytes: Sequence[int | None] | None = None
+) -> int:
     """The padded tokens that a batch may have where the user didn't say.
 
-    No window has more tokens than `longest`, and one of them always has room.
+    No window has more tokens than `longest`, and one of them always has room. `free_bytes` is the
+    free memory of each GPU that is used, None for all that are visible, as it is now: any batch may
+    go to any of them, so the least decides.
     """
-    found = nvidia.batch_tokens(hardware.gpu_free_bytes()) if device.is_gpu else BATCH_TOKENS
-    return max(found, longest)
+    if not device.is_gpu:
+        return max(BATCH_TOKENS, longest)
+    free = gpus.free_bytes() if free_bytes is None else free_bytes
+    return max(min(map(nvidia.batch_tokens, free), default=MAX_TOKENS), longest)

@@ -5,12 +5,14 @@ No GPU has run this yet: the decisions are pure and tested, what a GPU does with
 
 import contextlib
 import io
+import os
 import re
 from functools import cache
+from pathlib import Path
 
-from bertsquad.assets.cache import TENSORRT, cache_folder
+from bertsquad.assets.cache import GPU, TENSORRT, cache_folder
 from bertsquad.devices import Device
-from bertsquad.machine import hardware
+from bertsquad.machine import gpus
 from bertsquad.models.signature import Signature
 from bertsquad.squad.features import MAX_TOKENS
 
@@ -29,20 +31,41 @@ def batch_tokens(free_bytes: int | None) -> int:
     return max(MAX_TOKENS, min(MOST_TOKENS, free_bytes // 2 // BYTES_PER_TOKEN))
 
 
-def provider_options(device: Device, signature: Signature | None, tokens: int) -> dict[str, str]:
-    """The options of a GPU's provider, with which ONNX Runtime makes a session.
+def where(device: Device, gpu: int) -> str:
+    """The device as messages name it, with which of the visible GPUs it is on, if on any."""
+    called = gpus.called(gpu) if device.is_gpu else ""
+    return f"{device.name} on {called}" if called else device.name
+
+
+def engine_folder(gpu: int) -> Path:
+    """Where TensorRT's engines for a GPU are kept: apart from those for GPUs of another name.
+
+    ONNX Runtime names the files by the GPU's compute capability alone, which unlike GPUs may share,
+    and an engine that was built for one of them may be slow on the other, or fail.
+    """
+    found = gpus.visible()
+    name = found[gpu].name if gpu < len(found) else ""
+    folder = cache_folder() / TENSORRT
+    return folder / (GPU + re.sub("[^a-z0-9]+", "-", name.lower()).strip("-")) if name else folder
+
+
+def provider_options(
+    device: Device, signature: Signature | None, tokens: int, gpu: int = 0
+) -> dict[str, str]:
+    """The options of a GPU's provider, with which ONNX Runtime makes a session on that GPU.
 
     TensorRT builds an engine for a range of shapes, given by the `signature` of the model and the
     `tokens` of a batch, and keeps it in the cache. A shape outside of the range would make it build
     again in the middle of a run.
     """
+    options = {"device_id": str(gpu)}
     if not device.plans_shapes:
-        return {"use_tf32": "0"}  # TF32 is not fp32
-    options = {
+        return options | {"use_tf32": "0"}  # TF32 is not fp32
+    options |= {
         "trt_engine_cache_enable": "1",
-        "trt_engine_cache_path": str(cache_folder() / TENSORRT),
+        "trt_engine_cache_path": str(engine_folder(gpu)),
         "trt_timing_cache_enable": "1",
-        "trt_timing_cache_path": str(cache_folder() / TENSORRT),
+        "trt_timing_cache_path": str(engine_folder(gpu)),
     }
     if signature is None:
         return options
@@ -84,9 +107,13 @@ def missing_library(printed: str) -> str | None:
 
 @cache
 def load_libraries() -> str | None:
-    """Load the CUDA and cuDNN libraries of the `cuda` extra, once; say which can't be loaded."""
+    """Load the CUDA and cuDNN libraries of the `cuda` extra, once; say which can't be loaded.
+
+    It is also made sure that CUDA, which starts later, numbers the GPUs as nvidia-smi does.
+    """
     import onnxruntime
 
+    os.environ.setdefault(gpus.ORDER, gpus.BY_BUS)
     printed = io.StringIO()
     with contextlib.redirect_stdout(printed), contextlib.redirect_stderr(printed):
         onnxruntime.preload_dlls()  # prints where others raise
@@ -99,7 +126,7 @@ def likely_cause() -> str:
 
     built = getattr(build, "cuda_version", "")
     return (
-        why_mismatch(built, hardware.driver_cuda_version())
+        why_mismatch(built, gpus.driver_cuda_version())
         or load_libraries()
         or f"are CUDA {built} and cuDNN installed? pip install -e '.[cuda]' brings them"
     )

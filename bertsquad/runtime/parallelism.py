@@ -1,4 +1,4 @@
-"""How a machine's cores are divided: so many instances, each with so many threads.
+"""How a machine is divided: so many instances, each with so many threads, and perhaps on a GPU.
 
 An instance answers one batch at a time; instances answer side by side. Nothing here touches the
 machine.
@@ -20,15 +20,29 @@ SERVER_THREADS = 8
 
 @dataclass(frozen=True)
 class Parallelism:
-    """`instances` with `threads` each; `pins` holds each instance's CPUs, or nothing."""
+    """`instances` with `threads` each; `pins` holds each instance's CPUs, or nothing.
+
+    `gpus` holds each instance's GPU, by its place among those that CUDA shows, or nothing where
+    there is one at most.
+    """
 
     instances: int
     threads: int
     pins: tuple[tuple[int, ...], ...] = ()
+    gpus: tuple[int, ...] = ()
 
     def cpus(self, instance: int) -> tuple[int, ...]:
         """The CPUs that the threads of `instance` are pinned to; none if they aren't."""
         return self.pins[instance] if self.pins else ()
+
+    def gpu(self, instance: int) -> int:
+        """The GPU that `instance` is on, where it is on any."""
+        return self.gpus[instance] if self.gpus else 0
+
+    @property
+    def used(self) -> list[int]:
+        """The GPUs that any instance is on, where any is on one."""
+        return sorted(set(self.gpus)) or [0]
 
 
 ONE = Parallelism(1, 1)
@@ -41,20 +55,26 @@ def plan(
     instances: int | None = None,
     threads: int | None = None,
     owned: Sequence[int] = (),
+    gpus: int = 1,
 ) -> Parallelism:
     """Divide `cores` for a scenario; `instances` and `threads` are what the user asked for.
 
     On a CPU, Offline gets an instance for each core, since one thread waits for no other; a
-    scenario that is about latency gets all cores for one query. A GPU is one instance. `owned`
-    are the CPUs that threads may be pinned to, as many as `cores`, or none.
+    scenario that is about latency gets all cores for one query. `owned` are the CPUs that threads
+    may be pinned to, as many as `cores`, or none. Of so many `gpus` each is an instance; other
+    instances that are asked for go to them in turn, and a scenario that is about latency has the
+    first.
     """
+    on_gpu = DEVICES[device].is_gpu
     if scenario in ("singlestream", "multistream"):
         instances = 1  # whatever was asked for, since they have one query at a time
     elif instances is None:
         threads_each = threads or (SERVER_THREADS if scenario == "server" else 1)
-        instances = 1 if DEVICES[device].is_gpu else max(1, cores // threads_each)
+        instances = gpus if on_gpu else max(1, cores // threads_each)
     if threads is None:
         threads = max(1, cores // instances)
+    if on_gpu:
+        return Parallelism(instances, threads, gpus=tuple(i % gpus for i in range(instances)))
     if DEVICES[device].schedules_itself or instances * threads > len(owned):
         return Parallelism(instances, threads)
     pins = (owned[index * threads : (index + 1) * threads] for index in range(instances))

@@ -17,18 +17,19 @@ from numpy.typing import NDArray
 
 from bertsquad.devices import DEVICES, Device
 from bertsquad.errors import SuiteError, Unavailable
+from bertsquad.machine import gpus
 from bertsquad.models.products import PARTLY, PRODUCTS, kind_of
 from bertsquad.models.signature import Signature
 from bertsquad.runtime import nvidia
 from bertsquad.runtime.availability import why_not
-from bertsquad.runtime.parallelism import ONE
-from bertsquad.runtime.sessions import make_session
+from bertsquad.runtime.parallelism import Parallelism
+from bertsquad.runtime.sessions import make_session, run
 
 #: The tokens of a trial batch's windows, where the model leaves the axis open.
 TRIAL_LENGTH = 128
 
 
-def prove_provider(session: ort.InferenceSession, device: Device) -> str:
+def prove_provider(session: ort.InferenceSession, device: Device, gpu: int = 0) -> str:
     """Say how many matrix products run on the device; Unavailable if any runs elsewhere."""
     owners: dict[str, int] = {}
     for part in session.get_provider_graph_assignment_info():
@@ -42,8 +43,10 @@ def prove_provider(session: ort.InferenceSession, device: Device) -> str:
     if elsewhere:
         where = ", ".join(f"{count} on {name}" for name, count in elsewhere.items())
         why = f" ({nvidia.likely_cause()})" if device.is_gpu else ""
+        called = gpus.called(gpu) if device.is_gpu else ""
+        here = f"on {called}" if called else "here"
         reason = (
-            f"{device.provider} doesn't run the model here; of {total} matrix products, {where}"
+            f"{device.provider} doesn't run the model {here}; of {total} matrix products, {where}"
         )
         raise Unavailable(f"{reason}{why}", of=device.name)
     return f"{total} of {total} matrix products on {device.provider}"
@@ -65,11 +68,13 @@ def trial_batch(
     return ids * mask, mask, signature.random_segments(segments * mask)
 
 
-def prove_products(session: ort.InferenceSession, device: Device, precision: str) -> str:
+def prove_products(
+    session: ort.InferenceSession, device: Device, precision: str, gpu: int = 0
+) -> str:
     """Say in what precision a session that was profiled so far has calculated its matrix products.
 
-    The profile ends here. Raises Unavailable where the device calculates them in another precision,
-    SuiteError where the model is of another.
+    The session is on `gpu`, if on any. The profile ends here. Raises Unavailable where the device
+    calculates them in another precision, SuiteError where the model is of another.
     """
     profile = Path(session.end_profiling())
     try:
@@ -93,40 +98,41 @@ def prove_products(session: ort.InferenceSession, device: Device, precision: str
         graphs = [one for one in around if 0 <= node["ts"] - one["ts"] <= one["dur"]]
         places = [(one["name"], one["args"].get("node_index", "")) for one in (node, *graphs)]
         ran[tuple(places)] = kind
-    said = verdict(Counter(ran.values()), device, precision)
+    said = verdict(Counter(ran.values()), device, precision, gpu)
     if any(one["args"]["op_name"] == "If" for one in around):
         said += " by a trial batch, which takes one branch of each If"
     return said
 
 
-def verdict(ran: Mapping[str, int], device: Device, precision: str) -> str:
+def verdict(ran: Mapping[str, int], device: Device, precision: str, gpu: int = 0) -> str:
     """Say of products that ran, counted by `kind_of`, how they were calculated.
 
     Raises Unavailable or SuiteError where that isn't `precision`. Of a narrower precision than fp32
     it is enough that some products are calculated in it, since a model may keep others in float.
     """
+    place = nvidia.where(device, gpu)
     total, wanted = sum(ran.values()), ran.get(precision, 0)
     others = {kind: count for kind, count in sorted(ran.items()) if kind != precision}
     told = [f"{count} {_in_words(kind)}" for kind, count in others.items()]
     if not total:
         raise SuiteError(
-            f"{device.name} calculated no matrix product in a trial batch, so the model's "
+            f"{place} calculated no matrix product in a trial batch, so the model's "
             "precision can't be proven: give another model"
         )
     if precision == "fp32" and others:
         cure = "use --precision int8" if "int8" in others else "give the float32 model"
         raise SuiteError(
-            f"the model can't run in fp32: of {total} matrix products, {device.name} calculates "
+            f"the model can't run in fp32: of {total} matrix products, {place} calculates "
             f"{' and '.join(told)}; {cure}"
         )
     if not wanted and PARTLY in others:
         raise SuiteError(
-            f"the model can't run in {precision}: of {total} matrix products, {device.name} "
+            f"the model can't run in {precision}: of {total} matrix products, {place} "
             f"calculates {' and '.join(told)}; give the float32 model"
         )
     if not wanted:
         raise Unavailable(
-            f"{device.name} was asked for {precision} but calculates every matrix product in "
+            f"{place} was asked for {precision} but calculates every matrix product in "
             f"{'float' if precision == 'int8' else ' and '.join(others)} on this machine"
         )
     rest = ["the rest in fp32"] if list(others) == ["fp32"] else told
@@ -137,7 +143,7 @@ def _in_words(kind: str) -> str:
     return kind if kind == PARTLY else f"in {kind}"
 
 
-def prove_precision(device: Device, precision: str) -> None:
+def prove_precision(device: Device, precision: str, gpu: int = 0) -> None:
     """Multiply numbers that only fp32 tells apart from 1, and see whether the device does.
 
     1 + 2**-12 has more bits than bf16, fp16 or TF32 keep.
@@ -145,14 +151,15 @@ def prove_precision(device: Device, precision: str) -> None:
     value = np.float32(1 + 2.0**-12)
     size = 64
     model = one_product(np.eye(size, dtype=np.float32), precision)
-    session = make_session(model, device, precision, ONE)
-    prove_provider(session, device)
-    (found,) = session.run(None, {"x": np.full((size, size), value, np.float32)})
-    exact = bool((np.asarray(found) == value).all())
+    session = make_session(model, device, precision, Parallelism(1, 1, gpus=(gpu,)))
+    prove_provider(session, device, gpu)
+    (found,) = run(session, None, {"x": np.full((size, size), value, np.float32)}, device, gpu)
+    exact = bool((found == value).all())
     if exact != (precision == "fp32"):
         really = "fp32" if exact else "less than fp32"
         raise Unavailable(
-            f"{device.name} was asked for {precision} but calculates in {really} on this machine"
+            f"{nvidia.where(device, gpu)} was asked for {precision} but calculates in {really} on "
+            "this machine"
         )
 
 
@@ -172,10 +179,15 @@ def one_product(weight: NDArray[np.float32], precision: str) -> bytes:
     return bytes(model.SerializeToString())
 
 
+def _prove_everywhere(device: Device, precision: str) -> None:
+    for gpu in range(gpus.count() if device.is_gpu else 1):
+        prove_precision(device, precision, gpu)
+
+
 def can_calculate(device: Device, precision: str) -> bool:
-    """Whether the device really calculates in `precision` on this machine, by trying."""
+    """Whether the device really calculates in `precision` on this machine, by trying each GPU."""
     try:
-        prove_precision(device, precision)
+        _prove_everywhere(device, precision)
     except SuiteError:
         return False
     return True
@@ -195,7 +207,7 @@ def why_not_really(name: str) -> str | None:
     reason = why_not(DEVICES[name])
     if reason is None:
         try:
-            prove_precision(DEVICES[name], "fp32")
+            _prove_everywhere(DEVICES[name], "fp32")
         except Unavailable as error:
             reason = error.reason
         except SuiteError as error:

@@ -16,7 +16,7 @@ import onnxruntime as ort
 from numpy.typing import NDArray
 
 from bertsquad.devices import DEVICES, Device
-from bertsquad.errors import SuiteError, Unavailable
+from bertsquad.errors import SuiteError, Unavailable, describe
 from bertsquad.machine import hardware
 from bertsquad.models.signature import Feed, Signature
 from bertsquad.runtime import nvidia
@@ -35,10 +35,12 @@ def make_session(
 ) -> ort.InferenceSession:
     """A session that may use `device` alone (and the CPU for what no GPU provider takes).
 
-    On OpenVINO it has a stream for each instance; elsewhere it has the threads of one. It writes
-    what it runs to the folder `profile`, until `end_profiling()`. The model's `signature` and the
-    most `tokens` of a batch are for a provider that builds for a range of shapes.
+    On OpenVINO it has a stream for each instance; elsewhere it has the threads of one, and the GPU
+    of the first. It writes what it runs to the folder `profile`, until `end_profiling()`. The
+    model's `signature` and the most `tokens` of a batch are for a provider that builds for a range
+    of shapes.
     """
+    gpu = parallelism.gpu(0)
     settings = ort.SessionOptions()
     settings.intra_op_num_threads = parallelism.threads
     settings.log_severity_level = 4  # what goes wrong arrives as an exception
@@ -62,7 +64,10 @@ def make_session(
             add_openvino(device, settings, precision, parallelism)
         elif device.is_gpu:
             nvidia.load_libraries()
-            providers = [(device.provider, nvidia.provider_options(device, signature, tokens))]
+            if device.plans_shapes:  # ONNX Runtime would make the last folder of its path alone
+                nvidia.engine_folder(gpu).mkdir(parents=True, exist_ok=True)
+            options = nvidia.provider_options(device, signature, tokens, gpu)
+            providers = [(device.provider, options)]
         else:
             providers = [device.provider]
         session = ort.InferenceSession(
@@ -73,9 +78,26 @@ def make_session(
     except Exception as error:  # ONNX Runtime's exceptions have no common base
         name = "the model" if isinstance(model, bytes) else model
         first_line = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise SuiteError(f"{device.name} can't load {name}: {first_line}") from error
+        raise SuiteError(f"{nvidia.where(device, gpu)} can't load {name}: {first_line}") from error
     session.disable_fallback()
     return session
+
+
+def run(
+    session: ort.InferenceSession,
+    wanted: list[str] | None,
+    feed: Feed,
+    device: Device,
+    gpu: int = 0,
+) -> list[NDArray[Any]]:
+    """What a session answers; a GPU that fails is named, since others may go on."""
+    try:
+        found: list[NDArray[Any]] = session.run(wanted, feed)
+    except Exception as error:  # ONNX Runtime's exceptions have no common base
+        if not device.is_gpu:
+            raise
+        raise SuiteError(f"{nvidia.where(device, gpu)} failed: {describe(error)}") from error
+    return found
 
 
 def _harmful(device: Device, signature: Signature | None) -> list[str] | None:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from bertsquad.devices import DEVICES
 from bertsquad.errors import SuiteError
+from bertsquad.machine import gpus
 from bertsquad.models.zoo import DEFAULT_MODELS, MODELS, Model
 from bertsquad.runtime import parallelism
 from bertsquad.runtime.availability import why_not
@@ -169,9 +170,19 @@ def not_for_clusters(case: Case, options: Options) -> str | None:
 def division(
     case: Case, options: Options, cores: int, owned: Sequence[int] = ()
 ) -> parallelism.Parallelism:
-    """How the case divides `cores`, pinned to the CPUs `owned` where there are as many."""
+    """How the case divides `cores`, pinned to the CPUs `owned` where there are as many.
+
+    On a GPU device it divides the GPUs too.
+    """
+    on_gpu = DEVICES[case.device].is_gpu
     return parallelism.plan(
-        case.scenario, case.device, cores, options.instances, options.threads, owned
+        case.scenario,
+        case.device,
+        cores,
+        options.instances,
+        options.threads,
+        owned,
+        gpus.count(options.gpus) if on_gpu else 1,
     )
 
 

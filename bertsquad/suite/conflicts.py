@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 
 from bertsquad import rules
 from bertsquad.cluster.address import FORMS, Address
+from bertsquad.devices import DEVICES, GPUS
 from bertsquad.errors import SuiteError
 from bertsquad.loadgen.user_conf import UserConf, plain
 from bertsquad.models.zoo import Model
@@ -55,6 +56,14 @@ def refuse_other_nodes(cluster: Address | None, nodes: int | None) -> None:
         raise SuiteError(
             f"--nodes {nodes} can't go with --cluster {cluster}, which has {cluster.local}: leave "
             "--nodes out"
+        )
+
+
+def refuse_without_gpu(flag: str, devices: Sequence[str]) -> None:
+    """Refuse an option for GPUs where only other devices were named."""
+    if devices and not any(DEVICES[name].is_gpu for name in devices):
+        raise SuiteError(
+            f"{flag} is for GPUs: give --device {' or '.join(GPUS)} too, or leave it out"
         )
 
 

@@ -5,10 +5,10 @@ from collections.abc import Iterator, Sequence
 from bertsquad.assets import cache
 from bertsquad.devices import DEVICES
 from bertsquad.loadgen.user_conf import UserConf
-from bertsquad.machine import hardware, provenance
+from bertsquad.machine import gpus, hardware, provenance
 from bertsquad.rules import SAMPLES
 from bertsquad.scenarios import SCENARIOS
-from bertsquad.suite.cases import Case, collect, sample_count
+from bertsquad.suite.cases import Case, collect, division, sample_count
 from bertsquad.suite.options import Options
 
 #: Seconds for warm-up and probe, and a case's share of loading.
@@ -20,7 +20,9 @@ _SHOWN = 10
 def estimate_s(case: Case, mode: str, options: Options) -> float:
     """Seconds that the case may take on this machine, within a factor of two or so."""
     device = DEVICES[case.device]
-    speed = device.gflops * (1 if device.is_gpu else hardware.cores())
+    cores = hardware.cores()
+    gpus_used = len(division(case, options, cores).used)
+    speed = device.gflops * (gpus_used if device.is_gpu else cores)
     sample_s = case.model.gflop / speed
     if mode == "accuracy":
         samples = sample_count(case, options, case.dataset.samples)
@@ -40,7 +42,7 @@ def header(options: Options) -> list[str]:
     return [
         f"versions: {versions}",
         f"machine: {hardware.cpu_name()}, {hardware.cores()} cores; "
-        f"GPU: {', '.join(hardware.gpu_names()) or 'none'}",
+        f"GPU: {', '.join(map(str, gpus.visible())) or 'none'}",
         *(f"model {name}: {text}" for name, text in models.items()),
         *(f"data set {name}: {text}" for name, text in datasets.items()),
         f"folders: data {cache.data_folder()}, cache {cache.cache_folder()}, "

@@ -25,7 +25,9 @@ class Nodes:
         options = self._options
         if options.cluster is None:
             return None
-        made = Membership(options.cluster.text, options.nodes, options.instances, options.threads)
+        made = Membership(
+            options.cluster.text, options.nodes, options.instances, options.threads, options.gpus
+        )
         count = options.cluster.local
         if count is None:
             return made

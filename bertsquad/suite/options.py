@@ -42,6 +42,7 @@ class Options:
     batch_tokens: int | None = None
     instances: int | None = None
     threads: int | None = None
+    gpus: int | None = None
     cluster: Address | None = None
     nodes: int | None = None
     rules: str = "quick"
@@ -92,6 +93,8 @@ class Options:
         foreign = {**self.own, "--null-threshold": self.null_threshold or None}
         conflicts.refuse_foreign(foreign, self.models, self.datasets)
         conflicts.refuse_other_nodes(self.cluster, self.nodes)
+        if self.gpus is not None:
+            conflicts.refuse_without_gpu("--gpus", self.devices)
         if self.batch_tokens and self.max_length and self.batch_tokens < self.max_length:
             raise SuiteError("--batch-tokens must have room for a window of --max-length: raise it")
         if self.rules != "mlperf":
@@ -205,13 +208,20 @@ OPTIONS = (
         parsers.count,
         "N",
         "batches that are calculated side by side in Offline and Server (default: in Offline one a "
-        f"core, in Server one for {SERVER_THREADS} cores; on a GPU 1)",
+        f"core, in Server one for {SERVER_THREADS} cores; on GPUs one each)",
     ),
     Option(
         "--threads",
         parsers.count,
         "N",
         "threads of an instance (default: its share of the physical cores)",
+    ),
+    Option(
+        "--gpus",
+        parsers.count,
+        "N",
+        "how many of the GPUs that CUDA_VISIBLE_DEVICES shows are used in Offline and Server, from "
+        "the first on (default: all)",
     ),
     Option(
         "--cluster",

@@ -11,7 +11,7 @@ from bertsquad.cluster.facts import Loss, NodeFacts, NodeRun
 from bertsquad.devices import DEVICES, Device
 from bertsquad.errors import Unavailable
 from bertsquad.loadgen.timeline import Timeline
-from bertsquad.machine import noise
+from bertsquad.machine import gpus, noise
 from bertsquad.machine.noise import Disturbance
 from bertsquad.models.preparation import Prepared
 from bertsquad.progress import Show, Step
@@ -98,8 +98,8 @@ class ThisMachine:
             raise Unavailable(reason, of=device.name)
         if precision != "int8":  # what can't be had should be known before models are made
             prove_precision(device, precision)
-        # Before an engine takes memory of its own, which would change the default.
-        self._batch_tokens = batch_tokens(device, longest)
+        # Before an engine takes memory of its own, which would change the default of a batch.
+        self._free_bytes = gpus.free_bytes() if device.is_gpu else []
         self._engine: Engine | None = None
 
     def backend(
@@ -111,13 +111,18 @@ class ThisMachine:
         show: Show,
     ) -> Proven:
         """The engine in this division of the cores; one in another is given up for it."""
-        wanted = division, batch_tokens or self._batch_tokens
+        wanted = division, batch_tokens or self._budget(division)
         engine = self._engine
         if engine is None or (engine.parallelism, engine.batch_tokens) != wanted:
             show(Step("making the session"))
             self._engine = engine = None  # its memory first
             self._engine = engine = Engine(prepared(), self._device, self._precision, *wanted)
         return engine
+
+    def _budget(self, division: Parallelism) -> int:
+        """The tokens that a batch may have on the GPUs that are used, or on the CPU."""
+        free = [self._free_bytes[gpu] for gpu in division.gpus]
+        return batch_tokens(self._device, self._longest, free)
 
     @contextlib.contextmanager
     def observed(self, timed: bool, show: Show) -> Iterator[Disturbances]:

@@ -3,7 +3,7 @@
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import pytest
@@ -11,46 +11,6 @@ import pytest
 from bertsquad.machine import hardware
 
 ROOT = Path(__file__).resolve().parents[2]
-
-
-posix = pytest.mark.skipif(os.name != "posix", reason="needs a shell")
-
-
-@pytest.fixture(autouse=True)
-def fresh() -> Iterator[None]:
-    hardware.gpu_names.cache_clear()
-    yield
-    hardware.gpu_names.cache_clear()
-
-
-@pytest.fixture
-def driver_tool(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
-    """Puts a script in the place of the driver's `nvidia-smi`, the only program on the path."""
-    monkeypatch.setenv("PATH", str(tmp_path))
-
-    def put(script: str) -> None:
-        file = tmp_path / "nvidia-smi"
-        file.write_text(f"#!/bin/sh\n{script}\n", encoding="utf-8")
-        file.chmod(0o755)
-
-    return put
-
-
-@posix
-def test_gpus_are_those_that_the_driver_lists(driver_tool: Callable[[str], None]) -> None:
-    driver_tool("echo 'NVIDIA H100 80GB HBM3'; echo ' Tesla T4 '; echo")
-    assert hardware.gpu_names() == ("NVIDIA H100 80GB HBM3", "Tesla T4")
-
-
-@posix
-def test_a_driver_that_fails_lists_no_gpu(driver_tool: Callable[[str], None]) -> None:
-    driver_tool("echo 'NVIDIA-SMI has failed'; exit 9")
-    assert hardware.gpu_names() == ()
-
-
-@posix
-def test_without_a_driver_there_is_no_gpu(driver_tool: Callable[[str], None]) -> None:
-    assert hardware.gpu_names() == ()
 
 
 linux = pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="needs Linux")

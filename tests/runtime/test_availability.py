@@ -1,8 +1,10 @@
 """What can be said of a device without loading a runtime."""
 
+import nvidia_smi
 import pytest
 
 from bertsquad.devices import DEVICES, PRECISIONS
+from bertsquad.machine import gpus
 from bertsquad.runtime import availability
 from bertsquad.runtime.availability import why_not
 
@@ -45,10 +47,13 @@ def test_a_gpu_device_needs_the_gpu_runtime_and_a_driver(monkeypatch: pytest.Mon
     monkeypatch.setattr(availability, "owner", lambda module: "onnxruntime-openvino")
     assert why_not(DEVICES["cuda"]) == "onnxruntime-gpu is not installed"
     monkeypatch.setattr(availability, "owner", lambda module: "onnxruntime-gpu")
-    monkeypatch.setattr(availability, "_nvidia_driver", lambda: False)
+    nvidia_smi.without(monkeypatch)
+    monkeypatch.setattr(gpus, "_has_driver", lambda: False)
     assert "no NVIDIA GPU" in str(why_not(DEVICES["tensorrt"]))
-    monkeypatch.setattr(availability, "_nvidia_driver", lambda: True)
+    monkeypatch.setattr(gpus, "_has_driver", lambda: True)
     assert why_not(DEVICES["cuda"]) is None
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "-1")
+    assert "CUDA_VISIBLE_DEVICES is '-1', which shows no GPU" in str(why_not(DEVICES["cuda"]))
 
 
 def test_openvino_without_its_plugin_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:

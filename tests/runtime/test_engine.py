@@ -10,8 +10,10 @@ from threading import Barrier
 from typing import Any
 
 import exported
+import gpu_standins
 import misshapen
 import numpy as np
+import nvidia_smi
 import onnx
 import onnxruntime as ort
 import pytest
@@ -20,11 +22,12 @@ from engines import CPU, CUDA, ONE, OPENVINO, arrays, is_a_sentence, make_engine
 from numpy.typing import NDArray
 from shared_data import STANDINS, needs_standins
 
+from bertsquad.devices import Device
 from bertsquad.errors import SuiteError, Unavailable
 from bertsquad.machine import hardware
 from bertsquad.models.preparation import Prepared
 from bertsquad.models.reads import MLPERF, Layout, Reads
-from bertsquad.runtime import engine, nvidia, sessions
+from bertsquad.runtime import engine, nvidia, proofs, sessions
 from bertsquad.runtime.engine import Engine, batch_tokens
 from bertsquad.runtime.parallelism import BATCH_TOKENS, Parallelism
 from bertsquad.runtime.proofs import why_not_really
@@ -381,9 +384,193 @@ def test_a_model_that_fails_at_run_time_raises_instead_of_answering(tmp_path: Pa
 def test_a_gpus_batches_follow_from_the_memory_that_its_driver_says_is_free(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, free: str, tokens: int
 ) -> None:
-    tool = tmp_path / "nvidia-smi"
-    tool.write_text(f"#!/bin/sh\necho '{free}'\n", encoding="utf-8")
-    tool.chmod(0o755)
-    monkeypatch.setenv("PATH", str(tmp_path))
+    nvidia_smi.put(tmp_path, monkeypatch, nvidia_smi.LISTED[:1], [free])
     assert batch_tokens(CUDA) == tokens
     assert batch_tokens(CPU) == batch_tokens(OPENVINO) == BATCH_TOKENS
+
+
+# Several GPUs of one machine.
+
+EACH = Parallelism(3, 2, gpus=(0, 1, 2))
+GPU_0, GPU_1, GPU_2 = (
+    f"cuda on GPU {number} ({name})" for number, name in enumerate(nvidia_smi.NAMES)
+)
+
+
+@posix
+@pytest.mark.parametrize(
+    ("shape", "used"),
+    [
+        (EACH, [0, 1, 2]),
+        (Parallelism(5, 1, gpus=(0, 1, 2, 0, 1)), [0, 1, 2]),
+        (Parallelism(2, 4, gpus=(0, 1)), [0, 1]),
+        (Parallelism(1, 8, gpus=(0,)), [0]),
+    ],
+)
+@pytest.mark.parametrize("device", [gpu_standins.CUDA, gpu_standins.TENSORRT], ids=lambda d: d.name)
+def test_each_gpu_has_a_session_which_its_instances_share(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    shape: Parallelism,
+    used: list[int],
+    device: Device,
+) -> None:
+    told = gpu_standins.three(tmp_path, monkeypatch)
+    made = make_engine(tiny.model(tmp_path / "a.onnx"), device, "fp32", shape)
+    of_model = [one for one in told if one.of_model]
+    assert [one.gpu for one in of_model] == used
+    assert {one.threads for one in of_model} == {shape.threads}
+    signature = made.prepared.signature
+    for one in of_model:
+        assert one.options == nvidia.provider_options(device, signature, BATCH_TOKENS, one.gpu)
+    # The kernels' own arithmetic is tried on each.
+    assert [one.gpu for one in told if not one.of_model] == used
+    proof = made.proof.removesuffix(f", on each of {len(used)} GPUs")
+    assert (proof == made.proof) == (len(used) == 1)
+    assert proof.startswith("1 of 1 matrix products on CPUExecutionProvider, ")
+    given = arrays(2, 40)
+    for instance in range(made.instances):
+        assert made.logits(*given, instance=instance) == pytest.approx(
+            tiny.logits(*given), abs=1e-4
+        )
+
+
+@posix
+def test_a_gpu_that_can_make_no_session_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def instead(gpu: int, source: gpu_standins.Source) -> gpu_standins.Source:
+        if gpu == 1 and isinstance(source, str):
+            raise RuntimeError("CUDA failure 2: out of memory ; GPU=1\nmore")
+        return source
+
+    gpu_standins.three(tmp_path, monkeypatch, instead)
+    with pytest.raises(SuiteError) as caught:
+        make_engine(tiny.model(tmp_path / "a.onnx"), gpu_standins.CUDA, "fp32", EACH)
+    assert str(caught.value).startswith(f"{GPU_1} can't load ")
+    assert str(caught.value).endswith("a.onnx: CUDA failure 2: out of memory ; GPU=1")
+
+
+@posix
+def test_the_provider_is_proven_on_each_gpu(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if why_not_really("cuda") is None:
+        pytest.skip("cuda really works on this machine")
+    path = tiny.model(tmp_path / "a.onnx")
+    gpu_standins.three(tmp_path, monkeypatch)
+    for number, name in ((0, "NVIDIA H100 80GB HBM3"), (2, "Tesla T4")):
+        with pytest.raises(Unavailable) as caught:  # ONNX Runtime takes the CPU without a word
+            make_engine(path, CUDA, "fp32", Parallelism(1, 1, gpus=(number,)))
+        assert str(caught.value).startswith(
+            f"cuda: CUDAExecutionProvider doesn't run the model on GPU {number} ({name}); of 1 "
+            "matrix products, 1 on CPUExecutionProvider ("
+        )
+    asked: list[int] = []
+
+    def noting(session: Any, device: Device, gpu: int) -> str:
+        asked.append(gpu)
+        return proofs.prove_provider(session, device, gpu)
+
+    monkeypatch.setattr(engine, "prove_provider", noting)
+    make_engine(path, gpu_standins.CUDA, "fp32", EACH)
+    assert asked == [0, 1, 2]
+
+
+@posix
+def test_a_gpu_whose_kernels_calculate_otherwise_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rounding = proofs.one_product(np.eye(64, dtype=np.float32) * np.float32(0.9999), "fp32")
+
+    def instead(gpu: int, source: gpu_standins.Source) -> gpu_standins.Source:
+        return rounding if gpu == 2 and isinstance(source, bytes) else source
+
+    gpu_standins.three(tmp_path, monkeypatch, instead)
+    path = tiny.model(tmp_path / "a.onnx")
+    with pytest.raises(Unavailable) as caught:
+        make_engine(path, gpu_standins.CUDA, "fp32", EACH)
+    assert str(caught.value) == (
+        f"{GPU_2} was asked for fp32 but calculates in less than fp32 on this machine"
+    )
+    assert make_engine(path, gpu_standins.CUDA, "fp32", Parallelism(2, 1, gpus=(0, 1))).proof
+
+
+@posix
+def test_a_gpu_that_runs_the_model_in_another_precision_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tiny.model(tmp_path / "a.onnx", wide=True)
+    quantised = str(make_engine(path, CPU, "int8").prepared.path)
+
+    def instead(gpu: int, source: gpu_standins.Source) -> gpu_standins.Source:
+        return quantised if gpu == 1 and isinstance(source, str) else source
+
+    gpu_standins.three(tmp_path, monkeypatch, instead)
+    with pytest.raises(SuiteError) as caught:
+        make_engine(path, gpu_standins.CUDA, "fp32", EACH)
+    assert str(caught.value).startswith(
+        f"the model can't run in fp32: of 2 matrix products, {GPU_1} calculates 1 in int8"
+    )
+
+
+@posix
+def test_gpus_that_run_the_model_in_unlike_ways_are_told_apart(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, wide = tiny.model(tmp_path / "a.onnx"), tiny.model(tmp_path / "b.onnx", wide=True)
+
+    def instead(gpu: int, source: gpu_standins.Source) -> gpu_standins.Source:
+        return str(wide) if gpu == 1 and isinstance(source, str) else source
+
+    gpu_standins.three(tmp_path, monkeypatch, instead)
+    made = make_engine(path, gpu_standins.CUDA, "fp32", EACH)
+    one = "1 of 1 matrix products on CPUExecutionProvider, 1 of 1 calculated in fp32"
+    two = "2 of 2 matrix products on CPUExecutionProvider, 2 of 2 calculated in fp32"
+    assert made.proof == f"{GPU_0}, {GPU_2}: {one}; {GPU_1}: {two}"
+
+
+@posix
+def test_a_gpu_that_fails_at_a_batch_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tiny.model(tmp_path / "a.onnx")
+    failing = tiny.model(tmp_path / "b.onnx", raises_on=tiny.POISON)
+
+    def instead(gpu: int, source: gpu_standins.Source) -> gpu_standins.Source:
+        return str(failing) if gpu == 1 and isinstance(source, str) else source
+
+    gpu_standins.three(tmp_path, monkeypatch, instead)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", f"{nvidia_smi.UUIDS[2]},GPU-8932")
+    made = make_engine(path, gpu_standins.CUDA, "fp32", Parallelism(3, 1, gpus=(0, 1, 0)))
+    ids, mask, segments = arrays(1, 30)
+    ids[0, 3] = tiny.POISON
+    expected = tiny.logits(ids, mask, segments)
+    for instance in (0, 2):
+        found = made.logits(ids, mask, segments, instance)
+        assert found == pytest.approx(expected, abs=1e-4)
+    with pytest.raises(SuiteError) as caught:
+        made.logits(ids, mask, segments, 1)
+    message = str(caught.value)
+    assert message.startswith("cuda on GPU-8932 (NVIDIA H100 80GB HBM3) failed: ")
+    assert "out of data bounds" in message
+    assert is_a_sentence(message)
+
+
+@posix
+def test_the_gpu_with_the_least_free_memory_sets_the_batches(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    nvidia_smi.put(tmp_path, monkeypatch, free=["81000", "3000", "[N/A]"])
+    small = 3000 * 2**20 // 2 // nvidia.BYTES_PER_TOKEN
+    for wanted, tokens in (
+        ("0", nvidia.MOST_TOKENS),
+        ("0,1", small),
+        ("1,0", small),
+        ("0,2", MAX_TOKENS),  # unknown may be little
+        ("0,1,2", MAX_TOKENS),
+    ):
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", wanted)
+        assert batch_tokens(CUDA) == tokens
+    assert batch_tokens(CUDA, free_bytes=[81000 * 2**20]) == nvidia.MOST_TOKENS
+    assert batch_tokens(CUDA, longest=MAX_TOKENS + 128, free_bytes=[]) == MAX_TOKENS + 128

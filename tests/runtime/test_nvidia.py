@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
+import nvidia_smi
 import onnxruntime
 import pytest
 from hypothesis import given
@@ -33,22 +34,10 @@ posix = pytest.mark.skipif(os.name != "posix", reason="needs a shell")
 @pytest.fixture(autouse=True)
 def fresh(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setenv("BERTSQUAD_CACHE", str(tmp_path / "cache"))
+    nvidia_smi.without(monkeypatch)
     nvidia.load_libraries.cache_clear()
     yield
     nvidia.load_libraries.cache_clear()
-
-
-@pytest.fixture
-def driver(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The place of the driver's own tool, which nothing is at yet."""
-    monkeypatch.setenv("PATH", str(tmp_path))
-    return tmp_path / "nvidia-smi"
-
-
-def offer(driver: Path, version: str) -> None:
-    text = f"| NVIDIA-SMI 570.86.15    Driver Version: 570.86.15    CUDA Version: {version}     |"
-    driver.write_text(f"#!/bin/sh\necho '{text}'\n", encoding="utf-8")
-    driver.chmod(0o755)
 
 
 def signature(inputs: int = 3, batch: int | None = None, length: int | None = None) -> Signature:
@@ -94,13 +83,16 @@ def test_more_memory_never_means_smaller_batches(one: int, other: int) -> None:
 
 @pytest.mark.parametrize("given_signature", [None, signature()], ids=["unknown", "known"])
 def test_cuda_calculates_fp32_as_fp32_whatever_the_model(given_signature: Signature | None) -> None:
-    assert nvidia.provider_options(CUDA, given_signature, 24_576) == {"use_tf32": "0"}
+    for gpu in (0, 3):
+        options = nvidia.provider_options(CUDA, given_signature, 24_576, gpu)
+        assert options == {"device_id": str(gpu), "use_tf32": "0"}
 
 
 def test_tensorrt_keeps_what_it_builds_in_the_cache() -> None:
     options = nvidia.provider_options(TENSORRT, None, 0)
     folder = str(cache.cache_folder() / "tensorrt")
     assert options == {
+        "device_id": "0",
         "trt_engine_cache_enable": "1",
         "trt_engine_cache_path": folder,
         "trt_timing_cache_enable": "1",
@@ -109,6 +101,48 @@ def test_tensorrt_keeps_what_it_builds_in_the_cache() -> None:
     known = nvidia.provider_options(TENSORRT, signature(), 24_576)
     assert options.items() <= known.items()
     assert all(isinstance(value, str) for value in known.values())
+
+
+@posix
+def test_unlike_gpus_have_folders_of_their_own_for_tensorrts_engines(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    nvidia_smi.put(tmp_path, monkeypatch)
+    folder = cache.cache_folder() / "tensorrt"
+    h100, t4 = folder / "gpu-nvidia-h100-80gb-hbm3", folder / "gpu-tesla-t4"
+    for wanted, folders in ((None, [h100, t4, t4]), ("1,0", [t4, h100])):
+        if wanted:
+            monkeypatch.setenv("CUDA_VISIBLE_DEVICES", wanted)
+        for gpu, expected in enumerate(folders):
+            options = nvidia.provider_options(TENSORRT, None, 0, gpu)
+            assert options["device_id"] == str(gpu)
+            for kind in ("engine", "timing"):
+                assert options[f"trt_{kind}_cache_path"] == str(expected)
+
+
+@posix
+def test_messages_name_the_gpu_of_a_gpu_device(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert nvidia.where(CUDA, 0) == "cuda"  # where no GPU is known
+    nvidia_smi.put(tmp_path, monkeypatch)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "2,0")
+    assert nvidia.where(CUDA, 0) == "cuda on GPU 2 (Tesla T4)"
+    assert nvidia.where(TENSORRT, 1) == "tensorrt on GPU 0 (NVIDIA H100 80GB HBM3)"
+    assert nvidia.where(DEVICES["cpu"], 1) == "cpu"
+
+
+def test_cuda_is_told_to_number_gpus_as_they_are_listed_unless_the_user_says_how(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(onnxruntime, "preload_dlls", lambda: None)
+    monkeypatch.setenv("CUDA_DEVICE_ORDER", "FASTEST_FIRST")
+    nvidia.load_libraries()
+    assert os.environ["CUDA_DEVICE_ORDER"] == "FASTEST_FIRST"
+    nvidia.load_libraries.cache_clear()
+    monkeypatch.delenv("CUDA_DEVICE_ORDER")
+    nvidia.load_libraries()
+    assert os.environ["CUDA_DEVICE_ORDER"] == "PCI_BUS_ID"
 
 
 @pytest.mark.parametrize("inputs", [2, 3])
@@ -266,25 +300,23 @@ def test_libraries_are_loaded_once(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @posix
 def test_an_old_driver_is_the_likeliest_reason(
-    driver: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    offer(driver, "12.8")
+    nvidia_smi.put(tmp_path, monkeypatch, cuda="12.8")
     built = "onnxruntime.capi.build_and_package_info.cuda_version"
     monkeypatch.setattr(built, "13.0", raising=False)
     assert nvidia.likely_cause() == nvidia.why_mismatch("13.0", "12.8")
 
 
 @posix
-def test_then_a_library_that_is_missing(driver: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    offer(driver, "99.0")
+def test_then_a_library_that_is_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    nvidia_smi.put(tmp_path, monkeypatch)
     failed = f"Failed to load libcublas.so.13: {ABSENT}"
     monkeypatch.setattr(onnxruntime, "preload_dlls", lambda: sys.stdout.write(failed))
     assert nvidia.likely_cause() == f"libcublas.so.13 {HINT}"
 
 
-def test_and_otherwise_what_to_install_is_said(
-    driver: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_and_otherwise_what_to_install_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
     built = "onnxruntime.capi.build_and_package_info.cuda_version"
     monkeypatch.setattr(built, "13.0", raising=False)
     monkeypatch.setattr(onnxruntime, "preload_dlls", lambda: None)

@@ -59,7 +59,41 @@ def test_what_the_user_asks_for_is_what_there_is_and_the_rest_follows(
 
 
 def test_a_gpu_may_be_given_more_instances() -> None:
-    assert plan("offline", "cuda", 8, instances=2).instances == 2
+    assert plan("offline", "cuda", 8, instances=2) == Parallelism(2, 4, gpus=(0, 0))
+
+
+@pytest.mark.parametrize("device", GPU_DEVICES)
+@pytest.mark.parametrize("scenario", ["offline", "server"])
+def test_each_of_several_gpus_is_an_instance(scenario: str, device: str) -> None:
+    for cores in (1, 2, 8, 64):  # however few cores there are for them
+        shape = plan(scenario, device, cores, gpus=4)
+        assert shape == Parallelism(4, max(1, cores // 4), gpus=(0, 1, 2, 3))
+        assert shape.used == [0, 1, 2, 3]
+
+
+@pytest.mark.parametrize(
+    ("instances", "places"),
+    [(1, (0,)), (2, (0, 1)), (3, (0, 1, 2)), (5, (0, 1, 2, 0, 1)), (6, (0, 1, 2, 0, 1, 2))],
+)
+def test_instances_that_are_asked_for_go_to_the_gpus_in_turn(
+    instances: int, places: tuple[int, ...]
+) -> None:
+    shape = plan("server", "cuda", 8, instances, gpus=3)
+    assert shape.gpus == places
+    assert [shape.gpu(instance) for instance in range(instances)] == list(places)
+
+
+@pytest.mark.parametrize("scenario", ["singlestream", "multistream"])
+def test_a_scenario_about_latency_has_the_first_gpu(scenario: str) -> None:
+    for instances in (None, 6):
+        assert plan(scenario, "cuda", 8, instances, gpus=4) == Parallelism(1, 8, gpus=(0,))
+
+
+@pytest.mark.parametrize("device", CPU_DEVICES)
+def test_gpus_change_nothing_on_a_cpu(device: str) -> None:
+    shape = plan("offline", device, 8, gpus=4)
+    assert shape == plan("offline", device, 8)
+    assert (shape.gpus, shape.gpu(3), shape.used) == ((), 0, [0])
 
 
 @given(scenarios, devices, st.integers(1, 64), asked, asked)

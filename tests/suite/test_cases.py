@@ -3,12 +3,13 @@
 from dataclasses import replace
 from pathlib import Path
 
+import nvidia_smi
 import pytest
 
 from bertsquad.cluster.address import Address
 from bertsquad.errors import SuiteError
+from bertsquad.machine import gpus
 from bertsquad.models.zoo import MODELS, find
-from bertsquad.runtime import availability
 from bertsquad.runtime.parallelism import Parallelism
 from bertsquad.scenarios import MODES
 from bertsquad.squad import datasets
@@ -239,7 +240,8 @@ def test_a_device_that_shows_to_be_missing_is_named_with_the_reason(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     assert missing_device(CASE, Options()) is None
-    monkeypatch.setattr(availability, "_nvidia_driver", lambda: False)
+    nvidia_smi.without(monkeypatch)
+    monkeypatch.setattr(gpus, "_has_driver", lambda: False)
     for device in ("cuda", "tensorrt"):
         reason = cases.missing_device(replace(CASE, device=device), Options())
         assert reason is not None

@@ -1,10 +1,12 @@
 """What may be given on the command line, and what each option makes of its text."""
 
+import os
 import re
 import subprocess
 from collections.abc import Collection
 from pathlib import Path
 
+import nvidia_smi
 import pytest
 
 from bertsquad.assets import registry
@@ -24,6 +26,8 @@ from bertsquad.suite.gate import expected
 from bertsquad.suite.options import OPTIONS, Option, Options, build
 
 README = Path(__file__).resolve().parents[2] / "README.md"
+
+posix = pytest.mark.skipif(os.name != "posix", reason="needs a shell")
 
 PARSERS = {option.flag: option.parse for option in OPTIONS}
 
@@ -46,6 +50,7 @@ PARSERS = {option.flag: option.parse for option in OPTIONS}
         ("--batch-tokens", "10000", 10_000),
         ("--instances", "1", 1),
         ("--threads", "64", 64),
+        ("--gpus", "8", 8),
         ("--precision", "fp16", "fp16"),
         ("--model", "bert_large_random", MODELS["bert_large_random"]),
         ("--rules", "mlperf", "mlperf"),
@@ -266,7 +271,10 @@ def samples(dataset: str, given: Options) -> int | str:
     return "all" if count == 10**6 else count
 
 
-def test_the_defaults_that_the_help_states_are_those_that_count(tmp_path: Path) -> None:
+@posix
+def test_the_defaults_that_the_help_states_are_those_that_count(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     plain, mlperf, whole = Options(), Options(rules="mlperf"), Options(dataset_size="all")
     cases = collect(Options(models=tuple(MODELS.values())))
     offline, server, on_gpu = (
@@ -292,6 +300,9 @@ def test_the_defaults_that_the_help_states_are_those_that_count(tmp_path: Path) 
     assert division(offline, plain, cores).instances == cores
     shared = cores // division(server, plain, cores).instances
     assert division(offline, Options(instances=4), cores).threads == cores // 4
+    nvidia_smi.put(tmp_path, monkeypatch)
+    everywhere = division(on_gpu, plain, cores)
+    assert sorted(everywhere.gpus) == everywhere.used == [0, 1, 2]
     assert plain.output.parent == Path.cwd()
     assert {flag: re.findall(r"\(default: ([^)]*)\)", text) for flag, text in HELP.items()} == {
         "--model": [" and ".join(dict.fromkeys(case.model.name for case in collect(plain)))],
@@ -311,10 +322,10 @@ def test_the_defaults_that_the_help_states_are_those_that_count(tmp_path: Path) 
         "--case-timeout-s": [f"{plain.timeout_s:g}; none for whole data sets"],
         "--batch-tokens": [f"{batch_tokens(DEVICES['cpu'])}; on a GPU what its free memory holds"],
         "--instances": [
-            f"in Offline one a core, in Server one for {shared} cores; on a GPU "
-            f"{division(on_gpu, plain, cores).instances}"
+            f"in Offline one a core, in Server one for {shared} cores; on GPUs one each"
         ],
         "--threads": ["its share of the physical cores"],
+        "--gpus": ["all"],
         "--cluster": ["this machine alone, without Ray"],
         "--nodes": ["all that are there"],
         "--rules": [plain.rules],
@@ -341,3 +352,11 @@ def test_a_null_threshold_without_questions_of_ones_own_is_refused(tmp_path: Pat
 
 def test_a_limit_that_was_given_counts_for_whole_data_sets_too() -> None:
     assert Options(dataset_size="all", case_timeout_s=60.0).timeout_s == 60.0
+
+
+def test_gpus_without_a_gpu_device_are_refused() -> None:
+    for devices in ((), ("cuda",), ("cpu", "tensorrt")):
+        assert Options(devices=devices, gpus=2).gpus == 2
+    for devices in (("cpu",), ("openvino", "cpu")):
+        with pytest.raises(SuiteError, match="--gpus is for GPUs: give --device cuda or tensorrt"):
+            Options(devices=devices, gpus=2)
