@@ -18,6 +18,7 @@ from filelock import FileLock, Timeout
 from bertsquad.assets import registry
 from bertsquad.assets.cache import (
     FEATURES,
+    GPU,
     LOCKS,
     PREPARED,
     SHIPPED,
@@ -82,9 +83,9 @@ class Cleaned:
 def clean_cache() -> Cleaned:
     """Remove the derived files and the locks, then the folders that are empty."""
     done, top = Cleaned(), cache_folder()
-    for name, pattern in MADE.items():
-        suffix = {FEATURES: ".npz", SHIPPED: ".model"}.get(name, ".onnx")
-        for path in _named(top / name, pattern, done):
+    for folder, pattern in _folders(top, done):
+        suffix = {FEATURES: ".npz", SHIPPED: ".model"}.get(folder.name, ".onnx")
+        for path in _named(folder, pattern, done):
             _remove_unless_in_use(path, f"{path.name.strip('.').partition('.')[0]}{suffix}", done)
     of = [
         rf"{_WINDOWS}\.npz",
@@ -100,6 +101,20 @@ def clean_cache() -> Cleaned:
             done.stayed += [(one, FOREIGN) for one in top.iterdir() if one.name not in known]
             _remove_empty(top, done)
     return done
+
+
+def _folders(top: Path, done: Cleaned) -> Iterator[tuple[Path, str]]:
+    """The folders of what is made, each after those in it, with the names of what the suite made.
+
+    TensorRT's engines for each kind of GPU are in a folder of their own.
+    """
+    for name, pattern in MADE.items():
+        folder = top / name
+        if name == TENSORRT and folder.is_dir() and not folder.is_symlink():
+            with done.trying(folder):
+                inside = [one for one in sorted(folder.glob(f"{GPU}*")) if not one.is_symlink()]
+                yield from ((one, pattern) for one in inside if one.is_dir())
+        yield folder, pattern
 
 
 def clean_downloads() -> Cleaned:

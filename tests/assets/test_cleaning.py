@@ -84,6 +84,8 @@ def test_all_that_the_suite_made_goes_with_its_folders(
         kill(path)
     place(derived / "tensorrt" / "TensorrtExecutionProvider_TRTKernel_graph_a_0_sm90.engine")
     place(derived / "tensorrt" / "TensorrtExecutionProvider_cache_sm90.timing")
+    for gpu in ("gpu-tesla-t4", "gpu-nvidia-l4"):
+        place(derived / "tensorrt" / gpu / "TensorrtExecutionProvider_TRTKernel_a_0_sm75.engine")
     monkeypatch.setenv("PYTEST_XDIST_TESTRUNUID", HEX)
     register(monkeypatch, entry("some/model.onnx", b"body", server.fail("/gone", 404)))
     with pytest.raises(Unavailable):
@@ -113,6 +115,8 @@ MINE = (
     "prepared/.git/config",
     "prepared/.model.calibration/data.csv",
     "tensorrt/model.engine",
+    "tensorrt/mine/TensorrtExecutionProvider_TRTKernel_a_0_sm75.engine",
+    "tensorrt/gpu-tesla-t4/model.engine",
     "locks/apt.lock",
     "locks/my-model.onnx.lock",
     f"{HEX}.npz",
