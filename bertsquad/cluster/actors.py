@@ -3,6 +3,7 @@
 Only the worker process imports this module, and only for a cluster.
 """
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -15,6 +16,9 @@ from bertsquad.errors import SuiteError, Unavailable
 START_S = 60.0
 #: Calls that an actor answers beside batches: pings and questions, which must not wait for those.
 CONTROL = 4
+
+#: What Ray says of an actor whose class can't be imported.
+_NO_SUITE = re.compile("failed to import on the worker|No module named 'bertsquad")
 
 
 @dataclass(frozen=True)
@@ -34,11 +38,11 @@ class NodeActor:
 def begin(ray: Any, member: Member, name: str, instances: int | None) -> NodeActor:
     """An actor on a node, which has all of the node's CPUs and GPUs.
 
-    It has threads for two calls of each of so many `instances`, None for as many as it has CPUs.
+    It has threads for two calls of each of so many `instances`, None for as many as there can be.
     """
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-    calls = 2 * max(1, instances or int(member.cpus))
+    calls = 2 * max(1, instances or int(max(member.cpus, member.gpus)))
     there = ray.remote(
         num_cpus=member.cpus,
         num_gpus=member.gpus,
@@ -80,6 +84,12 @@ def named(ray: Any, error: BaseException, name: str) -> SuiteError:
         if isinstance(cause, Unavailable):
             return Unavailable(f"node {name}: {cause}", cause.subject)
         return SuiteError(f"node {name}: {cause}")
+    if _NO_SUITE.search(str(error)):
+        return Unavailable(
+            f"node {name} can't load this suite: pip install it there, in the same version, for the "
+            "Python that runs `ray start`",
+            "cluster",
+        )
     return SuiteError(f"node {name} was lost before the run began: {cause_of(ray, error)}")
 
 
