@@ -125,19 +125,18 @@ class Sut:
             recording = self._recording
             recording.issued_ns.extend(one for one in issued if one is not None)
             recording.completed_ns.extend([completed] * len(issued))
-            # Each batch ended where the next began; the clock of a node is another one.
-            ends = completed
-            for answer in reversed(answers):
-                started = ends - round(answer.seconds * 1e9)
+            # Each batch began where the one before ended; a node's clock is another one.
+            begun = completed - sum(round(answer.seconds * 1e9) for answer in answers)
+            for answer in answers:
                 samples = answer.work.samples
-                recording.batch_started_ns.append(started)
-                recording.batch_completed_ns.append(ends)
+                recording.batch_started_ns.append(begun)
+                begun += round(answer.seconds * 1e9)
+                recording.batch_completed_ns.append(begun)
                 recording.batch_samples.append(len(samples))
                 recording.batch_tokens.append(sum(len(one) for one in answer.logits))
                 longest = int(self._lengths[samples].max())
                 recording.batch_padded_tokens.append(len(samples) * longest)
                 recording.batch_node.append(node)
-                ends = started
             self.answered += len(issued)
 
 
