@@ -86,7 +86,7 @@ def named(ray: Any, error: BaseException, name: str) -> SuiteError:
         return SuiteError(f"node {name}: {cause}")
     if _NO_SUITE.search(str(error)):
         return Unavailable(
-            f"node {name} can't load this suite: pip install it there, in the same version, for the "
+            f"node {name} can't load this suite: pip install the same version of it there, for the "
             "Python that runs `ray start`",
             "cluster",
         )
