@@ -9,9 +9,7 @@ import threading
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -143,21 +141,15 @@ Run = Callable[..., Ran]
 
 
 @pytest.fixture(scope="module")
-def pool() -> Iterator[ProcessPoolExecutor]:
-    spawn = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(1, mp_context=spawn) as made:
-        yield made
-
-
-@pytest.fixture(scope="module")
-def ran(pool: ProcessPoolExecutor, tmp_path_factory: pytest.TempPathFactory) -> Run:
+def ran(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Run]:
     folder = tmp_path_factory.mktemp("runs")
     features.save(tiny.build_features(folder), folder / "tiny.npz")
+    with multiprocessing.get_context("spawn").Pool(1) as pool:  # ended at last, even if it hangs
 
-    def one(scenario: str, mode: str = "accuracy", **others: Any) -> Ran:
-        return pool.submit(partial(run, folder, scenario, mode, **others)).result(timeout=120)
+        def one(scenario: str, mode: str = "accuracy", **others: Any) -> Ran:
+            return pool.apply_async(run, (folder, scenario, mode), others).get(timeout=60)
 
-    return one
+        yield one
 
 
 def check_whole(found: Ran, unbroken: Ran) -> None:
