@@ -196,14 +196,20 @@ def refusals(evidence: Evidence, division: str, shortened: bool) -> Iterator[str
 
 
 def on_the_whole_system(chosen: Chosen) -> Evidence:
-    """A run that all nodes of the system calculated."""
-    return max(chosen.values(), key=lambda one: one.result.number_of_nodes)
+    """A run that all nodes of the system calculated, with all their GPUs."""
+    return max(chosen.values(), key=lambda one: (one.result.number_of_nodes, len(_gpus(one))))
+
+
+def _gpus(evidence: Evidence) -> tuple[str, ...]:
+    """The GPUs that a run used on each node."""
+    return hardware.of_nodes(evidence.result)[0].gpus
 
 
 def mixed_up(chosen: Chosen) -> Iterator[str]:
     """Which runs were not made like the others, and with what difference.
 
-    A scenario that has one query at a time runs on one node of a system, whatever it has.
+    A scenario that has one query at a time runs on one node of a system, and its first GPU,
+    whatever it has.
     """
     everywhere = (
         *("model_checksum", "dataset_checksum", "model_preparation", "versions"),
@@ -223,17 +229,21 @@ def mixed_up(chosen: Chosen) -> Iterator[str]:
         count, system = (one.result.number_of_nodes for one in (evidence, whole))
         if count != system and not (count == 1 and SCENARIOS[scenario].one_at_a_time):
             yield _mixed(evidence, "number_of_nodes", count, system, whole)
+        if _gpus(evidence) != _gpus(own):
+            yield _mixed(evidence, "gpus", _gpus(evidence), _gpus(own), own)
 
 
 def _unlike_machines(one: Evidence, other: Evidence) -> Iterator[tuple[str, object, object]]:
-    """Where two runs were on unlike machines: what, here and there."""
+    """Where two runs were on unlike machines: what, here and there; of GPUs the first counts."""
     results = one.result, other.result
     if any(result.nodes for result in results):
-        mine, others = (hardware.of_nodes(result)[0] for result in results)
+        mine, others = (hardware.of_nodes(result)[0].with_first_gpu() for result in results)
         yield from mine.differences(others)
         return
     for key in ("cpu", "gpus", "memory_bytes"):  # to the byte, since it is one machine
         here, there = (result.provenance.get(key) for result in results)
+        if key == "gpus" and here and there:
+            here, there = here[:1], there[:1]
         if here != there:
             yield key, here, there
 

@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 from bertsquad.devices import GPUS
@@ -23,6 +23,10 @@ class Hardware:
     memory_bytes: int
     gpus: tuple[str, ...]
     operating_system: str
+
+    def with_first_gpu(self) -> "Hardware":
+        """The same as if it had used no GPU but the first."""
+        return replace(self, gpus=self.gpus[:1])
 
     def differences(self, other: "Hardware") -> Iterator[tuple[str, object, object]]:
         """Where another node is unlike this one: what, here and there. Its system may differ."""

@@ -145,7 +145,7 @@ def system_description(answers: Answers, result: Result) -> dict[str, str]:
         "host_processor_core_count": str(cores),
         "host_memory_capacity": f"{node.memory_bytes / 2**30:.0f} GiB",
         "accelerators_per_node": str(len(gpus)),
-        "accelerator_model_name": gpus[0] if gpus else "N/A",
+        "accelerator_model_name": ", ".join(dict.fromkeys(gpus)) if gpus else "N/A",
         "framework": f"ONNX Runtime {runtime}, {result.provider}",
         "operating_system": node.operating_system,
         "system_type": "edge",

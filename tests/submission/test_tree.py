@@ -421,13 +421,58 @@ def test_each_scenario_may_divide_the_cores_in_its_own_way(
     assert submit([runs], answers, tmp_path / "tree", shortened=True)
 
 
-@pytest.mark.parametrize("key", ["instances", "threads"])
+def on_gpus(runs: Path, offline: list[str], singlestream: list[str]) -> None:
+    """Let the runs be of a GPU device."""
+    for mode in MODES:
+        for scenario, names in (("offline", offline), ("singlestream", singlestream)):
+            path = change(runs, mode, scenario, gpus=names)
+            result = json.loads(path.read_text()) | {"device": "cuda"}
+            path.write_text(json.dumps(result))
+
+
+def test_the_accelerators_are_those_that_the_runs_used(
+    runs: Path, answers: Path, tmp_path: Path
+) -> None:
+    on_gpus(runs, ["Tesla T4", "Tesla T4", "NVIDIA L4"], ["Tesla T4"])
+    told = [
+        "memory_capacity",
+        *("host_interconnect", "interconnect", "memory_configuration"),
+    ]
+    lines = "\n".join(f'accelerator_{key} = "some"' for key in told)
+    text = answers.read_text().replace("[system_description]", f"[system_description]\n{lines}")
+    answers.write_text(text)
+    submit([runs], answers, tmp_path / "tree", shortened=True)
+    system = json.loads((tmp_path / "tree/open/Acme/systems/two_cores.json").read_text())
+    assert system["accelerators_per_node"] == "3"
+    assert system["accelerator_model_name"] == "Tesla T4, NVIDIA L4"
+
+
+@pytest.mark.parametrize(("first", "said"), [("NVIDIA L4", "gpus"), ("Tesla T4", None)])
+def test_a_scenario_may_use_fewer_gpus_but_no_others(
+    runs: Path, answers: Path, tmp_path: Path, first: str, said: str | None
+) -> None:
+    for mode in MODES:
+        change(runs, mode, "offline", gpus=["Tesla T4", "Tesla T4"])
+        change(runs, mode, "singlestream", gpus=[first])
+    if said is None:
+        assert submit([runs], answers, tmp_path / "tree", shortened=True)
+        return
+    for reason in reasons(runs, answers, tmp_path / "tree", shortened=True):
+        assert f"its {said} is ['Tesla T4'], but ['{first}'] in " in reason
+
+
+@pytest.mark.parametrize("key", ["instances", "threads", "gpus"])
 def test_runs_of_one_scenario_that_divided_the_cores_otherwise_are_refused(
     key: str, runs: Path, answers: Path, tmp_path: Path
 ) -> None:
-    path = change(runs, "performance", "offline", **{key: 0})
+    other: object = 0
+    if key == "gpus":
+        on_gpus(runs, ["Tesla T4"], ["Tesla T4"])
+        other = ["Tesla T4", "Tesla T4"]
+    path = change(runs, "performance", "offline", **{key: other})
     (said,) = reasons(runs, answers, tmp_path / "tree", shortened=True)
-    assert said.startswith(f"{path}: its {key} is 0, but ")
+    shown = tuple(other) if isinstance(other, list) else other
+    assert said.startswith(f"{path}: its {key} is {shown}, but ")
     assert str(folder(runs, "accuracy", "offline")) in said
 
 
