@@ -128,7 +128,7 @@ def _doctor() -> int:
     echo(f"bertsquad {__version__}")
     echo("versions: " + ", ".join(f"{name} {v}" for name, v in provenance.versions().items()))
     echo(f"machine:  {hardware.cpu_name()}, {hardware.cores()} cores")
-    echo(f"GPU:      {', '.join(map(str, gpus.visible())) or 'none'}")
+    echo(f"GPU:      {gpus.summary()}")
     echo(f"data:     {cache.data_folder()}")
     echo(f"cache:    {cache.cache_folder()}")
     echo("files:")

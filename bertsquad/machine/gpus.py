@@ -162,6 +162,11 @@ def check(wanted: int | None) -> None:
         raise SuiteError(f"--gpus {wanted} wants that many GPUs, but {reason}")
 
 
+def summary() -> str:
+    """The visible GPUs in a line: `0 (Tesla T4), 1 (Tesla T4)`, or `none`."""
+    return ", ".join(str(gpu).removeprefix("GPU ") for gpu in visible()) or "none"
+
+
 def called(device_id: int) -> str:
     """The GPU at a place among the visible ones, as messages name it; empty where none is."""
     found = visible()

@@ -41,8 +41,7 @@ def header(options: Options) -> list[str]:
     versions = ", ".join(f"{name} {version}" for name, version in provenance.versions().items())
     return [
         f"versions: {versions}",
-        f"machine: {hardware.cpu_name()}, {hardware.cores()} cores; "
-        f"GPU: {', '.join(map(str, gpus.visible())) or 'none'}",
+        f"machine: {hardware.cpu_name()}, {hardware.cores()} cores; GPU: {gpus.summary()}",
         *(f"model {name}: {text}" for name, text in models.items()),
         *(f"data set {name}: {text}" for name, text in datasets.items()),
         f"folders: data {cache.data_folder()}, cache {cache.cache_folder()}, "

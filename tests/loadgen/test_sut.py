@@ -11,6 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import gpu_standins
 import numpy as np
 import pytest
 import tiny
@@ -83,6 +84,35 @@ def run(
     budget: int = 1536,
     meet: bool = False,
     fail: bool = False,
+    failing_gpu: int | None = None,
+    **model: Any,
+) -> Ran:
+    """As `_run`; on three GPUs' stand-ins where the `shape` has GPUs.
+
+    On `failing_gpu` no batch with the token [CLS] can be calculated.
+    """
+    if not shape.gpus:
+        return _run(folder, scenario, shape, cost, budget, meet, fail, **model)
+    failing = tiny.model(folder / "failing.onnx", raises_on=tiny.VOCABULARY.index("[CLS]"))
+
+    def instead(gpu: int, source: gpu_standins.Source) -> gpu_standins.Source:
+        return str(failing) if gpu == failing_gpu and isinstance(source, str) else source
+
+    with pytest.MonkeyPatch.context() as patch:
+        told = gpu_standins.three(folder, patch, instead)
+        found = _run(folder, scenario, shape, cost, budget, meet, fail, **model)
+        assert [one.gpu for one in told if one.of_model] == shape.used
+        return found
+
+
+def _run(
+    folder: Path,
+    scenario: str,
+    shape: Parallelism,
+    cost: Cost,
+    budget: int,
+    meet: bool,
+    fail: bool,
     **model: Any,
 ) -> Ran:
     """An accuracy run over `tiny`'s features; in the process pool, since it loads LoadGen.
@@ -98,7 +128,8 @@ def run(
 
     file = tiny.model(folder / "tiny.onnx", **model)
     prepared = Prepared(file, tiny.inspect(file))
-    engine: Any = Engine(prepared, DEVICES["cpu"], "fp32", shape, budget)
+    device = gpu_standins.CUDA if shape.gpus else DEVICES["cpu"]
+    engine: Any = Engine(prepared, device, "fp32", shape, budget)
     notes = engine.logits = Notes(engine.logits)
     built = features.load(folder / "tiny.npz")
     errors: list[str] = []
@@ -140,7 +171,7 @@ def run(
     assert sut.answered == timeline.batch_samples.sum()
     return Ran(
         notes.calls,
-        [] if fail else list(logs.read_accuracy_log(folder).items()),
+        [] if errors else list(logs.read_accuracy_log(folder).items()),
         len(timeline.latencies_ns),
         int(timeline.batch_tokens.sum()),
         int(timeline.batch_padded_tokens.sum()),
@@ -201,6 +232,22 @@ def test_an_instance_that_fails_leaves_no_sample_open_and_the_others_stop(
     assert found.latencies == found.batches == 0  # the other's batch came too late to count
     assert len(found.calls) < 10
     check_answers(ran(scenario, TWO), tmp_path)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="needs a shell")
+@pytest.mark.parametrize("scenario", ["offline", "server"])
+def test_every_gpu_answers_batches_and_one_that_fails_is_named(
+    ran: Run, tmp_path: Path, scenario: str
+) -> None:
+    each = Parallelism(3, 1, gpus=(0, 1, 2))
+    found = ran(scenario, each, meet=True)
+    check_answers(found, tmp_path)
+    assert instances_of(found.calls) == {0, 1, 2}
+    failed = ran(scenario, each, meet=True, failing_gpu=1)
+    (error,) = failed.errors
+    assert error.startswith("cuda on GPU 1 (Tesla T4) failed: ")
+    assert "out of data bounds" in error
+    assert instances_of(failed.calls) == {0, 1, 2}
 
 
 @pytest.mark.parametrize("scenario", SCENARIOS)

@@ -119,6 +119,7 @@ def test_gpus_are_those_that_the_driver_lists(
         "GPU 1 (Tesla T4)",
         "GPU 2 (Tesla T4)",
     ]
+    assert gpus.summary() == "0 (NVIDIA H100 80GB HBM3), 1 (Tesla T4), 2 (Tesla T4)"
     assert gpus.free_bytes() == [81000 * 2**20, None, 14000 * 2**20]
     assert gpus.driver_cuda_version() == "99.0"
     assert gpus.why_none() is None
@@ -137,7 +138,7 @@ def test_names_and_memory_are_those_of_the_gpus_that_are_shown(
     ]
     assert gpus.free_bytes() == [14000 * 2**20, 81000 * 2**20]
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "GPU-893a")
-    assert gpus.called(0) == "GPU-893a (Tesla T4)"
+    assert gpus.called(0) == gpus.summary() == "GPU-893a (Tesla T4)"
     assert gpus.free_bytes() == [15000 * 2**20]
     assert gpus.count() == gpus.count(4) == 1
 
@@ -177,6 +178,7 @@ def test_without_a_driver_there_is_no_gpu(monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1")
     assert gpus.visible() == ()
     assert gpus.called(0) == ""
+    assert gpus.summary() == "none"
     assert gpus.why_none() == "no NVIDIA GPU with a driver was found on this machine"
     assert gpus.count() == gpus.count(3) == 1
 

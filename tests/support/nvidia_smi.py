@@ -4,6 +4,7 @@ import inspect
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -21,15 +22,14 @@ LISTED = tuple(
 )
 
 
-def put(
+def write(
     folder: Path,
-    monkeypatch: pytest.MonkeyPatch,
     listed: Sequence[str] = LISTED,
     free: Sequence[str] = ("81000", "15000", "14000"),
     cuda: str = "99.0",
     status: int = 0,
 ) -> None:
-    """Make it the only program on the path: `free` is the GPUs' memory in MiB, `cuda` a version."""
+    """Write it to a folder: `free` is the GPUs' memory in MiB, `cuda` a version."""
     lines = [f"{uuid}, {mib}" for uuid, mib in zip(UUIDS, free, strict=False)]
     texts = {
         "-L": "\n".join(listed),
@@ -41,6 +41,11 @@ def put(
     script = f'#!/bin/sh\ncase "$1" in\n{cases}\n*) exit 2 ;;\nesac\nexit {status}\n'
     file.write_text(script, encoding="utf-8")
     file.chmod(0o755)
+
+
+def put(folder: Path, monkeypatch: pytest.MonkeyPatch, *args: Any, **settings: Any) -> None:
+    """Write it, and let it be the only program on the path."""
+    write(folder, *args, **settings)
     monkeypatch.setenv("PATH", str(folder))
     _ask_anew(monkeypatch)
 
