@@ -59,11 +59,11 @@ def refuse_other_nodes(cluster: Address | None, nodes: int | None) -> None:
         )
 
 
-def refuse_without_gpu(flag: str, devices: Sequence[str]) -> None:
+def refuse_without_gpu(given: str, devices: Sequence[str]) -> None:
     """Refuse an option for GPUs where only other devices were named."""
     if devices and not any(DEVICES[name].is_gpu for name in devices):
         raise SuiteError(
-            f"{flag} is for GPUs: give --device {' or '.join(GPUS)} too, or leave it out"
+            f"{given} is for GPUs: give --device {' or '.join(GPUS)} too, or leave it out"
         )
 
 

@@ -94,7 +94,7 @@ class Options:
         conflicts.refuse_foreign(foreign, self.models, self.datasets)
         conflicts.refuse_other_nodes(self.cluster, self.nodes)
         if self.gpus is not None:
-            conflicts.refuse_without_gpu("--gpus", self.devices)
+            conflicts.refuse_without_gpu(f"--gpus {self.gpus}", self.devices)
         if self.batch_tokens and self.max_length and self.batch_tokens < self.max_length:
             raise SuiteError("--batch-tokens must have room for a window of --max-length: raise it")
         if self.rules != "mlperf":

@@ -105,6 +105,13 @@ def test_a_line_that_repeats_a_case_names_its_test_and_what_it_was_run_with() ->
     )
 
 
+def test_a_line_that_repeats_a_case_on_gpus_has_as_many_of_them() -> None:
+    words = repeated(device="cuda", provenance={"gpu_ids": ["2", "0"]})
+    assert words[words.index("--gpus") + 1] == "2"
+    assert "--gpus" not in repeated(provenance={"gpu_ids": []})  # on a CPU
+    assert "--gpus" not in repeated()  # in older results
+
+
 def test_a_line_that_repeats_a_quick_case_names_its_size() -> None:
     assert repeated(rules="quick", buffer_size=10_833)[-4:] == (
         "--dataset-size all --buffer-size 10833".split()

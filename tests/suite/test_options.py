@@ -358,5 +358,7 @@ def test_gpus_without_a_gpu_device_are_refused() -> None:
     for devices in ((), ("cuda",), ("cpu", "tensorrt")):
         assert Options(devices=devices, gpus=2).gpus == 2
     for devices in (("cpu",), ("openvino", "cpu")):
-        with pytest.raises(SuiteError, match="--gpus is for GPUs: give --device cuda or tensorrt"):
+        with pytest.raises(
+            SuiteError, match="--gpus 2 is for GPUs: give --device cuda or tensorrt"
+        ):
             Options(devices=devices, gpus=2)
