@@ -174,7 +174,7 @@ class Node:
             wanted.instances,
             wanted.threads,
             hardware.owned_cpus(),
-            gpus.count(wanted.gpus),
+            gpus.count(wanted.gpus) if device.is_gpu else 1,
         )
         here = replace(wanted.prepared, path=Path(self._files[0].path), files=self._files)
         self._engine = engine = Engine(here, device, wanted.precision, shape, wanted.batch_tokens)

@@ -1,6 +1,6 @@
 """Several GPUs without any: real sessions on the CPU under a GPU's name, and what each was told."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -36,10 +36,13 @@ Instead = Callable[[int, Source], Source]
 
 
 def three(
-    folder: Path, monkeypatch: pytest.MonkeyPatch, instead: Instead | None = None
+    folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    instead: Instead | None = None,
+    free: Sequence[str] = ("81000", "15000", "14000"),
 ) -> list[Told]:
     """Put three GPUs into this machine; the list grows with each session that is made."""
-    nvidia_smi.put(folder, monkeypatch)
+    nvidia_smi.put(folder, monkeypatch, free=free)
     monkeypatch.setattr(availability, "owner", lambda module: "onnxruntime-gpu")
     real, told = ort.InferenceSession, []
 
