@@ -21,6 +21,14 @@ CONTROL = 4
 _NO_SUITE = re.compile("failed to import on the worker|No module named 'bertsquad")
 
 
+class NodeLost(SuiteError):
+    """The node called `name` was lost for a `cause` while it was asked something."""
+
+    def __init__(self, name: str, cause: str) -> None:
+        super().__init__(f"node {name} was lost before the run began: {cause}")
+        self.name, self.cause = name, cause
+
+
 @dataclass(frozen=True)
 class NodeActor:
     """A node, by Ray's id and by the `name` that people know, and the actor on it."""
@@ -58,8 +66,8 @@ def begin(ray: Any, member: Member, name: str, instances: int | None) -> NodeAct
 def answers(ray: Any, asked: Mapping[str, Any], limit_s: float | None = None) -> dict[str, Any]:
     """What the nodes answer, by their names; `asked` holds what was asked of each.
 
-    Raises what a node raises, with its name before it, or SuiteError for a node that was lost
-    meanwhile or didn't answer within `limit_s`.
+    Raises what a node raises, with its name before it, NodeLost for one that was lost meanwhile, or
+    SuiteError for one that didn't answer within `limit_s`.
     """
     references = list(asked.values())
     ready, _ = ray.wait(references, num_returns=len(references), timeout=limit_s)
@@ -90,7 +98,7 @@ def named(ray: Any, error: BaseException, name: str) -> SuiteError:
             "Python that runs `ray start`",
             "cluster",
         )
-    return SuiteError(f"node {name} was lost before the run began: {cause_of(ray, error)}")
+    return NodeLost(name, cause_of(ray, error))
 
 
 def is_own(ray: Any, error: BaseException) -> bool:

@@ -3,9 +3,10 @@
 Only the worker process imports this module, and only for a cluster.
 """
 
+import contextlib
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -13,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bertsquad.cluster import actors
-from bertsquad.cluster.actors import NodeActor
+from bertsquad.cluster.actors import NodeActor, NodeLost
 from bertsquad.cluster.dispatch import Dispatcher, Member
 from bertsquad.cluster.facts import Loss, NodeFacts
 from bertsquad.cluster.node import EngineWanted
@@ -42,10 +43,10 @@ class Fleet:
         signature = wanted.prepared.signature
         self.fixed_batch, self.fixed_length = signature.batch, signature.length
         self.batch_tokens, self.most_samples = wanted.batch_tokens, self.device.most_samples
-        self._ship(show)
+        _ship(ray, nodes, wanted, show)
         show(Step("making the sessions", of=f"{len(nodes)} nodes"))
-        found = self._ask("open", lambda node: (wanted, node.name))
-        self.facts: tuple[NodeFacts, ...] = tuple(found[node.name] for node in nodes)
+        opened = {one.name: one.call("open")(wanted, one.name) for one in nodes}
+        self.facts: tuple[NodeFacts, ...] = tuple(actors.answers(ray, opened).values())
         #: The batches that are calculated side by side.
         self.instances = sum(one.instances for one in self.facts)
         #: The names of lost nodes that ended in silence.
@@ -73,28 +74,19 @@ class Fleet:
         """Whether all nodes are there."""
         return len(self._dispatcher.alive) == len(self.nodes)
 
-    def _ask(
-        self, method: str, arguments: Callable[[NodeActor], tuple[Any, ...]] = lambda node: ()
-    ) -> dict[str, Any]:
-        asked = {one.name: one.call(method)(*arguments(one)) for one in self.nodes}
-        return actors.answers(self._ray, asked)
+    def _ask(self, method: str, *arguments: Any) -> None:
+        """Have all nodes that are there do something."""
+        there = [self.nodes[place] for place in self._dispatcher.alive]
+        self._answers({one.name: one.call(method)(*arguments) for one in there})
 
-    def _ship(self, show: Show) -> None:
-        """Send the model's files to the nodes that haven't got them."""
-        wanted = parcel(self.wanted.prepared.files)
-        lacking = self._ask("lacks", lambda node: (wanted,))
-        receivers = [node for node in self.nodes if lacking[node.name]]
-        if not receivers:
-            return
-        sent = 0
-        for place, offset, block in chunks(wanted):
-            show(Step("sending the model", sent, wanted.bytes, "bytes"))
-            # Once into the object store, from which every node takes it.
-            content = self._ray.put(np.frombuffer(block, np.uint8))
-            asked = {one.name: one.call("take")(place, offset, content) for one in receivers}
-            actors.answers(self._ray, asked)
-            sent += len(block)
-        actors.answers(self._ray, {one.name: one.call("settle")() for one in receivers})
+    def _answers(self, asked: Mapping[str, Any]) -> dict[str, Any]:
+        """What nodes answer; one that is lost meanwhile isn't there for any run after."""
+        try:
+            return actors.answers(self._ray, asked)
+        except NodeLost as error:
+            place = next(i for i, node in enumerate(self.nodes) if node.name == error.name)
+            self._dispatcher.lost(place, error.cause)
+            raise
 
     def infer(
         self, features: Inputs, samples: Sequence[int], instance: int = 0
@@ -104,7 +96,8 @@ class Fleet:
         name = self.nodes[node].name
         works = [Work(samples)]
         reference = self._answer[node](*_packed(features, works))
-        flat, _ = actors.answers(self._ray, {name: reference})[name]
+        with self._watched():
+            flat, _ = self._answers({name: reference})[name]
         return _shared_out(flat, features, works)[0]
 
     def _node_of(self, instance: int) -> int:
@@ -117,13 +110,13 @@ class Fleet:
     def warm_up(self, features: Inputs, samples: Sequence[int]) -> None:
         """Have every instance of every node calculate the batch `samples` once."""
         inputs = features.take(samples)
-        self._ask("warm_up", lambda node: (inputs,))
+        with self._watched():
+            self._ask("warm_up", inputs)
 
     def verify(self) -> None:
         """SuiteError where the weights that a node's engine has mapped were changed."""
-        there = [self.nodes[place] for place in self._dispatcher.alive]
-        asked = {node.name: node.call("verify")() for node in there}
-        actors.answers(self._ray, asked)
+        with contextlib.suppress(NodeLost):  # which is told with the other losses
+            self._ask("verify")
 
     def spread(self, features: Inputs, source: Source) -> None:
         """Have the batches of a source answered, each by the node that is free first."""
@@ -134,11 +127,18 @@ class Fleet:
                 lambda future: self._heard(features, place, call, works, future)
             )
 
-        watch = _Watch(self._ray, self.nodes, self._dispatcher)
-        self._watch = watch
-        with watch:
+        with self._watched():
             self._dispatcher.run(source, effective_lengths(self, features), send)
-        self.silent |= {self.nodes[place].name for place in watch.silent}
+
+    @contextlib.contextmanager
+    def _watched(self) -> Iterator[None]:
+        """Have nodes that fall silent meanwhile count as lost."""
+        self._watch = watch = _Watch(self._ray, self.nodes, self._dispatcher)
+        try:
+            with watch:
+                yield
+        finally:
+            self.silent |= {self.nodes[place].name for place in watch.silent}
 
     def _heard(
         self, features: Inputs, place: int, call: int, works: Sequence[Work], future: Any
@@ -206,6 +206,24 @@ class _Watch:
         with self._lock:
             self._dog.gone(place)
         self._dispatcher.lost(place, cause)
+
+
+def _ship(ray: Any, nodes: Sequence[NodeActor], wanted: EngineWanted, show: Show) -> None:
+    """Send the model's files to the nodes that haven't got them."""
+    whole = parcel(wanted.prepared.files)
+    lacking = actors.answers(ray, {one.name: one.call("lacks")(whole) for one in nodes})
+    receivers = [node for node in nodes if lacking[node.name]]
+    if not receivers:
+        return
+    sent = 0
+    for place, offset, block in chunks(whole):
+        show(Step("sending the model", sent, whole.bytes, "bytes"))
+        # Once into the object store, from which every node takes it.
+        content = ray.put(np.frombuffer(block, np.uint8))
+        asked = {one.name: one.call("take")(place, offset, content) for one in receivers}
+        actors.answers(ray, asked)
+        sent += len(block)
+    actors.answers(ray, {one.name: one.call("settle")() for one in receivers})
 
 
 def _packed(features: Inputs, works: Sequence[Work]) -> tuple[Inputs, list[int], NDArray[np.int32]]:

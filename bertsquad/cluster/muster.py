@@ -5,11 +5,11 @@ Only the worker process imports this module, and only for a cluster.
 
 import contextlib
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 
 from bertsquad.assets.cache import PACKAGE
 from bertsquad.cluster import actors
-from bertsquad.cluster.actors import START_S, NodeActor
+from bertsquad.cluster.actors import START_S, NodeActor, NodeLost
 from bertsquad.cluster.agreement import disagreement
 from bertsquad.cluster.connection import Member, connect, members
 from bertsquad.cluster.facts import Loss, NodeFacts
@@ -51,7 +51,7 @@ class Muster:
 
     @property
     def losses(self) -> Sequence[Loss]:
-        """The nodes that the last run lost."""
+        """The nodes that were lost since the backend was made."""
         return self._fleet.losses if self._fleet else ()
 
     def _gather(self, show: Show) -> None:
@@ -122,7 +122,11 @@ class Muster:
                 self._membership.threads,
                 self._membership.gpus,
             )
-            self._fleet = fleet = Fleet(self._ray, nodes, wanted, show)
+            try:
+                self._fleet = fleet = Fleet(self._ray, nodes, wanted, show)
+            except NodeLost as error:
+                self._give_up({error.name})
+                raise
         return fleet
 
     def _dismiss(self) -> None:
@@ -130,13 +134,16 @@ class Muster:
         fleet = self._fleet
         if fleet is None or fleet.whole:
             return
-        lost = {loss.node for loss in fleet.losses}
+        self._silent |= {id_ for id_, (one, _) in self._there.items() if one.name in fleet.silent}
+        self._give_up({loss.node for loss in fleet.losses})
+        self._fleet = None
+
+    def _give_up(self, lost: Collection[str]) -> None:
+        """End the actors of these nodes, which may be there behind a broken connection."""
         for id_, (node, _) in list(self._there.items()):
             if node.name in lost:
+                actors.end(self._ray, [node])
                 del self._there[id_]
-                if node.name in fleet.silent:
-                    self._silent.add(id_)
-        self._fleet = None
 
     @contextlib.contextmanager
     def observed(self, timed: bool, show: Show) -> Iterator[dict[str, list[Disturbance]]]:

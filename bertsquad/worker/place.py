@@ -68,7 +68,7 @@ class Place(Protocol):
 
     @property
     def losses(self) -> Sequence[Loss]:
-        """The nodes that the last run lost."""
+        """The nodes that were lost since the backend was made."""
         ...
 
 

@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import re
 import signal
 from pathlib import Path
 
@@ -9,43 +10,39 @@ from pathlib import Path
 LOST = "127.0.0.3"
 
 
-def processes(node: str, named: str = "") -> list[int]:
-    """The processes of a node: those of the session of the `ray start` that began it."""
+def processes(root: Path, node: str = LOST, named: str = "") -> list[int]:
+    """The processes of a node of the cluster below `root`: those of its `ray start`'s session.
+
+    `root` is the folder that the cluster has for itself, or one in which that lies.
+    """
+    place = int(node.rpartition(".")[2]) - 2
+    own = re.compile(rf"--temp-dir={re.escape(str(root))}(/[^/ ]+)?/n{place}( |$)")
     sessions, found = set(), []
-    for folder in Path("/proc").iterdir():
-        if not folder.name.isdecimal():
-            continue
+    for folder in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError):
-            words = (
-                (folder / "cmdline")
-                .read_bytes()
-                .decode(errors="replace")
-                .replace("\0", " ")
-                .strip()
-            )
+            words = (folder / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
             found.append((int(folder.name), os.getsid(int(folder.name)), words))
-            if f"--node-ip-address={node}" in words and "ray.scripts" in words:
+            if "ray.scripts" in words and own.search(words):
                 sessions.add(found[-1][1])
     return [pid for pid, session, words in found if session in sessions and named in words]
 
 
-def kill_actor() -> None:
-    (pid,) = processes(LOST, "ray::Node")
+def kill_actor(root: Path, node: str = LOST) -> None:
+    (pid,) = processes(root, node, "ray::Node")
     os.kill(pid, signal.SIGKILL)
 
 
-def kill_raylet() -> None:
-    pid = min(processes(LOST, "raylet/raylet"))
-    os.kill(pid, signal.SIGKILL)
+def kill_raylet(root: Path) -> None:
+    os.kill(min(processes(root, named="raylet/raylet")), signal.SIGKILL)
 
 
-def kill_all() -> None:
-    for pid in processes(LOST):
+def kill_all(root: Path) -> None:
+    for pid in processes(root):
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
 
 
-def fall_silent() -> None:
+def fall_silent(root: Path) -> None:
     """All processes stand still: they answer nothing, and every connection stays open."""
-    for pid in processes(LOST):
+    for pid in processes(root):
         os.kill(pid, signal.SIGSTOP)

@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -47,13 +48,14 @@ def test_two_nodes_answer_as_one_machine_does_and_are_told_of(tmp_path: Path) ->
     assert "2 nodes" in both.out
 
 
-def lose_a_node(folder: Path, lose: Callable[[], None], mode: str, *arguments: str) -> Any:
+def lose_a_node(folder: Path, lose: Callable[[Path], None], mode: str, *arguments: str) -> Any:
     """A pytest session that loses a node a second after LoadGen has begun."""
     folder.mkdir()
+    short = Path(tempfile.mkdtemp(prefix="l-", dir="/tmp"))  # sockets lie in it
     with subprocess.Popen(
         [sys.executable, "-m", "pytest", *ARGUMENTS, *MINILM, "--cluster", "local:2", *arguments],
         cwd=folder,
-        env=environment(folder.parent),
+        env=environment(folder.parent) | {"TMPDIR": str(short)},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
@@ -64,8 +66,9 @@ def lose_a_node(folder: Path, lose: Callable[[], None], mode: str, *arguments: s
             assert time.monotonic() < until and process.poll() is None
             time.sleep(0.05)
         time.sleep(0.5)
-        lose()
+        lose(short)
         out, _ = process.communicate(timeout=200)
+    short.rmdir()  # all that the cluster had there is gone
     return process.returncode, out
 
 

@@ -1,7 +1,5 @@
 """Nodes die in the middle of real runs: every response comes once, and nothing passes for whole."""
 
-import os
-import signal
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -9,7 +7,7 @@ from typing import Any
 
 import pytest
 import workers
-from losing import LOST, fall_silent, kill_actor, kill_all, kill_raylet, processes
+from losing import LOST, fall_silent, kill_actor, kill_all, kill_raylet
 from workers import Begun
 
 from bertsquad.cluster.local import LocalCluster
@@ -60,7 +58,12 @@ def start(folder: Path, cluster: LocalCluster | None) -> Begun:
 
 
 def run_and_lose(
-    begun: Begun, mode: str, lose: Callable[[], None], scenario: str = "offline", **given: Any
+    begun: Begun,
+    nodes: LocalCluster,
+    mode: str,
+    lose: Callable[[Path], None],
+    scenario: str = "offline",
+    **given: Any,
 ) -> Measured:
     """Run a case, and lose a node once some samples are answered."""
     lost = threading.Event()
@@ -69,7 +72,7 @@ def run_and_lose(
         running = isinstance(message, Step) and message.name == "running" and message.done
         if running and not lost.is_set():
             lost.set()
-            lose()
+            lose(Path(nodes.token_file).parent)
 
     request = begun.request(scenario, mode, **given)
     measured = begun.worker.run(request, 120, watch)
@@ -79,11 +82,11 @@ def run_and_lose(
 
 @pytest.mark.parametrize("lose", LOSSES)
 def test_an_accuracy_run_that_loses_a_node_answers_as_if_nothing_were(
-    lose: Callable[[], None], nodes: LocalCluster, tmp_path: Path, unbroken: bytes
+    lose: Callable[[Path], None], nodes: LocalCluster, tmp_path: Path, unbroken: bytes
 ) -> None:
     begun = start(tmp_path, nodes)
     try:
-        measured = run_and_lose(begun, "accuracy", lose)
+        measured = run_and_lose(begun, nodes, "accuracy", lose)
     finally:
         begun.worker.close()
 
@@ -101,11 +104,13 @@ def test_an_accuracy_run_that_loses_a_node_answers_as_if_nothing_were(
 @pytest.mark.slow
 @pytest.mark.parametrize("lose", [kill_actor, fall_silent])
 def test_a_performance_run_goes_on_and_tells_which_node_it_lost(
-    lose: Callable[[], None], nodes: LocalCluster, tmp_path: Path
+    lose: Callable[[Path], None], nodes: LocalCluster, tmp_path: Path
 ) -> None:
     begun = start(tmp_path, nodes)
     try:
-        measured = run_and_lose(begun, "performance", lose, target_qps=20.0, min_duration_s=8.0)
+        measured = run_and_lose(
+            begun, nodes, "performance", lose, target_qps=20.0, min_duration_s=8.0
+        )
         again = begun.worker.run(begun.request("offline", "accuracy"), 120)
     finally:
         begun.worker.close()
@@ -119,12 +124,12 @@ def test_a_performance_run_goes_on_and_tells_which_node_it_lost(
 @pytest.mark.slow
 @pytest.mark.parametrize("lose", [kill_actor, kill_all])
 def test_server_answers_every_query_though_it_loses_a_node(
-    lose: Callable[[], None], nodes: LocalCluster, tmp_path: Path
+    lose: Callable[[Path], None], nodes: LocalCluster, tmp_path: Path
 ) -> None:
     begun = start(tmp_path, nodes)
     try:
         given = {"target_qps": 8.0, "min_duration_s": 8.0, "target_latency_ms": 60_000.0}
-        measured = run_and_lose(begun, "performance", lose, "server", **given)
+        measured = run_and_lose(begun, nodes, "performance", lose, "server", **given)
     finally:
         begun.worker.close()
 
@@ -137,15 +142,14 @@ def test_server_answers_every_query_though_it_loses_a_node(
 def test_who_loses_all_nodes_is_told_so_and_can_go_on_where_they_come_back(
     nodes: LocalCluster, tmp_path: Path
 ) -> None:
-    def kill_both() -> None:
-        kill_actor()
-        (pid,) = processes("127.0.0.2", "ray::Node")
-        os.kill(pid, signal.SIGKILL)
+    def kill_both(root: Path) -> None:
+        for node in ("127.0.0.2", LOST):
+            kill_actor(root, node)
 
     begun = start(tmp_path, nodes)
     try:
         with pytest.raises(SuiteError, match=r"no node of the cluster is left") as raised:
-            run_and_lose(begun, "accuracy", kill_both)
+            run_and_lose(begun, nodes, "accuracy", kill_both)
         again = begun.worker.run(begun.request("offline", "accuracy"), 120)
     finally:
         begun.worker.close()
