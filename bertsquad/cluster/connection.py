@@ -19,10 +19,10 @@ from bertsquad.errors import Unavailable
 #: How long an address may take to answer at all, and the cluster then to let this process join, in
 #: seconds; it takes half a second.
 ANSWER_S = 5.0
-JOINING_S = 20.0
+JOINING_S = 15.0
 #: How long nodes that are wanted may still take to come, in seconds: those of a cluster are seldom
 #: started in the same moment.
-COMING_S = 10.0
+COMING_S = 5.0
 #: Seconds between two looks which nodes are there.
 LOOK_S = 0.1
 
@@ -37,7 +37,7 @@ _SETTINGS = {
 
 #: What Ray's errors are told apart by, since it gives only texts.
 _REFUSED = re.compile("InvalidAuthToken|Unauthenticated|AuthenticationError")
-_NO_TOKEN = re.compile("no authentication token was found")
+_NO_TOKEN = re.compile("no authentication token was found|RAY_AUTH_TOKEN_PATH is set but file")
 _VERSIONS = re.compile(
     r"Version mismatch.*?Ray: (\S+)\s+Python: (\S+).*?Ray: (\S+)\s+Python: (\S+)", re.DOTALL
 )
@@ -56,7 +56,7 @@ class Member:
 
 
 def connect(membership: Membership) -> Any:
-    """Join the cluster and give the module `ray`; Unavailable where that can't be, within 20 s.
+    """Join the cluster and give the module `ray`; Unavailable where it can't, within 20 s or so.
 
     As many nodes are there then as are wanted.
     """
@@ -120,10 +120,11 @@ def _where(membership: Membership) -> str:
 
 
 def _prepare(token_file: str | None) -> None:
-    os.environ.update(_SETTINGS)
-    if token_file is not None:
-        os.environ.pop("RAY_AUTH_TOKEN", None)  # it would come first
+    if token_file is not None:  # the user's settings are for clusters of theirs
+        for name in [name for name in os.environ if name.startswith("RAY_")]:
+            del os.environ[name]
         os.environ.update(RAY_AUTH_MODE="token", RAY_AUTH_TOKEN_PATH=token_file)
+    os.environ.update(_SETTINGS)
     logging.getLogger("ray").setLevel(logging.ERROR)
 
 
@@ -142,31 +143,35 @@ def _join(ray: Any, address: str) -> None:
     joining.join(JOINING_S)
     if joining.is_alive():
         raise _unavailable(
-            f"what answers at {address} lets nobody join within {JOINING_S:g} s: is it the head of "
-            "a cluster of Ray, which `ray status` shows?"
+            f"what answers {_place(address)} lets nobody join within {JOINING_S:g} s: is it the head "
+            "of a cluster of Ray, which `ray status` shows?"
         )
     if failures:
         raise _unavailable(_why(failures[0], address)) from failures[0]
 
 
+def _place(address: str) -> str:
+    return "that Ray finds here" if address == "auto" else f"at {address}"
+
+
 def _why(error: BaseException, address: str) -> str:
     """The sentence for an error of `ray.init`."""
-    said = _all_of(error)
+    said, place = _all_of(error), _place(address)
     whole = "\n".join(said)
     if found := _VERSIONS.search(whole):
         there, here = f"Ray {found[1]} on Python {found[2]}", f"Ray {found[3]} on Python {found[4]}"
         return (
-            f"the cluster at {address} has {there}, this process {here}: both must be the same, so "
+            f"the cluster {place} has {there}, this process {here}: both must be the same, so "
             "install the one or the other"
         )
     token = "in the file that RAY_AUTH_TOKEN_PATH names, with RAY_AUTH_MODE=token"  # noqa: S105
     if _NO_TOKEN.search(whole):
-        return f"the cluster at {address} is to be joined with a token, but there is none {token}"
+        return f"the cluster {place} is to be joined with a token, but there is none {token}"
     if _REFUSED.search(whole):
-        return f"the cluster at {address} refuses the token, or wants one: give its own {token}"
+        return f"the cluster {place} refuses the token, or wants one: give its own {token}"
     if _NO_NODE_HERE.search(whole):
         return (
-            f"no node of the cluster at {address} runs on this machine, which must be one: `ray "
+            f"no node of the cluster {place} runs on this machine, which must be one: `ray "
             f"start --address={address}`, with --num-cpus=0 where it shall not calculate"
         )
     if _NONE_RUNNING.search(whole):
@@ -174,9 +179,9 @@ def _why(error: BaseException, address: str) -> str:
             "--cluster auto finds none or several clusters on this machine: start a node with `ray "
             "start`, or give the HOST:PORT of the head"
         )
-    first = said[0].split("\n")[-1].strip() or type(error).__name__
+    first = said[0].split("\n")[-1].partition(". ")[0].strip() or type(error).__name__
     return (
-        f"Ray can't join what answers at {address} ({first}): is it the head of a cluster of Ray, "
+        f"Ray can't join what answers {place} ({first}): is it the head of a cluster of Ray, "
         "which `ray status` shows?"
     )
 
@@ -197,15 +202,15 @@ def _await(ray: Any, membership: Membership, address: str) -> None:
         time.sleep(LOOK_S)
     if not found:
         raise _unavailable(
-            f"the cluster at {address} has no node that calculates: start one with `ray start "
+            f"the cluster {_place(address)} has no node that calculates: start one with `ray start "
             f"--address={address}`, without --num-cpus=0"
         )
     if wanted in (None, len(found)):
         return
     fewer = len(found) < wanted
     raise _unavailable(
-        f"--nodes {wanted} wants as many nodes that calculate, but the cluster at {address} has "
-        f"{len(found)} ({', '.join(one.address for one in found)}): "
+        f"--nodes {wanted} wants as many nodes that calculate, but the cluster {_place(address)} "
+        f"has {len(found)} ({', '.join(one.address for one in found)}): "
         + (f"start more with `ray start --address={address}`, or " if fewer else "")
         + f"give --nodes {len(found)}"
     )

@@ -31,9 +31,9 @@ from pathlib import Path
 from typing import NoReturn, TypeVar
 
 from bertsquad.errors import SuiteError
-from bertsquad.machine import environment, hardware
+from bertsquad.machine import environment, gpus, hardware
 
-_Core = TypeVar("_Core")
+_Part = TypeVar("_Part")
 
 #: How long all nodes may take to be up, in seconds; it takes five where two cores are idle.
 STARTING_S = 60.0
@@ -64,8 +64,8 @@ class Started:
     error: str = ""
 
 
-def divide(cores: Sequence[_Core], nodes: int) -> list[tuple[_Core, ...]]:
-    """The cores of each node: as even as can be, and shared only where there are more nodes."""
+def divide(cores: Sequence[_Part], nodes: int) -> list[tuple[_Part, ...]]:
+    """The cores (or GPUs) of each node: as even as can be, shared only where there are too few."""
     if nodes > len(cores):
         return [(cores[index % len(cores)],) for index in range(nodes)]
     bounds = [index * len(cores) // nodes for index in range(nodes + 1)]
@@ -89,6 +89,8 @@ class Guardian:
         self._folder = folder
         self._token = folder / "token"
         self._seconds = STARTING_S
+        self._cores: list[tuple[tuple[int, ...], ...]] = []
+        self._gpus: list[tuple[str, ...]] = []
         self._nodes: list[subprocess.Popen[bytes]] = []
 
     def start(self, count: int, seconds: float) -> Started:
@@ -98,19 +100,21 @@ class Guardian:
         self._seconds = seconds
         self._token.touch(mode=0o600)
         self._token.write_text(secrets.token_hex(32), encoding="ascii")
-        shares = divide(hardware.siblings()[: hardware.cores()], count)
+        self._cores = divide(hardware.siblings()[: hardware.cores()], count)
+        there = [gpu.uuid or gpu.id for gpu in gpus.visible()]
+        self._gpus = divide(there, count) if there else [()] * count
         deadline = time.monotonic() + seconds
-        port = self._start_head(shares[0], deadline)
+        port = self._start_head(deadline)
         address = f"{host(0)}:{port}"
-        for index, cores in enumerate(shares[1:], start=1):
-            self._nodes.append(self._begin(index, cores, [f"--address={address}"]))
+        for index in range(1, count):
+            self._nodes.append(self._begin(index, [f"--address={address}"]))
         for index in range(count):
             # Ray writes it when a node has been seen in the cluster.
             while not (self._of(index) / "ray_current_cluster").exists():
                 self._wait(index, deadline)
         return Started(address, str(self._token))
 
-    def _start_head(self, cores: Sequence[Sequence[int]], deadline: float) -> int:
+    def _start_head(self, deadline: float) -> int:
         """The port at which the head listens; on another one where somebody took the first."""
         for left in reversed(range(TRIES)):
             port = _free_port()
@@ -118,7 +122,7 @@ class Guardian:
             flags += ["--no-monitor"]
             if find_spec("grpc"):  # else there is no such server, and the flag is an error
                 flags += ["--ray-client-server-port=0"]
-            self._nodes = [self._begin(0, cores, flags)]
+            self._nodes = [self._begin(0, flags)]
             try:
                 while not _listens(host(0), port):
                     self._wait(0, deadline)
@@ -130,10 +134,9 @@ class Guardian:
                 return port
         raise AssertionError("the last try either listens or raises")
 
-    def _begin(
-        self, index: int, cores: Sequence[Sequence[int]], flags: Sequence[str]
-    ) -> subprocess.Popen[bytes]:
+    def _begin(self, index: int, flags: Sequence[str]) -> subprocess.Popen[bytes]:
         """Start the process of one node on its cores."""
+        cores, gpus_of_it = self._cores[index], self._gpus[index]
         cpus = {cpu for core in cores for cpu in core}
         folder = self._of(index)
         folder.mkdir(exist_ok=True)
@@ -141,6 +144,7 @@ class Guardian:
             *(sys.executable, "-m", "ray.scripts.scripts", "start", "--block"),
             f"--node-ip-address={host(index)}",
             f"--num-cpus={len(cores)}",
+            f"--num-gpus={len(gpus_of_it)}",
             f"--object-store-memory={STORE_BYTES}",
             f"--plasma-directory={folder}",  # /dev/shm would keep it where a node is killed early
             f"--temp-dir={folder}",
@@ -159,7 +163,7 @@ class Guardian:
         with self._log(index).open("wb") as log:
             return subprocess.Popen(
                 command,
-                env=self._environment(),
+                env=self._environment() | {gpus.VISIBLE: ",".join(gpus_of_it)},
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,

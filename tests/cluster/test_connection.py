@@ -60,6 +60,8 @@ def test_no_token_or_a_wrong_one_is_refused(two_nodes: LocalCluster, tmp_path: P
         assert told["subject"] == "cluster"
     missing = join(Membership(two_nodes.address), home=str(tmp_path), RAY_AUTH_MODE="token")
     assert "with a token, but there is none in the file that RAY_AUTH_TOKEN" in missing["error"]
+    nowhere = join(Membership(two_nodes.address), RAY_AUTH_MODE="token", RAY_AUTH_TOKEN_PATH="/no")
+    assert "with a token, but there is none in the file that RAY_AUTH_TOKEN" in nowhere["error"]
     assert not (tmp_path / ".ray").exists()
 
 
@@ -81,10 +83,10 @@ def test_an_address_at_which_nobody_listens_is_named() -> None:
 
 
 def test_auto_takes_what_ray_address_says_if_it_can(two_nodes: LocalCluster) -> None:
-    auto = Membership("auto", 2, token_file=two_nodes.token_file)
-    assert join(auto, RAY_ADDRESS=two_nodes.address)["nodes"]
+    token = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": two_nodes.token_file}
+    assert join(Membership("auto", 2), RAY_ADDRESS=two_nodes.address, **token)["nodes"]
     for refused in ("ray://127.0.0.2:10001", "local", "head"):
-        told = join(auto, RAY_ADDRESS=refused)
+        told = join(Membership("auto", 2), RAY_ADDRESS=refused)
         assert f"expected HOST:PORT in RAY_ADDRESS, found '{refused}'" in told["error"]
 
 
@@ -98,7 +100,7 @@ def silent() -> Iterator[str]:
 @pytest.mark.slow
 def test_who_never_answers_is_not_waited_for(silent: str) -> None:
     told = join(Membership(silent))
-    assert f"{silent} lets nobody join within 20 s" in told["error"]
+    assert f"{silent} lets nobody join within 15 s" in told["error"]
 
 
 #: Joins as usual, but as another version of Ray than it is.
@@ -133,6 +135,7 @@ def test_a_machine_that_is_no_node_of_the_cluster_says_how_to_become_one(place: 
     assert place.left_over() == {}
 
 
+@pytest.mark.slow
 def test_a_node_that_offers_no_cpu_is_not_counted(place: Place) -> None:
     variables = {name: text for name, text in os.environ.items() if not name.startswith("RAY_")}
     token = place.folder / "token"
@@ -165,6 +168,7 @@ def test_without_ray_it_is_said_how_to_install_it(tmp_path: Path) -> None:
     assert "needs Ray, which can't be loaded (No module named 'ray'): pip inst" in told["error"]
 
 
+@pytest.mark.slow
 def test_two_clusters_at_once_are_strangers(two_nodes: LocalCluster) -> None:
     with LocalCluster(2) as other:
         assert other.address != two_nodes.address

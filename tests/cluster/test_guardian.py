@@ -1,8 +1,13 @@
-"""How the cores are divided."""
+"""How cores and GPUs are divided."""
+
+from pathlib import Path
 
 import pytest
 
-from bertsquad.cluster.guardian import divide
+from bertsquad.cluster import guardian
+from bertsquad.cluster.guardian import Guardian, divide
+from bertsquad.machine import gpus
+from bertsquad.machine.gpus import Gpu
 
 
 @pytest.mark.parametrize(
@@ -19,3 +24,28 @@ def test_nodes_share_cores_only_where_there_are_too_few(
     cores: int, nodes: int, shares: list[tuple[int, ...]]
 ) -> None:
     assert divide(range(cores), nodes) == shares
+
+
+def test_gpus_are_divided_like_cores_and_seen_by_their_nodes_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody starts here: what each node would be started with is enough."""
+    begun: list[tuple[list[str], str]] = []
+
+    class Begun:
+        def __init__(self, command: list[str], env: dict[str, str], **others: object) -> None:
+            begun.append((command, env[gpus.VISIBLE]))
+            index = len(begun) - 1
+            (tmp_path / f"n{index}" / "ray_current_cluster").touch()
+
+    monkeypatch.setattr("bertsquad.cluster.guardian.subprocess.Popen", Begun)
+    monkeypatch.setattr(guardian, "_listens", lambda host, port: True)
+    monkeypatch.setattr(
+        gpus, "visible", lambda: tuple(Gpu(str(n), "T4", f"GPU-{n}") for n in range(3))
+    )
+    Guardian(tmp_path).start(2, 60.0)
+    assert [shown for _, shown in begun] == ["GPU-0", "GPU-1,GPU-2"]
+    assert [next(word for word in words if "--num-gpus" in word) for words, _ in begun] == [
+        "--num-gpus=1",
+        "--num-gpus=2",
+    ]

@@ -66,7 +66,7 @@ def test_nothing_is_left_whenever_it_ends(
     assert place.left_over() == {}
 
 
-@pytest.mark.parametrize("ended", [killed, guardian_told])
+@pytest.mark.parametrize("ended", [killed, pytest.param(guardian_told, marks=pytest.mark.slow)])
 def test_nothing_is_left_when_it_ends_without_order(
     place: Place, ended: Callable[..., None]
 ) -> None:
@@ -75,6 +75,15 @@ def test_nothing_is_left_when_it_ends_without_order(
         ended(place, process)
         process.communicate()
     assert place.left_over() == {}
+
+
+@pytest.mark.slow
+def test_no_process_outlives_a_guardian_that_is_killed(place: Place) -> None:
+    with have(place) as process:
+        assert line_of(process).startswith("127.0.0.2:")
+        os.kill(place.wait_for("bertsquad.cluster.guardian")[0], signal.SIGKILL)
+        process.communicate()
+    assert "processes" not in place.left_over(20.0)
 
 
 @pytest.mark.parametrize("host", ["127.0.0.2", "127.0.0.3"])
