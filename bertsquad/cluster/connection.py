@@ -143,8 +143,8 @@ def _join(ray: Any, address: str) -> None:
     joining.join(JOINING_S)
     if joining.is_alive():
         raise _unavailable(
-            f"what answers {_place(address)} lets nobody join within {JOINING_S:g} s: is it the head "
-            "of a cluster of Ray, which `ray status` shows?"
+            f"what answers {_place(address)} lets nobody join within {JOINING_S:g} s: is it the "
+            "head of a cluster of Ray, which `ray status` shows?"
         )
     if failures:
         raise _unavailable(_why(failures[0], address)) from failures[0]
