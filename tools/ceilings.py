@@ -73,6 +73,7 @@ def select(whole: Features, samples: NDArray[np.int64]) -> Features:
         tokens=np.concatenate([whole.tokens[piece] for piece in pieces]),
         max_context=np.concatenate([whole.max_context[piece] for piece in pieces]),
         offsets=np.concatenate([[0], np.cumsum(whole.lengths[samples])]),
+        segment_start=whole.segment_start[samples],
         question=whole.question[samples],
         context_start=whole.context_start[samples],
         doc_start=whole.doc_start[samples],
