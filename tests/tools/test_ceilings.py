@@ -23,6 +23,13 @@ def test_the_subset_is_spread_over_the_lengths_and_always_the_same() -> None:
     assert ceilings.stratified(lengths[:5], 100).tolist() == [0, 1, 2, 3, 4]
 
 
+def test_chosen_windows_are_what_they_were(tmp_path: Path) -> None:
+    whole = tiny.build_features(tmp_path, 30)
+    chosen = ceilings.select(whole, np.array([3, 7, 20]))
+    for got, wanted in zip(chosen.batch([0, 1, 2]), whole.batch([3, 7, 20]), strict=True):
+        assert got.tolist() == wanted.tolist()
+
+
 @pytest.mark.parametrize("precision", ["fp32", "int8"])
 def test_a_table_and_a_json_come_of_it(tmp_path: Path, precision: str) -> None:
     model = tiny.model(tmp_path / "small.onnx", wide=True)
