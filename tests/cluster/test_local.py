@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import stranger
 from having import have, line_of
 from left_over import Place
 
@@ -117,3 +118,29 @@ def test_without_ray_it_is_said_how_to_install_it(tmp_path: Path) -> None:
         stdin=subprocess.PIPE, capture_output=True, text=True, timeout=60,
     )  # fmt: skip
     assert "--cluster local:2 needs Ray: pip install -e '.[ray]'" in done.stdout
+
+
+#: A call of each kind of server that Ray opens to every interface.
+CALLS = (
+    "/ray.rpc.NodeInfoGcsService/GetAllNodeInfo",
+    "/ray.rpc.NodeManagerService/GetNodeStats",
+    "/ray.rpc.ObjectManagerService/Pull",
+    "/ray.rpc.CoreWorkerService/GetCoreWorkerStats",
+)
+OK, UNKNOWN, UNAUTHENTICATED = 0, 12, 16  # gRPC's codes
+
+
+def test_what_listens_beyond_loopback_answers_nobody_without_the_token(place: Place) -> None:
+    with have(place) as process:
+        _, token_file = line_of(process).split()
+        token = Path(token_file).read_text()
+        ports = place.open_ports()
+        assert len(ports) >= 5  # the head's, and two of each node
+        for port in ports:
+            told = {call: stranger.status(port, call) for call in CALLS}
+            assert set(told.values()) == {UNKNOWN, UNAUTHENTICATED}
+            (serves,) = (call for call, status in told.items() if status == UNAUTHENTICATED)
+            assert stranger.status(port, serves, "0" * 64) == UNAUTHENTICATED
+            assert stranger.status(port, serves, token) == OK
+        process.communicate()
+    assert place.left_over() == {}

@@ -1,5 +1,6 @@
 """What a cluster on this machine leaves behind: nothing, once it has ended."""
 
+import contextlib
 import re
 import time
 from dataclasses import dataclass
@@ -37,6 +38,25 @@ class Place:
             except OSError:  # it has just ended, or is another user's
                 continue
         return found
+
+    def open_ports(self) -> set[int]:
+        """The TCP ports at which what runs here listens to every interface."""
+        sockets = set()
+        for pid in self.processes():
+            for link in Path(f"/proc/{pid}/fd").iterdir():
+                with contextlib.suppress(OSError):
+                    sockets.update(re.findall(r"socket:\[(\d+)\]", str(link.readlink())))
+        lines = [
+            line.split()
+            for table in ("tcp", "tcp6")
+            for line in Path(f"/proc/net/{table}").read_text().splitlines()[1:]
+        ]
+        return {
+            int(line[1].rpartition(":")[2], 16)
+            for line in lines
+            # 0A is a socket that listens, and zeros alone are every interface.
+            if line[3] == "0A" and line[9] in sockets and not line[1].partition(":")[0].strip("0")
+        }
 
     def wait_for(self, named: str, count: int = 1) -> list[int]:
         """The process ids of so many processes, when they are there."""
