@@ -75,7 +75,6 @@ def select(whole: Features, samples: NDArray[np.int64]) -> Features:
         offsets=np.concatenate([[0], np.cumsum(whole.lengths[samples])]),
         segment_start=whole.segment_start[samples],
         question=whole.question[samples],
-        segment_start=whole.segment_start[samples],
         context_start=whole.context_start[samples],
         doc_start=whole.doc_start[samples],
     )
