@@ -58,6 +58,8 @@ class Muster:
         """See which nodes are there now, and have an actor on each that agrees with the driver."""
         show(Step("joining the nodes"))
         found = _by_name([one for one in members(self._ray) if one.id not in self._silent])
+        if self._membership.only:
+            found = {id_: one for id_, one in found.items() if one[0] in self._membership.only}
         wanted = self._membership.nodes or max(1, len(found))
         if len(found) != wanted:
             there = ", ".join(name for name, _ in found.values()) or "none"
