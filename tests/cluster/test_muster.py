@@ -4,6 +4,7 @@ import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -40,7 +41,7 @@ def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
 
 
-def of(cluster: LocalCluster, **others: int) -> Membership:
+def of(cluster: LocalCluster, **others: Any) -> Membership:
     return Membership(cluster.address, token_file=cluster.token_file, **others)
 
 
