@@ -27,7 +27,7 @@ import numpy as np
 from ceilings import run_loadgen
 
 from bertsquad.cluster import actors
-from bertsquad.cluster.actors import CONTROL, START_S, NodeActor
+from bertsquad.cluster.actors import CONTROL, NodeActor
 from bertsquad.cluster.connection import connect, members
 from bertsquad.cluster.facts import NodeFacts
 from bertsquad.cluster.fleet import Fleet
@@ -61,8 +61,8 @@ class SleepingNode(Node):
     """A node whose batches take a time, but nothing of the machine."""
 
     def __init__(self) -> None:
-        super().__init__()
-        self._free.put(0)
+        super().__init__(1)
+        self._turn = threading.Lock()
 
     def lacks(self, parcel: Parcel) -> bool:
         """It needs no model."""
@@ -81,9 +81,8 @@ class SleepingNode(Node):
 
     def answer(self, inputs: Inputs, sizes: Sequence[int], numbers: Sequence[int]) -> Answered:
         """Sleep, then answer zeros."""
-        instance = self._free.get()
-        time.sleep(SLEEP_S * len(sizes))
-        self._free.put(instance)
+        with self._turn:
+            time.sleep(SLEEP_S * len(sizes))
         return np.zeros((len(inputs.tokens), 2), np.float32), [SLEEP_S] * len(sizes)
 
 
@@ -224,7 +223,7 @@ def asleep(ray: Any, count: int) -> list[NodeActor]:
     kind = ray.remote(num_cpus=0, concurrency_groups={"control": CONTROL, "batches": 2})
     made = [kind(SleepingNode).remote() for _ in range(count)]
     nodes = [NodeActor(str(place), f"sleeper {place}", one) for place, one in enumerate(made)]
-    actors.answers(ray, {one.name: one.call("ping")() for one in nodes}, START_S)
+    actors.begun(ray, {one: one.call("ping")() for one in nodes})
     return nodes
 
 

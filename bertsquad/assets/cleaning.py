@@ -43,7 +43,7 @@ MADE = {
         rf"|\.{_MODEL}\.(?:{_TEMPORARY}\.(?:onnx|json)|onnx\.{_TEMPORARY}\.data|calibration)"
     ),
     TENSORRT: r"TensorrtExecutionProvider_.+\.(?:engine|profile|timing)",  # ONNX Runtime's names
-    SHIPPED: rf"{_SUM}\.model|\.{_SUM}\.\d+\.model",
+    SHIPPED: rf"{_SUM}\.model|\.{_SUM}\.[A-Za-z0-9-]+\.\d+\.model",
 }
 #: The kinds of what is made that are folders.
 _FOLDERS = (".calibration", ".model")

@@ -4,16 +4,20 @@ Only the worker process imports this module, and only for a cluster.
 """
 
 import re
+import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from bertsquad.cluster.connection import Member
 from bertsquad.cluster.node import Node
+from bertsquad.cluster.watchdog import SILENT_S, Watchdog
 from bertsquad.errors import SuiteError, Unavailable
 
 #: Seconds that an actor may take until it answers for the first time.
 START_S = 60.0
+#: Seconds between two looks who has answered.
+LOOK_S = 0.5
 #: Calls that an actor answers beside batches: pings and questions, which must not wait for those.
 CONTROL = 4
 
@@ -25,7 +29,7 @@ class NodeLost(SuiteError):
     """The node called `name` was lost for a `cause` while it was asked something."""
 
     def __init__(self, name: str, cause: str) -> None:
-        super().__init__(f"node {name} was lost before the run began: {cause}")
+        super().__init__(f"node {name} was lost outside of a run: {cause}; run the case again")
         self.name, self.cause = name, cause
 
 
@@ -35,7 +39,7 @@ class NodeActor:
 
     id: str
     name: str
-    actor: Any
+    actor: Any = field(compare=False)
 
     def call(self, method: str) -> Callable[..., Any]:
         """How to ask a question of the actor, which gets an answer while batches run."""
@@ -59,30 +63,62 @@ def begin(ray: Any, member: Member, name: str, instances: int | None) -> NodeAct
         concurrency_groups={"control": CONTROL, "batches": calls},
     )(Node)
     place = NodeAffinitySchedulingStrategy(member.id, soft=False)
-    actor = there.options(scheduling_strategy=place).remote()
+    actor = there.options(scheduling_strategy=place).remote(max(1, int(member.cpus)))
     return NodeActor(member.id, name, actor)
 
 
-def answers(ray: Any, asked: Mapping[str, Any], limit_s: float | None = None) -> dict[str, Any]:
-    """What the nodes answer, by their names; `asked` holds what was asked of each.
+def begun(ray: Any, asked: Mapping[NodeActor, Any]) -> dict[str, Any]:
+    """What new actors answer to their first question, by their names.
 
-    Raises what a node raises, with its name before it, NodeLost for one that was lost meanwhile, or
-    SuiteError for one that didn't answer within `limit_s`.
+    Raises what a node raises, with its name before it, NodeLost, or SuiteError for a node that
+    didn't answer in time.
     """
     references = list(asked.values())
-    ready, _ = ray.wait(references, num_returns=len(references), timeout=limit_s)
-    found = {}
-    for name, reference in asked.items():
+    ready, _ = ray.wait(references, num_returns=len(references), timeout=START_S)
+    for node, reference in asked.items():
         if reference not in ready:
             raise SuiteError(
-                f"node {name} didn't start within {limit_s:g} s: is it busy with other work of the "
-                "cluster, or cut off? free it, or leave it out"
+                f"node {node.name} didn't start within {START_S:g} s: is it busy with other work "
+                "of the cluster, or cut off? free it, or leave it out"
             )
-        try:
-            found[name] = ray.get(reference)
-        except Exception as error:
-            raise named(ray, error, name) from None
-    return found
+    return {node.name: _answer(ray, node, reference) for node, reference in asked.items()}
+
+
+def answers(ray: Any, asked: Mapping[NodeActor, Any], silent_s: float = SILENT_S) -> dict[str, Any]:
+    """What the nodes answer, by their names; `asked` holds what was asked of each.
+
+    They are pinged meanwhile. Raises what a node raises, with its name before it, or NodeLost for
+    one that was lost or said nothing for `silent_s`.
+    """
+    nodes = list(asked)
+    dog = Watchdog(range(len(nodes)), time.monotonic(), silent_s)
+    pending = {reference: place for place, reference in enumerate(asked.values())}
+    pinged: dict[Any, int] = {}
+    while pending:
+        ready, _ = ray.wait([*pending, *pinged], num_returns=1, timeout=LOOK_S)
+        now = time.monotonic()
+        for reference in ready:
+            if (place := pending.pop(reference, None)) is not None:
+                dog.gone(place)  # nothing more is expected of it here
+            else:
+                dog.heard(pinged.pop(reference), now)
+        for place in dog.silent(now):
+            raise NodeLost(nodes[place].name, silence(silent_s))
+        for place in dog.to_ping(now):
+            pinged[nodes[place].call("ping")()] = place
+    return {node.name: _answer(ray, node, reference) for node, reference in asked.items()}
+
+
+def _answer(ray: Any, node: NodeActor, reference: Any) -> Any:
+    try:
+        return ray.get(reference)
+    except Exception as error:
+        raise named(ray, error, node.name) from None
+
+
+def silence(seconds: float) -> str:
+    """Why a node that said nothing for so long counts as lost, in a clause."""
+    return f"it answered nothing for {seconds:g} s"
 
 
 def named(ray: Any, error: BaseException, name: str) -> SuiteError:

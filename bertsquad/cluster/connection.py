@@ -78,7 +78,22 @@ def connect(membership: Membership) -> Any:
 
 
 def members(ray: Any) -> list[Member]:
-    """The nodes of the joined cluster that calculate, by address: those that offer CPUs."""
+    """The nodes of the joined cluster that calculate, by address: those that offer CPUs.
+
+    Unavailable where the head of the cluster doesn't answer.
+    """
+    listed: list[dict[str, Any]] = []
+
+    def ask() -> None:
+        listed.extend(ray.nodes())
+
+    asking = threading.Thread(target=ask, daemon=True)  # it may wait for more than a minute
+    asking.start()
+    asking.join(JOINING_S)
+    if not listed:
+        raise _unavailable(
+            f"the head of the cluster didn't answer within {JOINING_S:g} s: start the cluster again"
+        )
     found = [
         Member(
             node["NodeID"],
@@ -86,7 +101,7 @@ def members(ray: Any) -> list[Member]:
             node["Resources"].get("CPU", 0.0),
             node["Resources"].get("GPU", 0.0),
         )
-        for node in ray.nodes()
+        for node in listed
         if node["Alive"]
     ]
     return sorted((one for one in found if one.cpus > 0), key=lambda one: (one.address, one.id))

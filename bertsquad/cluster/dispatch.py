@@ -50,7 +50,7 @@ class Dispatcher:
         self._source: Source | None = None
         self._events: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
         self._began = time.perf_counter()
-        self.losses: list[Loss] = []
+        self._losses: list[Loss] = []
 
     @property
     def alive(self) -> list[int]:
@@ -58,6 +58,13 @@ class Dispatcher:
         self._settle()
         with self._changed:
             return self._ledger.alive
+
+    @property
+    def losses(self) -> list[Loss]:
+        """The nodes that were lost until now."""
+        self._settle()
+        with self._changed:
+            return list(self._losses)
 
     @property
     def instances(self) -> int:
@@ -75,6 +82,10 @@ class Dispatcher:
     def failed(self, call: int, error: BaseException) -> None:
         """The model, or what runs it, raised an error at a call."""
         self._events.put(lambda: self._failed(call, error))
+
+    def fail(self, error: BaseException) -> None:
+        """The run can't go on, whatever nodes say."""
+        self._events.put(lambda: self._fail(error))
 
     def lost(self, node: int, cause: str) -> None:
         """A node is lost; its batches are calculated elsewhere, and what it still says is void."""
@@ -178,7 +189,7 @@ class Dispatcher:
             if works is None:
                 return
             loss = Loss(self._members[node].name, now - self._began, cause)
-            self.losses.append(loss)
+            self._losses.append(loss)
             left = self._ledger.alive
             self._changed.notify_all()
         if not left:
@@ -195,7 +206,7 @@ class Dispatcher:
             self._changed.notify_all()
 
     def _none_left(self) -> NoNodeLeft:
-        told = "; ".join(map(str, self.losses))
+        told = "; ".join(map(str, self._losses))
         return NoNodeLeft(f"no node of the cluster is left, so start them again: {told}")
 
 

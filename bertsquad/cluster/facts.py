@@ -41,7 +41,7 @@ class NodeRun(NodeFacts):
 
     `samples` it answered, a `share` of all from 0 to 1. `busy_share` is the share of the run, from
     0 to 1, in which its instances calculated. `samples_per_s` are for the spans of the timeline's
-    `course`.
+    `course`. `peak_memory_bytes` is the most memory that its process has had until then.
     """
 
     samples: int = 0
@@ -49,6 +49,7 @@ class NodeRun(NodeFacts):
     busy_share: float = 0.0
     samples_per_s: list[float] = field(default_factory=list)
     disturbances: list[Disturbance] = field(default_factory=list)
+    peak_memory_bytes: int | None = None
 
 
 @dataclass(frozen=True)
@@ -61,3 +62,14 @@ class Loss:
 
     def __str__(self) -> str:
         return f"node {self.node} was lost {self.second:.1f} s after the start: {self.cause}"
+
+
+@dataclass
+class Observation:
+    """What was seen around a run, by node; what is of this machine, where it is none, has no name.
+
+    It is filled when the run has ended.
+    """
+
+    disturbances: dict[str, list[Disturbance]] = field(default_factory=dict)
+    peak_memory_bytes: dict[str, int | None] = field(default_factory=dict)

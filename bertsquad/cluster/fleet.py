@@ -4,10 +4,7 @@ Only the worker process imports this module, and only for a cluster.
 """
 
 import contextlib
-import threading
-import time
 from collections.abc import Iterator, Mapping, Sequence
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -19,14 +16,15 @@ from bertsquad.cluster.dispatch import Dispatcher, Member
 from bertsquad.cluster.facts import Loss, NodeFacts
 from bertsquad.cluster.node import EngineWanted
 from bertsquad.cluster.shipping import chunks, parcel
-from bertsquad.cluster.watchdog import SILENT_S, Watchdog
+from bertsquad.cluster.watching import Watch
 from bertsquad.devices import DEVICES, Device
 from bertsquad.progress import Show, Step
 from bertsquad.runtime.inference import Source, Work, effective_lengths
 from bertsquad.squad.features import Inputs
 
-#: Seconds between two looks of the watchdog.
-LOOK_S = 0.5
+#: Seconds for which a node may say nothing while it makes an engine: loading a large model may
+#: leave no time for anything else.
+OPENING_S = 120.0
 
 
 class Fleet:
@@ -45,8 +43,9 @@ class Fleet:
         self.batch_tokens, self.most_samples = wanted.batch_tokens, self.device.most_samples
         _ship(ray, nodes, wanted, show)
         show(Step("making the sessions", of=f"{len(nodes)} nodes"))
-        opened = {one.name: one.call("open")(wanted, one.name) for one in nodes}
-        self.facts: tuple[NodeFacts, ...] = tuple(actors.answers(ray, opened).values())
+        opened = {one: one.call("open")(wanted, one.name) for one in nodes}
+        found = actors.answers(ray, opened, OPENING_S)
+        self.facts: tuple[NodeFacts, ...] = tuple(found[one.name] for one in nodes)
         #: The batches that are calculated side by side.
         self.instances = sum(one.instances for one in self.facts)
         #: The names of lost nodes that ended in silence.
@@ -66,7 +65,7 @@ class Fleet:
 
     @property
     def losses(self) -> Sequence[Loss]:
-        """The nodes that were lost, in the probe too."""
+        """The nodes that were lost since the fleet was made."""
         return self._dispatcher.losses
 
     @property
@@ -74,12 +73,12 @@ class Fleet:
         """Whether all nodes are there."""
         return len(self._dispatcher.alive) == len(self.nodes)
 
-    def _ask(self, method: str, *arguments: Any) -> None:
-        """Have all nodes that are there do something."""
-        there = [self.nodes[place] for place in self._dispatcher.alive]
-        self._answers({one.name: one.call(method)(*arguments) for one in there})
+    @property
+    def there(self) -> list[NodeActor]:
+        """The nodes that aren't lost."""
+        return [self.nodes[place] for place in self._dispatcher.alive]
 
-    def _answers(self, asked: Mapping[str, Any]) -> dict[str, Any]:
+    def _answers(self, asked: Mapping[NodeActor, Any]) -> dict[str, Any]:
         """What nodes answer; one that is lost meanwhile isn't there for any run after."""
         try:
             return actors.answers(self._ray, asked)
@@ -91,32 +90,28 @@ class Fleet:
     def infer(
         self, features: Inputs, samples: Sequence[int], instance: int = 0
     ) -> list[NDArray[np.float32]]:
-        """The logits of one batch, each float32 [its length, 2], by the node of an instance."""
-        node = self._node_of(instance)
-        name = self.nodes[node].name
-        works = [Work(samples)]
-        reference = self._answer[node](*_packed(features, works))
-        with self._watched():
-            flat, _ = self._answers({name: reference})[name]
+        """The logits of one batch, each float32 [its length, 2]; the nodes are asked in turn."""
+        alive = self._dispatcher.alive
+        place = alive[instance % len(alive)]
+        works, node = [Work(samples)], self.nodes[place]
+        asked = {node: self._answer[place](*_packed(features, works))}
+        flat, _ = self._answers(asked)[node.name]
         return _shared_out(flat, features, works)[0]
-
-    def _node_of(self, instance: int) -> int:
-        for node, facts in enumerate(self.facts):
-            if instance < facts.instances:
-                return node
-            instance -= facts.instances
-        raise IndexError("there is no such instance")
 
     def warm_up(self, features: Inputs, samples: Sequence[int]) -> None:
         """Have every instance of every node calculate the batch `samples` once."""
         inputs = features.take(samples)
-        with self._watched():
-            self._ask("warm_up", inputs)
+        self._answers({node: node.call("warm_up")(inputs) for node in self.there})
 
     def verify(self) -> None:
-        """SuiteError where the weights that a node's engine has mapped were changed."""
-        with contextlib.suppress(NodeLost):  # which is told with the other losses
-            self._ask("verify")
+        """SuiteError where the weights that a node's engine has mapped were changed.
+
+        A node that is lost by now is told with the others.
+        """
+        asked = {node: node.call("verify")() for node in self.there}
+        for node, reference in asked.items():
+            with contextlib.suppress(NodeLost):
+                self._answers({node: reference})
 
     def spread(self, features: Inputs, source: Source) -> None:
         """Have the batches of a source answered, each by the node that is free first."""
@@ -133,7 +128,7 @@ class Fleet:
     @contextlib.contextmanager
     def _watched(self) -> Iterator[None]:
         """Have nodes that fall silent meanwhile count as lost."""
-        self._watch = watch = _Watch(self._ray, self.nodes, self._dispatcher)
+        self._watch = watch = Watch(self._ray, self.nodes, self._dispatcher)
         try:
             with watch:
                 yield
@@ -158,60 +153,11 @@ class Fleet:
             self._dispatcher.failed(call, error)
 
 
-class _Watch:
-    """Pings nodes while it is a context, and has those that are silent or gone count as lost."""
-
-    def __init__(self, ray: Any, nodes: Sequence[NodeActor], dispatcher: Dispatcher) -> None:
-        self._ray, self._nodes, self._dispatcher = ray, nodes, dispatcher
-        self._dog = Watchdog(dispatcher.alive, time.monotonic())
-        self._lock = threading.Lock()
-        self._over = threading.Event()
-        self._thread = threading.Thread(target=self._look, name="watchdog", daemon=True)
-        #: The nodes that were silent for too long.
-        self.silent: set[int] = set()
-
-    def __enter__(self) -> None:
-        self._thread.start()
-
-    def __exit__(self, *error: object) -> None:
-        self._over.set()
-        self._thread.join()
-
-    def heard(self, place: int) -> None:
-        """A node has answered something."""
-        with self._lock:
-            self._dog.heard(place, time.monotonic())
-
-    def _look(self) -> None:
-        while not self._over.wait(LOOK_S):
-            now = time.monotonic()
-            with self._lock:
-                due, silent = self._dog.to_ping(now), self._dog.silent(now)
-            for place in due:
-                pinged = self._nodes[place].call("ping")().future()
-                pinged.add_done_callback(partial(self._answered, place))
-            for place in silent:
-                self.silent.add(place)
-                self._lost(place, f"it answered nothing for {SILENT_S:g} s")
-                self._ray.kill(self._nodes[place].actor)
-
-    def _answered(self, place: int, future: Any) -> None:
-        error = future.exception()
-        if error is None:
-            self.heard(place)
-        elif not self._over.is_set():
-            self._lost(place, actors.cause_of(self._ray, error))
-
-    def _lost(self, place: int, cause: str) -> None:
-        with self._lock:
-            self._dog.gone(place)
-        self._dispatcher.lost(place, cause)
-
-
 def _ship(ray: Any, nodes: Sequence[NodeActor], wanted: EngineWanted, show: Show) -> None:
     """Send the model's files to the nodes that haven't got them."""
     whole = parcel(wanted.prepared.files)
-    lacking = actors.answers(ray, {one.name: one.call("lacks")(whole) for one in nodes})
+    asked = {one: one.call("lacks")(whole) for one in nodes}
+    lacking = actors.answers(ray, asked, OPENING_S)
     receivers = [node for node in nodes if lacking[node.name]]
     if not receivers:
         return
@@ -220,10 +166,11 @@ def _ship(ray: Any, nodes: Sequence[NodeActor], wanted: EngineWanted, show: Show
         show(Step("sending the model", sent, whole.bytes, "bytes"))
         # Once into the object store, from which every node takes it.
         content = ray.put(np.frombuffer(block, np.uint8))
-        asked = {one.name: one.call("take")(place, offset, content) for one in receivers}
+        asked = {one: one.call("take")(place, offset, content) for one in receivers}
         actors.answers(ray, asked)
         sent += len(block)
-    actors.answers(ray, {one.name: one.call("settle")() for one in receivers})
+    settled = {one: one.call("settle")() for one in receivers}
+    actors.answers(ray, settled, OPENING_S)
 
 
 def _packed(features: Inputs, works: Sequence[Work]) -> tuple[Inputs, list[int], NDArray[np.int32]]:

@@ -6,9 +6,7 @@ nor a data set.
 
 import contextlib
 import os
-import queue
 import socket
-import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -34,6 +32,7 @@ from bertsquad.runtime.inference import NotFinite
 from bertsquad.squad.features import Inputs
 
 if TYPE_CHECKING:
+    from bertsquad.cluster.instances import Instances
     from bertsquad.runtime.engine import Engine
 
 _Answer = TypeVar("_Answer")
@@ -71,6 +70,15 @@ class Survey:
     batch_tokens: int
 
 
+@dataclass(frozen=True)
+class Counted:
+    """What a node has counted: its machine, of so many processors, and its own process."""
+
+    reading: noise.Reading | None
+    processors: int
+    peak_memory_bytes: int | None
+
+
 #: A call's answer: the logits of all samples one after the other, float32 [tokens, 2], and the
 #: seconds that each of its batches was calculated for.
 Answered = tuple[NDArray[np.float32], list[float]]
@@ -91,15 +99,16 @@ def versions(device: Device) -> dict[str, str]:
 class Node:
     """One node's engine, and what its driver asks of the machine around it."""
 
-    def __init__(self) -> None:
+    def __init__(self, cores: int) -> None:
+        """It may use as many `cores` of its machine, if there are so many."""
         # Before ONNX Runtime is loaded, which reports to its maker else.
         os.environ["ORT_DISABLE_TELEMETRY"] = "1"
+        self._cores = min(cores, hardware.cores())
         self._receiver: Receiver | None = None
         self._files: tuple[Fingerprint, ...] = ()
-        self._engine: Engine | None = None
-        self._free: queue.SimpleQueue[int] = queue.SimpleQueue()
-        self._pinned = threading.local()
+        self._instances: Instances | None = None
         self._lock = contextlib.ExitStack()
+        self._locked: bool | None = None
 
     def ping(self) -> None:
         """Answer, as a node that is there does."""
@@ -126,7 +135,11 @@ class Node:
         )
 
     def lacks(self, parcel: Parcel) -> bool:
-        """Whether the model must be sent here; SuiteError where there is no memory for it."""
+        """Whether the model must be sent here; SuiteError where there is no memory for it.
+
+        An engine that is here is given up for it.
+        """
+        self._give_up()
         free = hardware.available_memory_bytes()
         if free is not None and parcel.bytes > free:
             raise SuiteError(
@@ -134,17 +147,27 @@ class Node:
                 f"{free / 1e9:.1f} GB are free: leave the node out, or give a smaller model"
             )
         here = _told(lambda: shipping.found(parcel))
-        if here is None:
-            self._receiver = Receiver(parcel)
-        else:
-            self._files = here
+        if self._receiver is not None:
+            self._receiver.close()
+        self._receiver = Receiver(parcel) if here is None else None
+        self._files = here or ()
         return here is None
+
+    def _give_up(self) -> None:
+        """Free the memory of the engine, if there is one, once no call calculates any more."""
+        instances, self._instances = self._instances, None
+        if instances is not None:
+            instances.end()
 
     def take(self, place: int, offset: int, content: NDArray[np.uint8]) -> None:
         """Take one chunk of the model's files."""
         receiver = self._receiver
         assert receiver is not None
-        _told(lambda: receiver.take(place, offset, content.data))
+        try:
+            _told(lambda: receiver.take(place, offset, content.data))
+        except SuiteError:
+            receiver.close()
+            raise
 
     def settle(self) -> None:
         """All chunks were sent."""
@@ -160,10 +183,11 @@ class Node:
         return _told(lambda: self._open(wanted, name))
 
     def _open(self, wanted: EngineWanted, name: str) -> NodeFacts:
+        from bertsquad.cluster.instances import Instances
         from bertsquad.runtime.engine import Engine
 
-        self._engine = None  # its memory first
-        device, cores = DEVICES[wanted.device], hardware.cores()
+        self._give_up()
+        device, cores = DEVICES[wanted.device], self._cores
         parallelism.check(cores, wanted.instances, wanted.threads)
         if device.is_gpu:
             gpus.check(wanted.gpus)
@@ -173,14 +197,12 @@ class Node:
             cores,
             wanted.instances,
             wanted.threads,
-            hardware.owned_cpus(),
+            hardware.owned_cpus()[:cores],
             gpus.count(wanted.gpus) if device.is_gpu else 1,
         )
         here = replace(wanted.prepared, path=Path(self._files[0].path), files=self._files)
-        self._engine = engine = Engine(here, device, wanted.precision, shape, wanted.batch_tokens)
-        self._free = queue.SimpleQueue()
-        for instance in range(engine.instances):
-            self._free.put(instance)
+        engine = Engine(here, device, wanted.precision, shape, wanted.batch_tokens)
+        self._instances = Instances(engine)
         return NodeFacts(
             node=name,
             host=socket.gethostname(),
@@ -202,62 +224,42 @@ class Node:
             batch_tokens=wanted.batch_tokens,
         )
 
+    @property
+    def _working(self) -> "Instances":
+        if self._instances is None:
+            raise SuiteError("there is no engine here: run the case again")
+        return self._instances
+
     def warm_up(self, inputs: Inputs) -> None:
         """Have every instance calculate this batch once."""
-        engine = self._engine
-        assert engine is not None
-        _told(lambda: engine.warm_up(inputs, range(len(inputs))))
+        _told(lambda: self._working.engine.warm_up(inputs, range(len(inputs))))
 
     def answer(self, inputs: Inputs, sizes: Sequence[int], numbers: Sequence[int]) -> Answered:
         """The logits of batches of so many windows each, as soon as an instance is free.
 
         `numbers` are those of the windows in the data set, for messages.
         """
-        instance = self._free.get()
-        try:
-            self._pin(instance)
-            return _told(lambda: self._calculate(inputs, sizes, numbers, instance))
-        finally:
-            self._free.put(instance)
+        working = self._working
+        with working.one() as instance:
+            return _told(lambda: _calculate(working.engine, inputs, sizes, numbers, instance))
 
-    def _calculate(
-        self, inputs: Inputs, sizes: Sequence[int], numbers: Sequence[int], instance: int
-    ) -> Answered:
-        assert self._engine is not None
-        logits: list[NDArray[np.float32]] = []
-        seconds, first = [], 0
-        for size in sizes:
-            began = time.perf_counter()
-            try:
-                logits += self._engine.infer(inputs, range(first, first + size), instance)
-            except NotFinite as error:
-                raise error.of(int(numbers[error.sample])) from None
-            seconds.append(time.perf_counter() - began)
-            first += size
-        return np.concatenate(logits), seconds
-
-    def _pin(self, instance: int) -> None:
-        """Keep the calling thread, which Ray uses again, on the CPU of the instance it serves."""
-        assert self._engine is not None
-        cpus = self._engine.parallelism.cpus(instance)
-        if cpus != getattr(self._pinned, "cpus", ()):
-            os.sched_setaffinity(threading.get_native_id(), cpus[:1] or os.sched_getaffinity(0))
-            self._pinned.cpus = cpus
-
-    def hold_device(self, device: str) -> list[str]:
-        """Wait until no other run on this machine uses the device; what there is to say of it."""
-        said: list[str] = []
-        marker = DEVICES[device].marker
-        self._lock.enter_context(device_lock.device_to_itself(marker, said.append))
-        return said
+    def hold_device(self, device: str) -> bool:
+        """Wait until no other run on this machine uses the device; whether it is locked then."""
+        if self._locked is None:
+            marker = DEVICES[device].marker
+            held = device_lock.device_to_itself(marker, lambda said: None)
+            self._locked = self._lock.enter_context(held)
+        return self._locked
 
     def release_device(self) -> None:
         """Let others use the device."""
         self._lock.close()
+        self._locked = None
 
-    def reading(self) -> tuple[noise.Reading | None, int]:
-        """What this machine has counted until now, and how many processors it has."""
-        return noise.read(), os.cpu_count() or 1
+    def counted(self) -> Counted:
+        """What this machine and this process have counted until now."""
+        peak = hardware.peak_memory_bytes()
+        return Counted(noise.read(), os.cpu_count() or 1, peak)
 
     def verify(self) -> None:
         """SuiteError where the weights that the engine has mapped were changed."""
@@ -272,3 +274,24 @@ def _told(ask: Callable[[], _Answer]) -> _Answer:
         raise
     except Exception as error:  # the model's or the runtime's
         raise SuiteError(describe(error)) from None
+
+
+def _calculate(
+    engine: "Engine",
+    inputs: Inputs,
+    sizes: Sequence[int],
+    numbers: Sequence[int],
+    instance: int,
+) -> Answered:
+    """The logits of one batch after the other, and the seconds that each took."""
+    logits: list[NDArray[np.float32]] = []
+    seconds, first = [], 0
+    for size in sizes:
+        began = time.perf_counter()
+        try:
+            logits += engine.infer(inputs, range(first, first + size), instance)
+        except NotFinite as error:
+            raise error.of(int(numbers[error.sample])) from None
+        seconds.append(time.perf_counter() - began)
+        first += size
+    return np.concatenate(logits), seconds

@@ -11,11 +11,12 @@ from typing import Any
 
 from bertsquad.cluster import actors
 from bertsquad.cluster.actors import NodeActor
-from bertsquad.cluster.facts import NodeFacts
+from bertsquad.cluster.facts import NodeFacts, Observation
+from bertsquad.cluster.node import Counted
 from bertsquad.machine import hardware, noise
 from bertsquad.machine.noise import Disturbance, Reading
 
-#: Seconds between two looks whether a node's device has become free.
+#: Seconds after which a wait for a device is told.
 POLL_S = 1.0
 
 #: A reading of the driver's own process goes by this name.
@@ -56,63 +57,65 @@ def observed(
     nodes: Sequence[tuple[NodeActor, NodeFacts]],
     device: str | None,
     tell: Callable[[str], object],
-) -> Iterator[dict[str, list[Disturbance]]]:
-    """Observe the machines for as long as the context lasts; what is given is filled at its end.
+) -> Iterator[Observation]:
+    """Observe the machines for as long as the context lasts.
 
     Where a `device` is given, every machine has it to itself meanwhile; `tell` gets a sentence if
     that takes a wait. That of the driver's own machine is held by the pytest process.
     """
-    result: dict[str, list[Disturbance]] = {}
+    result = Observation()
     own = hardware.machine_id()
     first: dict[str, NodeActor] = {}
     for node, facts in nodes:
         first.setdefault(facts.machine, node)
     first.pop(own, None)
-    if device is not None:
-        _hold(ray, list(first.values()), device, tell)
+    holders = list(first.values()) if device is not None else []
     try:
-        before = _read(ray, nodes)
-        before_here = noise.read()
+        unlocked = _hold(ray, holders, device, tell) if device is not None else []
+        before, here = _counted(ray, nodes), noise.read()
         yield result
-        after, after_here = _read(ray, nodes), noise.read()
-        seen = {
-            node.name: Seen(facts.machine, processors, before[node.name][0], after[node.name][0])
-            for node, facts in nodes
-            if node.name in before and node.name in after
-            for processors in (after[node.name][1],)
-        }
-        seen[DRIVER] = Seen(own, os.cpu_count() or 1, before_here, after_here)
-        result |= disturbances(seen)
+        after, seen = _counted(ray, nodes), {}
+        for node, facts in nodes:
+            if (then := before.get(node.name)) and (now := after.get(node.name)):
+                seen[node.name] = Seen(facts.machine, now.processors, then.reading, now.reading)
+                result.peak_memory_bytes[node.name] = now.peak_memory_bytes
+        seen[DRIVER] = Seen(own, os.cpu_count() or 1, here, noise.read())
+        result.disturbances |= disturbances(seen)
+        for name in unlocked:
+            result.disturbances.setdefault(name, []).append(UNLOCKED)
     finally:
-        for node in first.values() if device is not None else ():
+        for node in holders:
             node.call("release_device")()
 
 
-def _hold(ray: Any, nodes: Sequence[NodeActor], device: str, tell: Callable[[str], object]) -> None:
-    """Have every node wait until it has its device for itself."""
-    waiting = {one.name: one.call("hold_device")(device) for one in nodes}
-    told: set[str] = set()
-    while waiting:
-        ready, _ = ray.wait(list(waiting.values()), num_returns=len(waiting), timeout=POLL_S)
-        for name, reference in list(waiting.items()):
-            if reference in ready:
-                for said in actors.answers(ray, {name: waiting.pop(name)})[name]:
-                    tell(f"node {name}: {said}")
-            elif name not in told:
-                told.add(name)
-                tell(f"another run measures on node {name}: waiting for its end")
+#: What is said of a node whose device can't be locked.
+UNLOCKED = Disturbance(
+    "its device can't be locked, so another run may have used it too",
+    "see there that no other run measures",
+)
+
+
+def _hold(
+    ray: Any, nodes: Sequence[NodeActor], device: str, tell: Callable[[str], object]
+) -> list[str]:
+    """Have every node wait until it has its device for itself; those that can't lock it."""
+    asked = {node: node.call("hold_device")(device) for node in nodes}
+    if asked:
+        _, busy = ray.wait(list(asked.values()), num_returns=len(asked), timeout=POLL_S)
+        for node, reference in asked.items():
+            if reference in busy:
+                tell(f"another run measures on node {node.name}: waiting for its end")
+    return [name for name, locked in actors.answers(ray, asked).items() if not locked]
 
 
 #: Seconds that a node may take to say what it has counted.
-_READING_S = 5.0
+_COUNTING_S = 5.0
 
 
-def _read(
-    ray: Any, nodes: Sequence[tuple[NodeActor, NodeFacts]]
-) -> dict[str, tuple[Reading | None, int]]:
+def _counted(ray: Any, nodes: Sequence[tuple[NodeActor, NodeFacts]]) -> dict[str, Counted]:
     """What each node has counted, by its name; those that are lost are missing."""
-    asked = {node.name: node.call("reading")() for node, _ in nodes}
-    ready, _ = ray.wait(list(asked.values()), num_returns=len(asked), timeout=_READING_S)
+    asked = {node.name: node.call("counted")() for node, _ in nodes}
+    ready, _ = ray.wait(list(asked.values()), num_returns=len(asked), timeout=_COUNTING_S)
     found = {}
     for name, reference in asked.items():
         if reference in ready:

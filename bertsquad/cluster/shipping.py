@@ -5,7 +5,9 @@ is used where it is. Else it lies in the node's own cache, named by what it hold
 """
 
 import os
+import re
 import shutil
+import socket
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -104,7 +106,11 @@ class Receiver:
 
     def __init__(self, wanted: Parcel) -> None:
         self._wanted = wanted
-        self._partial = _folder(wanted).with_name(f".{wanted.key}.{os.getpid()}.model")
+        host = re.sub(r"[^A-Za-z0-9-]", "-", socket.gethostname())  # homes may be shared
+        self._partial = _folder(wanted).with_name(f".{wanted.key}.{host}.{os.getpid()}.model")
+        for left in self._partial.parent.glob(f".{wanted.key}.{host}.*.model"):
+            if not _runs(left.name.split(".")[-2]):  # who was killed left it
+                shutil.rmtree(left, ignore_errors=True)
         self._names = _inside(wanted)
 
     def take(self, place: int, offset: int, content: memoryview) -> None:
@@ -135,3 +141,14 @@ class Receiver:
     def close(self) -> None:
         """Leave nothing half-written."""
         shutil.rmtree(self._partial, ignore_errors=True)
+
+
+def _runs(pid: str) -> bool:
+    """Whether there is a process of this id."""
+    try:
+        os.kill(int(pid), 0)
+    except ProcessLookupError:
+        return False
+    except (OSError, ValueError):  # it is another user's
+        return True
+    return True

@@ -20,11 +20,11 @@ def _folder() -> Path:
 
 
 @contextlib.contextmanager
-def device_to_itself(processor: str, tell: Callable[[str], object]) -> Iterator[None]:
+def device_to_itself(processor: str, tell: Callable[[str], object]) -> Iterator[bool]:
     """Wait until no other run on this machine uses the `processor`, "cpu" or "gpu".
 
     `tell` gets a sentence if there is a wait. If there can be no lock, as where another user has
-    the file, `tell` gets that and the run goes on.
+    the file, `tell` gets that and the run goes on. Gives whether the device is locked.
     """
     name = f"{NAME}-{processor}"
     take = take_name if sys.platform == "linux" else take_in_folder
@@ -41,7 +41,7 @@ def device_to_itself(processor: str, tell: Callable[[str], object]) -> Iterator[
         why = reason(error, error.filename)
         tell(f"{place} can't be locked ({why}), so another run may disturb this one")
     try:
-        yield
+        yield release is not None
     finally:
         if release is not None:
             release()

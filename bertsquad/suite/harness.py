@@ -134,7 +134,7 @@ class Harness:
         run_folder = self._own(Path(request.folder))
         folder = run_folder.begin()
         request = replace(request, folder=str(folder))
-        alone: AbstractContextManager[None] = contextlib.nullcontext()
+        alone: AbstractContextManager[object] = contextlib.nullcontext()
         if mode != "accuracy":  # what is timed has the device to itself
             alone = device_lock.device_to_itself(DEVICES[case.device].marker, self._progress.say)
         with alone:

@@ -7,12 +7,11 @@ from contextlib import AbstractContextManager
 from typing import Protocol
 
 from bertsquad.assets.fingerprint import verify_mapped
-from bertsquad.cluster.facts import Loss, NodeFacts, NodeRun
+from bertsquad.cluster.facts import Loss, NodeFacts, NodeRun, Observation
 from bertsquad.devices import DEVICES, Device
 from bertsquad.errors import Unavailable
 from bertsquad.loadgen.timeline import Timeline
-from bertsquad.machine import gpus, noise
-from bertsquad.machine.noise import Disturbance
+from bertsquad.machine import gpus, hardware, noise
 from bertsquad.models.preparation import Prepared
 from bertsquad.progress import Show, Step
 from bertsquad.runtime.availability import why_not
@@ -21,9 +20,6 @@ from bertsquad.runtime.inference import Backend
 from bertsquad.runtime.parallelism import Parallelism
 from bertsquad.runtime.proofs import prove_precision
 from bertsquad.worker.protocol import Setup
-
-#: What disturbed a run, by node; what disturbed this machine, where it is none, goes by "".
-Disturbances = dict[str, list[Disturbance]]
 
 
 class Proven(Backend, Protocol):
@@ -57,7 +53,7 @@ class Place(Protocol):
         """
         ...
 
-    def observed(self, timed: bool, show: Show) -> AbstractContextManager[Disturbances]:
+    def observed(self, timed: bool, show: Show) -> AbstractContextManager[Observation]:
         """Watch what disturbs a run; what is given is filled at its end."""
         ...
 
@@ -76,9 +72,9 @@ def place_of(setup: Setup, show: Show) -> Place:
     """Where a worker's batches are calculated; Unavailable where that can't be."""
     if setup.cluster is None:
         return ThisMachine(DEVICES[setup.device], setup.precision, setup.reads.longest)
-    from bertsquad.cluster.muster import Muster  # which nobody needs who has no Ray
+    from bertsquad.cluster.roster import Roster  # which nobody needs who has no Ray
 
-    return Muster(setup.cluster, setup.device, setup.precision, setup.reads.longest, show)
+    return Roster(setup.cluster, setup.device, setup.precision, setup.reads.longest, show)
 
 
 class ThisMachine:
@@ -125,23 +121,23 @@ class ThisMachine:
         return batch_tokens(self._device, self._longest, free)
 
     @contextlib.contextmanager
-    def observed(self, timed: bool, show: Show) -> Iterator[Disturbances]:
+    def observed(self, timed: bool, show: Show) -> Iterator[Observation]:
         """Watch this machine, and whether the weights that sessions have mapped stay the same."""
         assert self._engine is not None
         weights = self._engine.prepared.files[1:]
         verify_mapped(weights)
-        seen: Disturbances = {}
+        seen = Observation()
         before = noise.read()
         try:
             yield seen
         finally:
-            seen[""] = noise.disturbances(before, noise.read(), os.cpu_count() or 1)
+            found = noise.disturbances(before, noise.read(), os.cpu_count() or 1)
+            seen.disturbances[""] = found
+            seen.peak_memory_bytes[""] = hardware.peak_memory_bytes()
         verify_mapped(weights)
 
 
-def node_runs(
-    facts: Sequence[NodeFacts], timeline: Timeline, disturbances: Disturbances
-) -> list[NodeRun]:
+def node_runs(facts: Sequence[NodeFacts], timeline: Timeline, seen: Observation) -> list[NodeRun]:
     """What each node did in a run of which this is the timeline."""
     if not facts:
         return []
@@ -156,7 +152,8 @@ def node_runs(
                 share=share.samples / total,
                 busy_share=min(1.0, share.busy_s / available_s) if available_s else 0.0,
                 samples_per_s=share.samples_per_s,
-                disturbances=disturbances.get(node.node, []),
+                disturbances=seen.disturbances.get(node.node, []),
+                peak_memory_bytes=seen.peak_memory_bytes.get(node.node),
             )
         )
     return runs

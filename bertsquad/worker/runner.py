@@ -11,7 +11,6 @@ from bertsquad.loadgen.probe import Probe
 from bertsquad.loadgen.request import Request, Targets, given_targets, server_bound_ms
 from bertsquad.loadgen.sut import OfflineSut, ServerSut, StreamSut, Sut
 from bertsquad.loadgen.timeline import TIMELINE
-from bertsquad.machine import hardware
 from bertsquad.models.asking import known_from
 from bertsquad.models.calibration import Calibration, calibrate_with
 from bertsquad.models.preparation import Prepared, prepare
@@ -97,7 +96,7 @@ class Runner:
             targets = given_targets(request) or probe.targets(request)
         settings = loadgen.settings_for(request, targets)
         expected, duration_s = loadgen.goal(request, settings)
-        with self._place.observed(timed, self._reporter.show) as disturbances:
+        with self._place.observed(timed, self._reporter.show) as seen:
             sut = self._sut(backend, request, probe)
             self._running = sut, Path(request.folder)
             self._reporter.follow(
@@ -110,7 +109,7 @@ class Runner:
             finally:
                 unwritten = self.keep()
         timeline = sut.timeline
-        nodes = node_runs(self._place.facts, timeline, disturbances)
+        nodes = node_runs(self._place.facts, timeline, seen)
         return Measured(
             seconds=seconds,
             targets=targets,
@@ -119,8 +118,8 @@ class Runner:
             batch_tokens=backend.batch_tokens,
             batches=len(timeline.batch_samples),
             padding_share=timeline.padding_share,
-            peak_memory_bytes=hardware.peak_memory_bytes(),
-            disturbances=disturbances.get("", []),
+            peak_memory_bytes=seen.peak_memory_bytes.get(""),
+            disturbances=seen.disturbances.get("", []),
             timeline=timeline.digest(),
             unwritten=unwritten,
             nodes=nodes,

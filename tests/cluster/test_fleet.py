@@ -1,13 +1,16 @@
 """Nodes die in the middle of real runs: every response comes once, and nothing passes for whole."""
 
+import os
+import signal
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+import tiny
 import workers
-from losing import LOST, fall_silent, kill_actor, kill_all, kill_raylet
+from losing import LOST, fall_silent, kill_actor, kill_all, kill_raylet, processes
 from workers import Begun
 
 from bertsquad.cluster.local import LocalCluster
@@ -137,6 +140,41 @@ def test_server_answers_every_query_though_it_loses_a_node(
     assert [one.node for one in measured.nodes_lost] == [LOST]
     assert sum(one.samples for one in measured.nodes) == run.values["result_query_count"]
     assert not run.errors
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSTOP])
+def test_without_its_head_a_run_ends_in_a_sentence(
+    number: signal.Signals, nodes: LocalCluster, tmp_path: Path
+) -> None:
+    def lose_the_head(root: Path) -> None:
+        for pid in processes(root, "127.0.0.2", "gcs_server"):
+            os.kill(pid, number)
+
+    begun = start(tmp_path, nodes)
+    try:
+        given: dict[str, Any] = {"target_qps": 20.0, "min_duration_s": 60.0}
+        with pytest.raises(SuiteError, match=r"head of the cluster|no node of the cluster is left"):
+            run_and_lose(begun, nodes, "performance", lose_the_head, **given)
+    finally:
+        begun.worker.close()
+
+
+def test_a_node_is_whole_again_after_a_run_that_failed_on_it(
+    nodes: LocalCluster, tmp_path: Path
+) -> None:
+    membership = Membership(nodes.address, token_file=nodes.token_file)
+    model = tiny.model(tmp_path / "a.onnx", raises_on=tiny.POISON)
+    begun = workers.start(tmp_path, model, 100, cluster=membership, poisoned=3)
+    try:
+        for _ in range(3):
+            with pytest.raises(SuiteError, match=r"node 127\.0\.0\.[23]: "):
+                begun.accuracy("offline")
+        for scenario in ("server", "offline"):
+            with pytest.raises(SuiteError, match=r"node 127\.0\.0\.[23]: "):
+                begun.accuracy(scenario)
+    finally:
+        begun.worker.close()
 
 
 def test_who_loses_all_nodes_is_told_so_and_can_go_on_where_they_come_back(

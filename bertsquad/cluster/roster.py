@@ -1,18 +1,18 @@
-"""Which nodes are there now, each with an actor that has been compared with the driver.
+"""The list of nodes that are there now, each with an actor that was compared with the driver.
 
 Only the worker process imports this module, and only for a cluster.
 """
 
 import contextlib
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 
 from bertsquad.assets.cache import PACKAGE
 from bertsquad.cluster import actors
-from bertsquad.cluster.actors import START_S, NodeActor, NodeLost
+from bertsquad.cluster.actors import NodeActor, NodeLost
 from bertsquad.cluster.agreement import disagreement
 from bertsquad.cluster.connection import Member, connect, members
-from bertsquad.cluster.facts import Loss, NodeFacts
+from bertsquad.cluster.facts import Loss, NodeFacts, Observation
 from bertsquad.cluster.fleet import Fleet
 from bertsquad.cluster.membership import Membership
 from bertsquad.cluster.node import EngineWanted, Survey, versions
@@ -20,13 +20,12 @@ from bertsquad.cluster.observing import observed
 from bertsquad.devices import DEVICES
 from bertsquad.errors import SuiteError, Unavailable
 from bertsquad.machine import provenance
-from bertsquad.machine.noise import Disturbance
 from bertsquad.models.preparation import Prepared
 from bertsquad.progress import Show, Step
 from bertsquad.runtime.parallelism import Parallelism
 
 
-class Muster:
+class Roster:
     """The nodes of a cluster that can calculate, and the fleet that they are."""
 
     def __init__(
@@ -41,6 +40,7 @@ class Muster:
         self._ray = connect(membership)
         self._there: dict[str, tuple[NodeActor, Survey]] = {}  # by Ray's id of the node
         self._silent: set[str] = set()  # nodes that were lost in silence, which don't come back
+        self._lost: list[Loss] = []  # of all runs until now
         self._fleet: Fleet | None = None
         self._gather(show)
 
@@ -58,16 +58,9 @@ class Muster:
         """See which nodes are there now, and have an actor on each that agrees with the driver."""
         show(Step("joining the nodes"))
         found = _by_name([one for one in members(self._ray) if one.id not in self._silent])
+        self._check(found)
         if self._membership.only:
             found = {id_: one for id_, one in found.items() if one[0] in self._membership.only}
-        wanted = self._membership.nodes or max(1, len(found))
-        if len(found) != wanted:
-            there = ", ".join(name for name, _ in found.values()) or "none"
-            raise Unavailable(
-                f"the cluster has {len(found)} of {wanted} nodes left ({there}), since others were "
-                "lost: start them again, or give --nodes another number",
-                "cluster",
-            )
         for gone in self._there.keys() - found.keys():
             del self._there[gone]
         new = {
@@ -77,10 +70,10 @@ class Muster:
         }
         try:
             asked = {
-                one.name: one.call("survey")(self._device, self._longest, self._membership.gpus)
+                one: one.call("survey")(self._device, self._longest, self._membership.gpus)
                 for one in new.values()
             }
-            surveys = actors.answers(self._ray, asked, START_S)
+            surveys = actors.begun(self._ray, asked)
             here = versions(DEVICES[self._device])
             differs = disagreement(here, provenance.source_digest(PACKAGE), surveys)
             if differs is not None:
@@ -89,6 +82,28 @@ class Muster:
             actors.end(self._ray, list(new.values()))
             raise
         self._there |= {id_: (one, surveys[one.name]) for id_, one in new.items()}
+
+    def _check(self, found: Mapping[str, tuple[str, Member]]) -> None:
+        """Unavailable unless the nodes that are wanted are there."""
+        names, wanted = [name for name, _ in found.values()], self._membership.nodes
+        lost = "; ".join(map(str, self._lost))
+        since = f", since {lost}" if lost else ""
+        if not names:
+            told = f"no node of the cluster is left{since}: start nodes again"
+            raise Unavailable(told, "cluster")
+        if wanted is not None and len(names) != wanted:
+            raise Unavailable(
+                f"--nodes {wanted} wants as many nodes, but the cluster has {len(names)} "
+                f"({', '.join(names)}){since}: start nodes or end some, or ask for {len(names)}",
+                "cluster",
+            )
+        missing = set(self._membership.only) - set(names)
+        if missing:
+            raise Unavailable(
+                f"the cluster has no node {' and no node '.join(sorted(missing))}, but "
+                f"{', '.join(names)}: give others",
+                "cluster",
+            )
 
     def backend(
         self,
@@ -137,6 +152,7 @@ class Muster:
         if fleet is None or fleet.whole:
             return
         self._silent |= {id_ for id_, (one, _) in self._there.items() if one.name in fleet.silent}
+        self._lost += fleet.losses
         self._give_up({loss.node for loss in fleet.losses})
         self._fleet = None
 
@@ -148,10 +164,15 @@ class Muster:
                 del self._there[id_]
 
     @contextlib.contextmanager
-    def observed(self, timed: bool, show: Show) -> Iterator[dict[str, list[Disturbance]]]:
-        """Watch the nodes' machines; what is timed has their devices to itself meanwhile."""
+    def observed(self, timed: bool, show: Show) -> Iterator[Observation]:
+        """Watch the nodes' machines; what is timed has their devices to itself meanwhile.
+
+        Raises NodeLost where one was lost since the backend was made, as in the probe.
+        """
         fleet = self._fleet
         assert fleet is not None
+        for loss in fleet.losses:
+            raise NodeLost(loss.node, loss.cause)
         nodes = list(zip(fleet.nodes, fleet.facts, strict=True))
         device = self._device if timed else None
         with observed(self._ray, nodes, device, lambda said: show(Step(said))) as seen:
