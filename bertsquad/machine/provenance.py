@@ -4,7 +4,7 @@ import hashlib
 import platform
 import re
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from functools import cache
 from pathlib import Path
 from types import MappingProxyType
@@ -92,10 +92,13 @@ def facts(ran: Mapping[str, str]) -> dict[str, Any]:
     }
 
 
-def gpus_used(device_ids: Sequence[int]) -> dict[str, Any]:
-    """What a result says of the GPUs that it used, by their places among the visible ones."""
+def gpus_used(device_ids: Iterable[int]) -> dict[str, Any]:
+    """What a result says of the GPUs that it used, by their places among the visible ones.
+
+    Each counts once, however many instances it has.
+    """
     visible = gpus.visible()
-    used = [visible[place] for place in device_ids if place < len(visible)]
+    used = [visible[place] for place in sorted(set(device_ids)) if place < len(visible)]
     return {"gpus": [gpu.name for gpu in used], "gpu_ids": [gpu.id for gpu in used]}
 
 

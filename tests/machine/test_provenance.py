@@ -6,6 +6,7 @@ import sys
 from importlib.metadata import version
 from pathlib import Path
 
+import nvidia_smi
 import pytest
 
 from bertsquad.machine import provenance
@@ -86,3 +87,14 @@ def test_asking_for_the_commit_writes_nothing_into_the_clone(clone: Path) -> Non
     before = index.read_bytes()
     assert provenance.git_revision(clone) is not None
     assert index.read_bytes() == before
+
+
+@pytest.mark.skipif(os.name != "posix", reason="needs a shell")
+def test_a_gpu_counts_once_however_many_instances_it_has(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    nvidia_smi.put(tmp_path, monkeypatch)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "2,0")
+    used = provenance.gpus_used((0, 1, 0, 1))
+    assert used == {"gpus": ["Tesla T4", "NVIDIA H100 80GB HBM3"], "gpu_ids": ["2", "0"]}
+    assert provenance.gpus_used((1, 1, 1))["gpu_ids"] == ["0"]
