@@ -123,8 +123,8 @@ def _where(membership: Membership) -> str:
         raise _unavailable(f"expected HOST:PORT in RAY_ADDRESS, found {address!r}: unset it")
     try:
         socket.create_connection(place, ANSWER_S).close()
-    except OSError as error:
-        why = "no answer in time" if isinstance(error, TimeoutError) else error.strerror or error
+    except (OSError, UnicodeError) as error:  # the latter for what can be no name of a host
+        why = "no answer in time" if isinstance(error, TimeoutError) else _reason(error)
         cure = (
             "run pytest again"
             if membership.token_file
@@ -132,6 +132,12 @@ def _where(membership: Membership) -> str:
         )
         raise _unavailable(f"no cluster can be reached at {address} ({why}): {cure}") from error
     return address
+
+
+def _reason(error: OSError | UnicodeError) -> object:
+    if isinstance(error, UnicodeError):
+        return "no host can have such a name"
+    return error.strerror or error
 
 
 def _prepare(token_file: str | None) -> None:

@@ -80,6 +80,10 @@ def test_an_address_at_which_nobody_listens_is_named() -> None:
     assert "no cluster can be reached at 127.0.0.2:9 (Connection refused): start" in told["error"]
     told = join(Membership("no-such-host.invalid:6379"))
     assert "no cluster can be reached at no-such-host.invalid:6379 (" in told["error"]
+    for host in ("a..b", f"{64 * 'a'}.de"):  # no name at all, as a part of it has 1 to 63 letters
+        told = join(Membership(f"{host}:80"))
+        why = f"no cluster can be reached at {host}:80 (no host can have such a name): start"
+        assert why in told["error"]
 
 
 def test_auto_takes_what_ray_address_says_if_it_can(two_nodes: LocalCluster) -> None:
