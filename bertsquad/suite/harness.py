@@ -121,9 +121,8 @@ class Harness:
         if mode == "compliance":
             unaudited = self._had(case, "accuracy"), self._had(case, "performance")
         started = datetime.now(UTC)
-        if (
-            reason := missing_device(case, self._options)
-        ) is not None:  # before anything is downloaded for it
+        reason = missing_device(case, self._options)
+        if reason is not None:  # before anything is downloaded for it
             raise Unavailable(reason, "device")
         fitted = self._fitted(case.model)  # a wrong match shows before gigabytes are hashed
         model = self._model(case.model)
