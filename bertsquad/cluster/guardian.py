@@ -1,9 +1,10 @@
 """The process that has the nodes of a cluster on this machine, and lets none outlive it.
 
-    python -m bertsquad.cluster.guardian NODES SECONDS
+    python -m bertsquad.cluster.guardian NODES SECONDS [gpus]
 
 `local.py` starts it. It starts the nodes, within so many seconds, and says on standard output what
-came of that (a Started, as a line of JSON). It ends all when its standard input is closed: so
+came of that (a Started, as a line of JSON). With `gpus` they divide the GPUs of this machine, which
+else none of them sees. It ends all when its standard input is closed: so
 nothing is left even where the process that started it was killed. It ends all at SIGTERM too.
 
 Linux alone: every address from 127.0.0.2 on is there for a node of its own, a node can be given
@@ -46,6 +47,9 @@ STORE_BYTES = 100_000_000
 #: The longest path of a socket on Linux, and how long those of a node may be below its folder.
 _SOCKET_PATH = 107
 _BELOW = len("/n99/session_2026-11-30_22-20-16_327596_4194304/sockets/plasma_store.10")
+
+#: The word that gives the nodes GPUs.
+GPUS = "gpus"
 
 #: The signals at which all is ended.
 ENDING = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
@@ -93,15 +97,18 @@ class Guardian:
         self._gpus: list[tuple[str, ...]] = []
         self._nodes: list[subprocess.Popen[bytes]] = []
 
-    def start(self, count: int, seconds: float) -> Started:
-        """Start the nodes and wait until all are up; SuiteError where one can't be in time."""
+    def start(self, count: int, seconds: float, with_gpus: bool = False) -> Started:
+        """Start the nodes and wait until all are up; SuiteError where one can't be in time.
+
+        Only where they are to have GPUs the driver's tool is asked, which may take a minute.
+        """
         if find_spec("ray") is None:
             raise SuiteError(f"--cluster local:{count} needs Ray: pip install -e '.[ray]'")
         self._seconds = seconds
         self._token.touch(mode=0o600)
         self._token.write_text(secrets.token_hex(32), encoding="ascii")
         self._cores = divide(hardware.siblings()[: hardware.cores()], count)
-        there = [gpu.uuid or gpu.id for gpu in gpus.visible()]
+        there = [gpu.uuid or gpu.id for gpu in gpus.visible()] if with_gpus else []
         self._gpus = divide(there, count) if there else [()] * count
         deadline = time.monotonic() + seconds
         port = self._start_head(deadline)
@@ -124,7 +131,7 @@ class Guardian:
                 flags += ["--ray-client-server-port=0"]
             self._nodes = [self._begin(0, flags)]
             try:
-                while not _listens(host(0), port):
+                while not listens(host(0), port):
                     self._wait(0, deadline)
             except SuiteError:
                 if not left or _free(port):
@@ -228,7 +235,8 @@ def _free(port: int) -> bool:
     return True
 
 
-def _listens(host: str, port: int) -> bool:
+def listens(host: str, port: int) -> bool:
+    """Whether anybody takes connections there."""
     try:
         socket.create_connection((host, port), 1.0).close()
     except OSError:
@@ -296,17 +304,17 @@ def _main() -> None:
     with contextlib.suppress(Told, BrokenPipeError):
         try:
             with _private_folder() as folder:
-                _serve(Guardian(folder), int(sys.argv[1]), float(sys.argv[2]))
+                _serve(Guardian(folder), int(sys.argv[1]), float(sys.argv[2]), GPUS in sys.argv)
         except SuiteError as error:
             _say(Started(error=str(error)))
         except OSError as error:
             _say(Started(error=f"the local cluster can't be started: {error}"))
 
 
-def _serve(guardian: Guardian, count: int, seconds: float) -> None:
+def _serve(guardian: Guardian, count: int, seconds: float, with_gpus: bool) -> None:
     """Start the nodes, and keep them until this process is told to end."""
     try:
-        _say(guardian.start(count, seconds))
+        _say(guardian.start(count, seconds, with_gpus))
         while True:
             listen(3600.0)
     finally:

@@ -6,7 +6,8 @@ import sys
 from types import TracebackType
 
 from bertsquad import typed
-from bertsquad.cluster.guardian import STARTING_S, Started
+from bertsquad.cluster.address import host_and_port
+from bertsquad.cluster.guardian import GPUS, STARTING_S, Started, listens
 from bertsquad.errors import SuiteError, Unavailable
 from bertsquad.machine import environment
 
@@ -20,8 +21,8 @@ class LocalCluster:
     `address` is the HOST:PORT of the head, `token_file` the file with the token that it wants.
     """
 
-    def __init__(self, nodes: int, timeout_s: float | None = None) -> None:
-        """Start them and wait until they are up, some seconds.
+    def __init__(self, nodes: int, timeout_s: float | None = None, with_gpus: bool = False) -> None:
+        """Start them and wait until they are up, some seconds; they divide the GPUs, too, if asked.
 
         Unavailable where they can't be, or not within `timeout_s`.
         """
@@ -33,7 +34,10 @@ class LocalCluster:
             )
         limit = min(STARTING_S, timeout_s or STARTING_S)
         self._guardian = subprocess.Popen(
-            [sys.executable, "-m", "bertsquad.cluster.guardian", str(nodes), str(limit)],
+            [
+                *(sys.executable, "-m", "bertsquad.cluster.guardian", str(nodes), str(limit)),
+                *([GPUS] if with_gpus else []),
+            ],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
@@ -48,6 +52,12 @@ class LocalCluster:
             self.close()
             raise
         self.address, self.token_file = started.address, started.token_file
+
+    @property
+    def alive(self) -> bool:
+        """Whether it can be joined: its head may have died, and whoever would end it, too."""
+        place = host_and_port(self.address)
+        return place is not None and self._guardian.poll() is None and listens(*place)
 
     def _answer(self) -> Started:
         assert self._guardian.stdout is not None

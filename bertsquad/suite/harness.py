@@ -195,7 +195,7 @@ class Harness:
         known = self._known(fitted.reading) if fitted.asks else None
         if self._worker is not None:
             group, worker, ready = self._worker
-            if group == case.group and worker.alive:
+            if group == case.group and worker.alive and not self._nodes.lost:
                 return worker, ready
             self._end_worker()
         setup = Setup(

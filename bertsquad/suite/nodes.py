@@ -5,6 +5,7 @@ from dataclasses import replace
 
 from bertsquad.cluster.local import LocalCluster
 from bertsquad.cluster.membership import Membership
+from bertsquad.devices import DEVICES
 from bertsquad.machine import hardware
 from bertsquad.progress import Show, Step
 from bertsquad.suite.options import Options
@@ -20,6 +21,7 @@ class Nodes:
     def membership(self, show: Show, say: Callable[[str], object]) -> Membership | None:
         """What a worker joins, None where no cluster is asked for.
 
+        Nodes of this machine whose head has died are started anew, all of them.
         Unavailable where nodes on this machine can't be started.
         """
         options = self._options
@@ -31,13 +33,21 @@ class Nodes:
         count = options.cluster.local
         if count is None:
             return made
+        if self.lost:
+            self.close()
         if self._local is None:
             cores = hardware.cores()
             if count > cores:
                 say(f"{options.cluster}: the nodes share cores, as there are only {cores} here")
             show(Step("starting the cluster"))
-            self._local = LocalCluster(count, options.timeout_s)
+            with_gpus = any(DEVICES[device].is_gpu for device in options.devices or DEVICES)
+            self._local = LocalCluster(count, options.timeout_s, with_gpus)
         return replace(made, address=self._local.address, token_file=self._local.token_file)
+
+    @property
+    def lost(self) -> bool:
+        """Whether nodes were started that nobody can join any more."""
+        return self._local is not None and not self._local.alive
 
     def close(self) -> None:
         """End the nodes that were started, and wait until nothing of them is left."""

@@ -29,7 +29,30 @@ def test_nodes_share_cores_only_where_there_are_too_few(
 def test_gpus_are_divided_like_cores_and_seen_by_their_nodes_alone(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Nobody starts here: what each node would be started with is enough."""
+    begun = begun_with(tmp_path, monkeypatch)
+    monkeypatch.setattr(
+        gpus, "visible", lambda: tuple(Gpu(str(n), "T4", f"GPU-{n}") for n in range(3))
+    )
+    Guardian(tmp_path).start(2, 60.0, with_gpus=True)
+    assert [shown for _, shown in begun] == ["GPU-0", "GPU-1,GPU-2"]
+    assert [next(word for word in words if "--num-gpus" in word) for words, _ in begun] == [
+        "--num-gpus=1",
+        "--num-gpus=2",
+    ]
+
+
+def test_for_a_cpu_nobody_asks_which_gpus_there_are_and_no_node_sees_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun = begun_with(tmp_path, monkeypatch)
+    monkeypatch.setattr(gpus, "visible", lambda: pytest.fail("the driver's tool was asked"))
+    Guardian(tmp_path).start(2, 60.0)
+    assert [shown for _, shown in begun] == ["", ""]
+    assert all("--num-gpus=0" in words for words, _ in begun)
+
+
+def begun_with(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[tuple[list[str], str]]:
+    """What each node is started with, once it is, and which GPUs it sees; nobody starts here."""
     begun: list[tuple[list[str], str]] = []
 
     class Begun:
@@ -39,13 +62,5 @@ def test_gpus_are_divided_like_cores_and_seen_by_their_nodes_alone(
             (tmp_path / f"n{index}" / "ray_current_cluster").touch()
 
     monkeypatch.setattr("bertsquad.cluster.guardian.subprocess.Popen", Begun)
-    monkeypatch.setattr(guardian, "_listens", lambda host, port: True)
-    monkeypatch.setattr(
-        gpus, "visible", lambda: tuple(Gpu(str(n), "T4", f"GPU-{n}") for n in range(3))
-    )
-    Guardian(tmp_path).start(2, 60.0)
-    assert [shown for _, shown in begun] == ["GPU-0", "GPU-1,GPU-2"]
-    assert [next(word for word in words if "--num-gpus" in word) for words, _ in begun] == [
-        "--num-gpus=1",
-        "--num-gpus=2",
-    ]
+    monkeypatch.setattr(guardian, "listens", lambda host, port: True)
+    return begun
