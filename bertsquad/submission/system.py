@@ -132,6 +132,7 @@ def system_description(answers: Answers, result: Result) -> dict[str, str]:
     cores = node.physical_cores // max(1, node.sockets) or 1
     gpus = node.gpus
     versions = provenance["versions"]
+    stack = versions | (result.nodes[0].versions if result.nodes else {})  # theirs has Ray
     # Results of before there was a key for it have one of two.
     known = (str(provenance.get("runtime")), "onnxruntime-gpu", "onnxruntime")
     runtime = next((versions[name] for name in known if name in versions), "of unknown version")
@@ -149,7 +150,7 @@ def system_description(answers: Answers, result: Result) -> dict[str, str]:
         "framework": f"ONNX Runtime {runtime}, {result.provider}",
         "operating_system": node.operating_system,
         "system_type": "edge",
-        "other_software_stack": ", ".join(f"{name} {v}" for name, v in versions.items()),
+        "other_software_stack": ", ".join(f"{name} {v}" for name, v in stack.items()),
         "sw_notes": f"bertsquad {__version__}, revision {provenance['git_revision']}",
     }
     if not gpus:

@@ -533,6 +533,7 @@ def test_what_a_system_description_says_of_a_node_is_not_of_who_drove_the_run(
             memory_bytes=2**40,
             gpus=["NVIDIA H200"] * 8,
             operating_system="Ubuntu",
+            versions={**document["provenance"]["versions"], "ray": "2.60.0"},
         )
         for n in range(4)
     ]
@@ -545,6 +546,8 @@ def test_what_a_system_description_says_of_a_node_is_not_of_who_drove_the_run(
     told = replace(told, system_description={**told.system_description, **needed})
     described = system_description(told, result)
     assert described["number_of_nodes"] == "4"
+    stack = described["other_software_stack"].split(", ")
+    assert "ray 2.60.0" in stack and len(stack) == len(document["provenance"]["versions"]) + 1
     assert described["host_processor_model_name"] == "Big CPU"
     assert described["host_processors_per_node"] == "2"
     assert described["host_processor_core_count"] == "64"
