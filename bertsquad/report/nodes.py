@@ -12,7 +12,7 @@ from bertsquad.report.exhibits import Plot, Table
 from bertsquad.results.result import Result
 
 _HEAD = (
-    *("node", "CPU", "cores", "GPUs", "memory", "instances x threads"),
+    *("node", "CPU", "cores", "GPUs", "memory", "peak memory", "instances x threads"),
     *("samples", "share, %", "busy, %", "lost"),
 )
 
@@ -23,12 +23,16 @@ def table(result: Result) -> Table:
     rows: list[tuple[Any, ...]] = []
     for node in result.nodes:
         gpus = ", ".join(f"{count} x {name}" for name, count in Counter(node.gpus).items())
-        memory = f"{node.memory_bytes / 2**30:.1f} GiB" if node.memory_bytes else None
+        memory, peak = _in_gib(node.memory_bytes), _in_gib(node.peak_memory_bytes)
         division = f"{node.instances} x {node.threads}"
         shares = round(100 * node.share, 2), round(100 * node.busy_share, 2)
-        what = node.node, node.cpu, node.cores, gpus or None, memory, division
+        what = node.node, node.cpu, node.cores, gpus or None, memory, peak, division
         rows.append((*what, node.samples, *shares, lost.get(node.node)))
     return Table(_HEAD, rows)
+
+
+def _in_gib(count: int | None) -> str | None:
+    return f"{count / 2**30:.1f} GiB" if count else None
 
 
 def throughput(anchor: str, result: Result, which: str) -> list[Plot]:

@@ -361,6 +361,7 @@ def read_page(folder: Path, *results: Result) -> Any:
 def test_a_run_on_a_cluster_shows_a_row_and_the_throughput_of_each_node(tmp_path: Path) -> None:
     run = on_nodes(performance("offline"), nodes_lost=[LOSS], verdict=FAILED)
     first = replace(run.nodes[0], gpus=["H200"] * 8, share=0.75, samples=371)
+    first = replace(first, peak_memory_bytes=3 * 2**29)
     run = replace(run, nodes=[first, *run.nodes[1:]])
     page = read_page(tmp_path, run, on_nodes(accuracy()))
     shown = article(page, run.case)
@@ -374,13 +375,14 @@ def test_a_run_on_a_cluster_shows_a_row_and_the_throughput_of_each_node(tmp_path
     assert "open" in performed.attrib and "open" not in tables["Nodes of the accuracy run"].attrib
     head, one, two = rows(performed)
     assert head == [
-        *("node", "CPU", "cores", "GPUs", "memory", "instances x threads"),
+        *("node", "CPU", "cores", "GPUs", "memory", "peak memory", "instances x threads"),
         *("samples", "share, %", "busy, %", "lost"),
     ]
     assert one == [
-        *("10.0.0.1", "Some CPU", "4", "8 x H200", "16.0 GiB", "2 x 2"),
+        *("10.0.0.1", "Some CPU", "4", "8 x H200", "16.0 GiB", "1.5 GiB", "2 x 2"),
         *("371", "75", "98", "-"),
     ]
+    assert two[5] == "-"
     assert two[-2:] == ["98", f"at 7.2 s: {LOSS.cause}"]
     (plot,) = (one for title, one in plots(shown).items() if title == "Throughput of the nodes")
     spans = len(run.nodes[0].samples_per_s)
