@@ -45,6 +45,14 @@ def redone(lost: Sequence[Loss]) -> list[Disturbance]:
     return [Disturbance(f"{one}; {again}", CURE) for one in lost]
 
 
+def fewer(began: int, started: int | None) -> list[Disturbance]:
+    """That fewer nodes began a run than had been started on this machine; None: nobody did that."""
+    if started is None or began >= started:
+        return []
+    matter = f"{began} of {started} nodes began it, since others had been lost before"
+    return [Disturbance(matter, "run pytest again, which starts all of them anew")]
+
+
 def machines(result: Result) -> str:
     """What a result was made on, in a few words: the processor, or those of all nodes."""
     if not result.nodes:

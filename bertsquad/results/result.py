@@ -4,7 +4,7 @@ import dataclasses
 import json
 import re
 import shlex
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -57,7 +57,8 @@ class Result:
     say what disturbed a timed run, `doubt` what is odd about the answers of an accuracy run,
     `warnings` the same in sentences. `padding_share` is the padding among all tokens calculated;
     `settings` are those of LoadGen that change the work (`loadgen/work.py`); `peak_memory_bytes`
-    the most memory that the worker has had so far; `timeline` is what plots are drawn from. `nodes`
+    the most memory that the process with the model has had so far, which on a cluster each of the
+    `nodes` has; `timeline` is what plots are drawn from. `nodes`
     are those of a cluster that began the run, none where it was one machine.
     `docs/results.md` says what each key means.
     """
@@ -201,9 +202,12 @@ def repeat_command(result: Result) -> str:
     """The line of a shell that runs the case again in a checkout of the suite, as it was run.
 
     It names every setting that counts: also those that were this machine's or this version's
-    defaults, or that a probe found.
+    defaults, or that a probe found. Empty where no line does that: nodes that are started anew
+    divide all cores, which those that had lost others before the run did not.
     """
     facts = result.provenance
+    if result.number_of_nodes < (started_nodes(facts) or 1):
+        return ""
     given: dict[str, object] = {
         "--model": facts["model_path"] or result.model,
         "--dataset": facts["dataset_path"] or result.dataset,
@@ -238,6 +242,12 @@ def repeat_command(result: Result) -> str:
     return shlex.join(words)
 
 
+def started_nodes(provenance: Mapping[str, Any]) -> int | None:
+    """How many nodes were started on this machine for a run; None where none was."""
+    cluster = provenance.get("cluster")
+    return address.parse(cluster["address"]).local if cluster else None
+
+
 def _places(result: Result) -> dict[str, object]:
     """Where batches are calculated side by side, as options: on each node of a cluster, or here."""
     facts = result.provenance
@@ -248,10 +258,8 @@ def _places(result: Result) -> dict[str, object]:
             "--gpus": len(facts.get("gpu_ids", [])),
         }
     given: dict[str, object] = {"--cluster": cluster["address"]}
-    if address.parse(cluster["address"]).local is None:
+    if started_nodes(facts) is None:
         given["--nodes"] = result.number_of_nodes
-    else:  # of those that were started some may have been lost before
-        given["--cluster"] = f"local:{result.number_of_nodes}"
     for flag, values in (
         ("--instances", {node.instances for node in result.nodes}),
         ("--threads", {node.threads for node in result.nodes}),

@@ -144,7 +144,7 @@ class Harness:
         versions = ready.versions | {"mlperf_loadgen": run.loadgen_version}
         facts = self._facts(started, versions)
         facts |= _of_files(case, model, data, ready)
-        if DEVICES[case.device].is_gpu and self._options.cluster is None:
+        if DEVICES[case.device].is_gpu:
             facts |= provenance.gpus_used(request.parallelism.gpus)
         facts["tokeniser"] = fitted.facts
         facts["log_checksums"] = logs.checksums(folder)

@@ -12,7 +12,15 @@ from bertsquad.results import nodes, statistics, validity
 from bertsquad.results.accuracy import figures_of, judge_f1
 from bertsquad.results.compliance import Audited
 from bertsquad.results.predictions import Answered
-from bertsquad.results.result import LATENCIES, PASSED, Result, Verdict, repeat_command, what
+from bertsquad.results.result import (
+    LATENCIES,
+    PASSED,
+    Result,
+    Verdict,
+    repeat_command,
+    started_nodes,
+    what,
+)
 from bertsquad.rules import SEEDS
 from bertsquad.scenarios import SCENARIOS
 from bertsquad.suite.cases import Case
@@ -65,9 +73,10 @@ def judge(ran: Ran, answered: Answered | None = None, audit: Audit | None = None
         disturbances = nodes.redone(measured.nodes_lost)
     else:
         verdict, figures = _speed(ran)
-        disturbances = measured.disturbances + nodes.noise(measured.nodes)
-    figures["warnings"] = figures.get("warnings", []) + [str(one) for one in disturbances]
+        disturbances = [*measured.disturbances, *nodes.noise(measured.nodes)]
     number_of_nodes = max(1, len(measured.nodes))
+    disturbances += nodes.fewer(number_of_nodes, started_nodes(ran.provenance))
+    figures["warnings"] = figures.get("warnings", []) + [str(one) for one in disturbances]
     if audit is not None:
         audited = audit.audited
         if audit.number_of_nodes != number_of_nodes:
@@ -98,7 +107,8 @@ def judge(ran: Ran, answered: Answered | None = None, audit: Audit | None = None
         reason=verdict.reason,
         run_time_s=measured.seconds,
         padding_share=measured.padding_share,
-        peak_memory_bytes=measured.peak_memory_bytes,
+        # The nodes have the model then, and the worker that drives them none.
+        peak_memory_bytes=None if measured.nodes else measured.peak_memory_bytes,
         number_of_nodes=number_of_nodes,
         nodes=measured.nodes,
         nodes_lost=measured.nodes_lost,
@@ -172,11 +182,13 @@ def _off_by_us(digest: Mapping[str, Any], run: Run) -> float | None:
 def _provenance(ran: Ran) -> dict[str, Any]:
     measured, parallelism = ran.measured, ran.request.parallelism
     instances, threads, pins = parallelism.instances, {parallelism.threads}, parallelism.pins
+    facts = dict(ran.provenance)
     if measured.nodes:
         instances = sum(node.instances for node in measured.nodes)
         threads, pins = {node.threads for node in measured.nodes}, ()
+        facts |= {"gpus": [], "gpu_ids": []}  # those of who drove the run calculated nothing
     return {
-        **ran.provenance,
+        **facts,
         "instances": instances,
         "threads": threads.pop() if len(threads) == 1 else None,
         "pinned_cpus": [list(cpus) for cpus in pins],

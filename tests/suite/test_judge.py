@@ -129,9 +129,10 @@ def test_a_compliance_run_is_judged_by_its_audit(differing: tuple[int, ...], ver
 
 def clustered(mode: str, rules: str = "quick", *lost: Loss, **logged: Any) -> Ran:
     busy = Disturbance("it was busy", "wait")
-    nodes = [node(1), node(2, disturbances=[busy])]
+    nodes = [node(1, peak_memory_bytes=2**31), node(2, disturbances=[busy])]
     one = ran(mode, rules, **logged)
     facts = {**one.provenance, "cluster": {"address": "head:6379", "nodes": 2}}
+    facts |= {"gpus": ["of the driver"], "gpu_ids": ["0"]}
     measured = replace(MEASURED, nodes=nodes, nodes_lost=list(lost))
     return replace(one, measured=measured, provenance=facts)
 
@@ -144,8 +145,11 @@ def test_a_run_on_a_cluster_says_what_each_node_was_and_which_was_disturbed() ->
     assert result.warnings == ["node 10.0.0.2: it was busy: wait"]
     assert (result.provenance["instances"], result.provenance["threads"]) == (4, 2)
     assert result.provenance["pinned_cpus"] == []
+    assert (result.provenance["gpus"], result.provenance["gpu_ids"]) == ([], [])
+    assert result.peak_memory_bytes is None  # the driver's, which has no model, says nothing
+    assert [one.peak_memory_bytes for one in result.nodes] == [2**31, None]
     alone = judge(ran("performance"))
-    assert (alone.number_of_nodes, alone.nodes) == (1, [])
+    assert (alone.number_of_nodes, alone.nodes, alone.peak_memory_bytes) == (1, [], 2**30)
     assert alone.provenance["instances"] == 2
 
 
@@ -204,7 +208,7 @@ def test_of_many_lost_nodes_some_are_named_and_all_counted() -> None:
     ("address", "changes", "words"),
     [
         ("head:6379", {}, "--cluster head:6379 --nodes 2 --instances 2 --threads 2"),
-        ("local:3", {}, "--cluster local:2 --instances 2 --threads 2"),
+        ("local:2", {}, "--cluster local:2 --instances 2 --threads 2"),
         ("auto", {"instances": 3}, "--cluster auto --nodes 2 --threads 2"),
         ("auto", {"gpus": ["A"]}, "--cluster auto --nodes 2 --instances 2 --threads 2 --batch"),
     ],
@@ -216,6 +220,21 @@ def test_the_line_that_repeats_a_run_names_its_cluster(
     facts = {**one.provenance, "cluster": {"address": address, "nodes": 2}}
     measured = replace(one.measured, nodes=[node(1), node(2, **changes)])
     assert words in judge(replace(one, provenance=facts, measured=measured)).repeat
+
+
+@pytest.mark.parametrize("mode", ["performance", "accuracy"])
+def test_a_run_of_fewer_local_nodes_than_were_started_warns_and_no_line_repeats_it(
+    mode: str,
+) -> None:
+    one = clustered(mode)
+    facts = {**one.provenance, "cluster": {"address": "local:3", "nodes": None}}
+    answered = scored(0.9, 0.9) if mode == "accuracy" else None
+    result = judge(replace(one, provenance=facts), answered)
+    assert (result.verdict, result.number_of_nodes, result.repeat) == (PASSED, 2, "")
+    told = "2 of 3 nodes began it, since others had been lost before: run pytest again, which"
+    assert [warning for warning in result.warnings if warning.startswith(told)]
+    assert "2 of 3 nodes" in result.disturbances[-1].matter
+    assert any("2 of 3 nodes" in line for line in remarks([result]))
 
 
 def test_the_line_that_repeats_a_run_names_the_gpus_of_a_node() -> None:
