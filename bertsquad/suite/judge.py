@@ -107,8 +107,7 @@ def judge(ran: Ran, answered: Answered | None = None, audit: Audit | None = None
         reason=verdict.reason,
         run_time_s=measured.seconds,
         padding_share=measured.padding_share,
-        # The nodes have the model then, and the worker that drives them none.
-        peak_memory_bytes=None if measured.nodes else measured.peak_memory_bytes,
+        peak_memory_bytes=measured.peak_memory_bytes,
         number_of_nodes=number_of_nodes,
         nodes=measured.nodes,
         nodes_lost=measured.nodes_lost,

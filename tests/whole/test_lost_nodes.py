@@ -42,6 +42,8 @@ def test_two_nodes_answer_as_one_machine_does_and_are_told_of(tmp_path: Path) ->
         for node in result["nodes"]:
             assert node["samples"] > 0 and 0 < node["busy_share"] <= 1
             assert "CPUExecutionProvider" in node["proof"]
+            assert 2**24 < node["peak_memory_bytes"] < 2**32
+        assert result["peak_memory_bytes"] is None  # of the driver, which has no model
         assert "--cluster local:2" in result["repeat"]
     (entry,) = both.benchmarks["benchmarks"]
     assert entry["extra_info"]["number_of_nodes"] == 2
