@@ -35,6 +35,7 @@ from bertsquad.squad import datasets
 from bertsquad.squad.datasets import DATASETS
 from bertsquad.suite.cases import Case
 from bertsquad.suite.harness import Harness
+from bertsquad.suite.nodes import Nodes
 from bertsquad.suite.options import Options
 from bertsquad.worker.handle import WorkerDied
 
@@ -143,6 +144,22 @@ def test_a_run_that_is_broken_off_keeps_its_pieces_beside_the_earlier_result(
     again.close()
     assert [path for path in earlier.iterdir() if path.is_dir()] == [folder]
     assert contents(folder)[RESULT] != before[RESULT]
+
+
+def test_a_worker_goes_with_the_nodes_that_it_had_joined(
+    earlier: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    harness = Harness(options(earlier))
+    workers = []
+    for lost in (False, False, True):
+        monkeypatch.setattr(Nodes, "lost", lost)
+        harness.run(case(earlier.parent / "tiny.onnx"), "performance")
+        assert harness._worker is not None
+        workers.append(harness._worker[1])
+    harness.close()
+    first, second, third = workers
+    assert first is second and third is not second
+    assert not second.alive
 
 
 def test_a_run_in_anothers_place_is_not_audited_against(earlier: Path) -> None:
