@@ -20,6 +20,7 @@ from bertsquad.cluster import guardian
 from bertsquad.cluster.address import Address
 from bertsquad.cluster.local import LocalCluster
 from bertsquad.cluster.membership import Membership
+from bertsquad.devices import DEVICES
 from bertsquad.errors import SuiteError
 from bertsquad.loadgen import logs, timeline
 from bertsquad.loadgen.request import Request
@@ -78,7 +79,8 @@ class Bench:
     @contextlib.contextmanager
     def cluster(self, nodes: int) -> Iterator[LocalCluster]:
         """A cluster of nodes with so many cores each."""
-        with self._confined(nodes), LocalCluster(nodes) as started:
+        with_gpus = DEVICES[self._setup.device].is_gpu
+        with self._confined(nodes), LocalCluster(nodes, with_gpus=with_gpus) as started:
             yield started
 
     @contextlib.contextmanager
