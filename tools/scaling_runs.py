@@ -90,7 +90,7 @@ class Bench:
             yield Membership(cluster.text, only=self._names[:nodes])
         else:
             with self.cluster(nodes) as started:
-                yield Membership(started.address, token_file=started.token_file)
+                yield started.membership()
 
     def count(self, cluster: Address, seconds: float) -> int:
         """The nodes of a cluster that is there, seen in a run of so many seconds."""
@@ -195,7 +195,7 @@ class Bench:
         address = guardian.host(nodes - 1)
         timer = threading.Timer(STRIKE_S, lambda: struck.append(processes.strike(address, kind)))
         with self.cluster(nodes) as started:
-            membership = Membership(started.address, token_file=started.token_file)
+            membership = started.membership()
             with self.worker(nodes, membership) as worker:
                 ran = self.run(worker, nodes, mode="accuracy", at_start=timer.start)
             timer.join()
@@ -224,7 +224,7 @@ class Bench:
         began = time.perf_counter()
         with self.cluster(nodes) as started:
             up = time.perf_counter()
-            membership = Membership(started.address, token_file=started.token_file)
+            membership = started.membership()
             with self.worker(nodes, membership):
                 time.sleep(SETTLING_S)
                 hosts = map(guardian.host, range(nodes))

@@ -217,7 +217,7 @@ def _await(ray: Any, membership: Membership, address: str) -> None:
     """Wait for the nodes that are wanted; Unavailable where others are there."""
     wanted = membership.nodes
     until = time.monotonic() + COMING_S
-    while len(found := members(ray)) < (wanted or 1):
+    while len(found := members(ray)) < (wanted or membership.coming):
         if time.monotonic() > until:
             break
         time.sleep(LOOK_S)

@@ -88,9 +88,12 @@ class Told(BaseException):
 class Guardian:
     """The nodes: `ray start` processes, and all that these start."""
 
-    def __init__(self, folder: Path) -> None:
-        """`folder` is private, and holds all that the nodes write."""
-        self._folder = folder
+    def __init__(self, folder: Path, memory: Path) -> None:
+        """`folder` is private, and holds all that the nodes write but their stores for objects.
+
+        These are in the folder `memory`, private too: on a disk they would take seconds to start.
+        """
+        self._folder, self._memory = folder, memory
         self._token = folder / "token"
         self._seconds = STARTING_S
         self._cores: list[tuple[tuple[int, ...], ...]] = []
@@ -116,8 +119,8 @@ class Guardian:
         for index in range(1, count):
             self._nodes.append(self._begin(index, [f"--address={address}"]))
         for index in range(count):
-            # Ray writes it when a node has been seen in the cluster.
-            while not (self._of(index) / "ray_current_cluster").exists():
+            # A node takes work from then on; it is seen in the cluster a moment later.
+            while not list(self._of(index).glob("session_*/sockets/raylet")):
                 self._wait(index, deadline)
         return Started(address, str(self._token))
 
@@ -153,7 +156,7 @@ class Guardian:
             f"--num-cpus={len(cores)}",
             f"--num-gpus={len(gpus_of_it)}",
             f"--object-store-memory={STORE_BYTES}",
-            f"--plasma-directory={folder}",  # /dev/shm would keep it where a node is killed early
+            f"--plasma-directory={self._memory}",
             f"--temp-dir={folder}",
             "--disable-usage-stats",
             "--include-log-monitor=false",
@@ -186,6 +189,7 @@ class Guardian:
             "RAY_AUTH_TOKEN_PATH": str(self._token),
             "RAY_USAGE_STATS_ENABLED": "0",
             "RAY_enable_metrics_collection": "false",
+            "RAY_worker_niceness": "0",  # else any other process would come first
         }
 
     def _wait(self, index: int, deadline: float) -> None:
@@ -281,15 +285,18 @@ def end_descendants() -> None:
 
 
 @contextlib.contextmanager
-def _private_folder() -> Iterator[Path]:
-    """A folder for this cluster alone, whose path leaves room for those of sockets."""
+def _private_folders() -> Iterator[tuple[Path, Path]]:
+    """Two for this cluster alone: one with a path that leaves room for sockets, one in memory."""
     places = [Path(tempfile.gettempdir()), Path("/tmp")]  # noqa: S108
     fitting = [place for place in places if len(bytes(place)) + 14 + _BELOW <= _SOCKET_PATH]
     folder = Path(tempfile.mkdtemp(prefix="bsq-", dir=fitting[0]))  # for its owner alone
+    shared = Path("/dev/shm")  # noqa: S108
+    memory = Path(tempfile.mkdtemp(prefix="bsq-", dir=shared if shared.is_dir() else folder))
     try:
-        yield folder
+        yield folder, memory
     finally:
-        shutil.rmtree(folder, ignore_errors=True)
+        for one in (memory, folder):
+            shutil.rmtree(one, ignore_errors=True)
 
 
 def _told(number: int, frame: object) -> NoReturn:
@@ -303,8 +310,8 @@ def _main() -> None:
     _prctl(_PR_SET_CHILD_SUBREAPER, 1)
     with contextlib.suppress(Told, BrokenPipeError):
         try:
-            with _private_folder() as folder:
-                _serve(Guardian(folder), int(sys.argv[1]), float(sys.argv[2]), GPUS in sys.argv)
+            with _private_folders() as folders:
+                _serve(Guardian(*folders), int(sys.argv[1]), float(sys.argv[2]), GPUS in sys.argv)
         except SuiteError as error:
             _say(Started(error=str(error)))
         except OSError as error:

@@ -4,10 +4,12 @@ import contextlib
 import subprocess
 import sys
 from types import TracebackType
+from typing import Any
 
 from bertsquad import typed
 from bertsquad.cluster.address import host_and_port
 from bertsquad.cluster.guardian import GPUS, STARTING_S, Started, listens
+from bertsquad.cluster.membership import Membership
 from bertsquad.errors import SuiteError, Unavailable
 from bertsquad.machine import environment
 
@@ -52,6 +54,11 @@ class LocalCluster:
             self.close()
             raise
         self.address, self.token_file = started.address, started.token_file
+        self._nodes = nodes
+
+    def membership(self, **given: Any) -> Membership:
+        """What a worker that joins it is told; `given` are other fields of a Membership."""
+        return Membership(self.address, token_file=self.token_file, coming=self._nodes, **given)
 
     @property
     def alive(self) -> bool:

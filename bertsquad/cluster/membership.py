@@ -9,8 +9,9 @@ class Membership:
 
     `address` is `auto` or `HOST:PORT`. Exactly `nodes` are wanted, None for all that are there.
     `instances`, `threads` and `gpus` are what the user asked for on each node. `token_file` holds
-    the token of a cluster that the suite started; of any other, Ray finds the user's own. Where
-    `only` has names of nodes, no others take part.
+    the token of a cluster that the suite started; of any other, Ray finds the user's own. So
+    many as are `coming` are waited for a few seconds, though fewer will do. Where `only` has names
+    of nodes, no others take part.
     """
 
     address: str
@@ -19,4 +20,5 @@ class Membership:
     threads: int | None = None
     gpus: int | None = None
     token_file: str | None = None
+    coming: int = 1
     only: tuple[str, ...] = ()

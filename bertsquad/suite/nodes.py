@@ -1,7 +1,7 @@
 """The cluster that the cases run on: one that is there, or one started for the pytest session."""
 
 from collections.abc import Callable
-from dataclasses import replace
+from typing import Any
 
 from bertsquad.cluster.local import LocalCluster
 from bertsquad.cluster.membership import Membership
@@ -27,12 +27,15 @@ class Nodes:
         options = self._options
         if options.cluster is None:
             return None
-        made = Membership(
-            options.cluster.text, options.nodes, options.instances, options.threads, options.gpus
-        )
+        asked: dict[str, Any] = {
+            "nodes": options.nodes,
+            "instances": options.instances,
+            "threads": options.threads,
+            "gpus": options.gpus,
+        }
         count = options.cluster.local
         if count is None:
-            return made
+            return Membership(options.cluster.text, **asked)
         if self.lost:
             self.close()
         if self._local is None:
@@ -42,7 +45,7 @@ class Nodes:
             show(Step("starting the cluster"))
             with_gpus = any(DEVICES[device].is_gpu for device in options.devices or DEVICES)
             self._local = LocalCluster(count, options.timeout_s, with_gpus)
-        return replace(made, address=self._local.address, token_file=self._local.token_file)
+        return self._local.membership(**asked)
 
     @property
     def lost(self) -> bool:

@@ -23,7 +23,7 @@ pytestmark = pytest.mark.cluster
 
 
 def of(cluster: LocalCluster, nodes: int | None = None) -> Membership:
-    return Membership(cluster.address, nodes, token_file=cluster.token_file)
+    return cluster.membership(nodes=nodes)
 
 
 def test_who_has_the_token_joins_and_sees_the_nodes(

@@ -14,7 +14,6 @@ from losing import LOST, fall_silent, kill_actor, kill_all, kill_raylet, process
 from workers import Begun
 
 from bertsquad.cluster.local import LocalCluster
-from bertsquad.cluster.membership import Membership
 from bertsquad.errors import SuiteError
 from bertsquad.loadgen import logs
 from bertsquad.models.zoo import MODELS, locate
@@ -55,7 +54,7 @@ def sorted_log(folder: Path) -> bytes:
 def start(folder: Path, cluster: LocalCluster | None) -> Begun:
     membership = None
     if cluster is not None:
-        membership = Membership(cluster.address, token_file=cluster.token_file)
+        membership = cluster.membership()
     files = locate(MODELS["minilm"])
     return workers.start(folder, Path(files.path), 100, cluster=membership)
 
@@ -163,7 +162,7 @@ def test_without_its_head_a_run_ends_in_a_sentence(
 def test_a_node_is_whole_again_after_a_run_that_failed_on_it(
     nodes: LocalCluster, tmp_path: Path
 ) -> None:
-    membership = Membership(nodes.address, token_file=nodes.token_file)
+    membership = nodes.membership()
     model = tiny.model(tmp_path / "a.onnx", raises_on=tiny.POISON)
     begun = workers.start(tmp_path, model, 100, cluster=membership, poisoned=3)
     try:

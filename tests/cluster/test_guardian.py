@@ -33,7 +33,7 @@ def test_gpus_are_divided_like_cores_and_seen_by_their_nodes_alone(
     monkeypatch.setattr(
         gpus, "visible", lambda: tuple(Gpu(str(n), "T4", f"GPU-{n}") for n in range(3))
     )
-    Guardian(tmp_path).start(2, 60.0, with_gpus=True)
+    Guardian(tmp_path, tmp_path).start(2, 60.0, with_gpus=True)
     assert [shown for _, shown in begun] == ["GPU-0", "GPU-1,GPU-2"]
     assert [next(word for word in words if "--num-gpus" in word) for words, _ in begun] == [
         "--num-gpus=1",
@@ -46,7 +46,7 @@ def test_for_a_cpu_nobody_asks_which_gpus_there_are_and_no_node_sees_one(
 ) -> None:
     begun = begun_with(tmp_path, monkeypatch)
     monkeypatch.setattr(gpus, "visible", lambda: pytest.fail("the driver's tool was asked"))
-    Guardian(tmp_path).start(2, 60.0)
+    Guardian(tmp_path, tmp_path).start(2, 60.0)
     assert [shown for _, shown in begun] == ["", ""]
     assert all("--num-gpus=0" in words for words, _ in begun)
 
@@ -59,7 +59,9 @@ def begun_with(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[tuple[li
         def __init__(self, command: list[str], env: dict[str, str], **others: object) -> None:
             begun.append((command, env[gpus.VISIBLE]))
             index = len(begun) - 1
-            (tmp_path / f"n{index}" / "ray_current_cluster").touch()
+            socket = tmp_path / f"n{index}" / "session_1" / "sockets" / "raylet"
+            socket.parent.mkdir(parents=True)
+            socket.touch()
 
     monkeypatch.setattr("bertsquad.cluster.guardian.subprocess.Popen", Begun)
     monkeypatch.setattr(guardian, "listens", lambda host, port: True)

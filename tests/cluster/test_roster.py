@@ -42,7 +42,7 @@ def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def of(cluster: LocalCluster, **others: Any) -> Membership:
-    return Membership(cluster.address, token_file=cluster.token_file, **others)
+    return cluster.membership(**others)
 
 
 def test_a_node_with_other_code_of_the_suite_is_named(

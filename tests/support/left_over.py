@@ -80,6 +80,6 @@ class Place:
             "files": [*self.temporary.iterdir()],
             "at home": [*self.home.iterdir()],
             "sockets": sockets,
-            "shared memory": [*Path("/dev/shm").glob("*plasma*")],
+            "shared memory": [*Path("/dev/shm").glob("*plasma*"), *Path("/dev/shm").glob("bsq-*")],
         }
         return {what: those for what, those in found.items() if those}
