@@ -26,12 +26,12 @@ from typing import Any
 import numpy as np
 from ceilings import run_loadgen
 
-from bertsquad.cluster import actors
+from bertsquad.cluster import actors, wire
 from bertsquad.cluster.actors import CONTROL, NodeActor
 from bertsquad.cluster.connection import connect, members
 from bertsquad.cluster.facts import NodeFacts
 from bertsquad.cluster.fleet import Fleet
-from bertsquad.cluster.node import Answered, EngineWanted, Node
+from bertsquad.cluster.node import EngineWanted, Node
 from bertsquad.cluster.shipping import Parcel
 from bertsquad.devices import DEVICES
 from bertsquad.errors import SuiteError
@@ -44,7 +44,7 @@ from bertsquad.runtime.engine import batch_tokens
 from bertsquad.runtime.inference import Answer, Work
 from bertsquad.runtime.sessions import open_on_cpu
 from bertsquad.squad import features
-from bertsquad.squad.features import Features, Inputs
+from bertsquad.squad.features import Features
 from bertsquad.worker import protocol
 from bertsquad.worker.protocol import Setup
 
@@ -79,11 +79,12 @@ class SleepingNode(Node):
         facts: dict[str, Any] = {**texts, **numbers, "cpu_quota": None, "gpus": [], "versions": {}}
         return NodeFacts(node=name, batch_tokens=wanted.batch_tokens, **facts)
 
-    def answer(self, inputs: Inputs, sizes: Sequence[int], numbers: Sequence[int]) -> Answered:
+    def answer(self, data: bytes) -> bytes:
         """Sleep, then answer zeros."""
+        inputs, sizes, _ = wire.read_call(data)
         with self._turn:
             time.sleep(SLEEP_S * len(sizes))
-        return np.zeros((len(inputs.tokens), 2), np.float32), [SLEEP_S] * len(sizes)
+        return wire.answer(np.zeros((len(inputs.tokens), 2), np.float32), [SLEEP_S] * len(sizes))
 
 
 class CountingSut(OfflineSut):

@@ -7,6 +7,7 @@
 - `shipping`: the model's files, sent to nodes that haven't got them.
 - `roster`: which nodes are there now, each compared with the driver; as one backend.
 - `fleet`: the nodes as one backend: samples go out, logits come back.
+- `wire`: what goes to a node and comes back, as bytes.
 - `watchdog`: when a node that says nothing counts as lost.
 - `watching`: nodes, and the head of their cluster, watched while a run goes on.
 - `observing`: what disturbs the nodes' machines, and the right to their devices.

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bertsquad.cluster import actors
+from bertsquad.cluster import actors, wire
 from bertsquad.cluster.actors import NodeActor, NodeLost
 from bertsquad.cluster.dispatch import Dispatcher, Member
 from bertsquad.cluster.facts import Loss, NodeFacts
@@ -94,8 +94,8 @@ class Fleet:
         alive = self._dispatcher.alive
         place = alive[instance % len(alive)]
         works, node = [Work(samples)], self.nodes[place]
-        asked = {node: self._answer[place](*_packed(features, works))}
-        flat, _ = self._answers(asked)[node.name]
+        asked = {node: self._answer[place](_packed(features, works))}
+        flat, _ = wire.read_answer(self._answers(asked)[node.name], len(works))
         return _shared_out(flat, features, works)[0]
 
     def warm_up(self, features: Inputs, samples: Sequence[int]) -> None:
@@ -117,7 +117,7 @@ class Fleet:
         """Have the batches of a source answered, each by the node that is free first."""
 
         def send(place: int, call: int, works: Sequence[Work]) -> None:
-            reference = self._answer[place](*_packed(features, works))
+            reference = self._answer[place](_packed(features, works))
             reference.future().add_done_callback(
                 lambda future: self._heard(features, place, call, works, future)
             )
@@ -143,7 +143,7 @@ class Fleet:
             error = future.exception()
             if error is None:
                 self._watch.heard(place)
-                flat, seconds = future.result()
+                flat, seconds = wire.read_answer(future.result(), len(works))
                 self._dispatcher.answered(call, _shared_out(flat, features, works), seconds)
             elif actors.is_own(self._ray, error):
                 self._dispatcher.failed(call, error.cause)
@@ -173,10 +173,10 @@ def _ship(ray: Any, nodes: Sequence[NodeActor], wanted: EngineWanted, show: Show
     actors.answers(ray, settled, OPENING_S)
 
 
-def _packed(features: Inputs, works: Sequence[Work]) -> tuple[Inputs, list[int], NDArray[np.int32]]:
+def _packed(features: Inputs, works: Sequence[Work]) -> bytes:
     """What a node must know of batches: their windows, the samples of each, their indices."""
-    samples = np.concatenate([np.asarray(work.samples, np.int32) for work in works])
-    return features.take(samples), [len(work.samples) for work in works], samples
+    samples = [sample for work in works for sample in work.samples]
+    return wire.call(features.take(samples), [len(work.samples) for work in works], samples)
 
 
 def _shared_out(

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from bertsquad.assets.cache import PACKAGE
 from bertsquad.assets.fingerprint import Fingerprint, verify_mapped
-from bertsquad.cluster import shipping
+from bertsquad.cluster import shipping, wire
 from bertsquad.cluster.facts import NodeFacts
 from bertsquad.cluster.shipping import Parcel, Receiver
 from bertsquad.devices import DEVICES, Device
@@ -77,11 +77,6 @@ class Counted:
     reading: noise.Reading | None
     processors: int
     peak_memory_bytes: int | None
-
-
-#: A call's answer: the logits of all samples one after the other, float32 [tokens, 2], and the
-#: seconds that each of its batches was calculated for.
-Answered = tuple[NDArray[np.float32], list[float]]
 
 
 #: What only the driver uses.
@@ -234,12 +229,10 @@ class Node:
         """Have every instance calculate this batch once."""
         _told(lambda: self._working.engine.warm_up(inputs, range(len(inputs))))
 
-    def answer(self, inputs: Inputs, sizes: Sequence[int], numbers: Sequence[int]) -> Answered:
-        """The logits of batches of so many windows each, as soon as an instance is free.
-
-        `numbers` are those of the windows in the data set, for messages.
-        """
+    def answer(self, data: bytes) -> bytes:
+        """The answer to a call (`cluster/wire.py`), as soon as an instance is free."""
         working = self._working
+        inputs, sizes, numbers = wire.read_call(data)
         with working.one() as instance:
             return _told(lambda: _calculate(working.engine, inputs, sizes, numbers, instance))
 
@@ -282,7 +275,7 @@ def _calculate(
     sizes: Sequence[int],
     numbers: Sequence[int],
     instance: int,
-) -> Answered:
+) -> bytes:
     """The logits of one batch after the other, and the seconds that each took."""
     logits: list[NDArray[np.float32]] = []
     seconds, first = [], 0
@@ -294,4 +287,4 @@ def _calculate(
             raise error.of(int(numbers[error.sample])) from None
         seconds.append(time.perf_counter() - began)
         first += size
-    return np.concatenate(logits), seconds
+    return wire.answer(np.concatenate(logits), seconds)

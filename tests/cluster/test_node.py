@@ -11,7 +11,7 @@ import pytest
 import tiny
 
 from bertsquad.assets.fingerprint import fingerprint
-from bertsquad.cluster import shipping
+from bertsquad.cluster import shipping, wire
 from bertsquad.cluster.node import EngineWanted, Node
 from bertsquad.devices import DEVICES
 from bertsquad.errors import SuiteError
@@ -96,7 +96,7 @@ def test_an_engine_is_made_anew_though_calls_of_the_run_before_wait(
 
     def call() -> None:
         try:
-            came.append(node.answer(windows, [8], range(8)))
+            came.append(node.answer(wire.call(windows, [8], range(8))))
         except SuiteError as error:
             came.append(error)
 
@@ -108,7 +108,7 @@ def test_an_engine_is_made_anew_though_calls_of_the_run_before_wait(
         one.join(20)
         assert not one.is_alive()
     assert len(came) == 6
-    logits, seconds = node.answer(windows, [5, 3], range(8))
+    logits, seconds = wire.read_answer(node.answer(wire.call(windows, [5, 3], range(8))), 2)
     assert len(logits) == len(windows.tokens) and len(seconds) == 2
 
 
@@ -128,7 +128,7 @@ def test_a_sample_that_the_model_answers_with_nan_has_its_own_number(
     node.open(for_cpu(tmp_path), "10.0.0.1")
     windows = tiny.build_features(tmp_path / "data").take([5, 6])
     with pytest.raises(SuiteError, match="answered sample 105 with logits that are NaN"):
-        node.answer(windows, [2], [105, 106])
+        node.answer(wire.call(windows, [2], [105, 106]))
 
 
 def test_a_node_that_has_its_device_does_not_wait_for_itself(
