@@ -5,6 +5,7 @@ import signal
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from losing import processes
@@ -71,10 +72,13 @@ def test_nodes_get_gpus_only_where_a_case_may_need_one(
     monkeypatch: pytest.MonkeyPatch, devices: tuple[str, ...], with_gpus: bool
 ) -> None:
     class Started:
-        address, token_file, alive = "127.0.0.2:1", "token", True
+        alive = True
 
         def __init__(self, count: int, timeout_s: float | None, gpus: bool) -> None:
             assert gpus == with_gpus
+
+        def membership(self, **given: Any) -> Membership:
+            return Membership("127.0.0.2:1", **given)
 
         def close(self) -> None:
             pass

@@ -354,7 +354,7 @@ def test_every_key_of_a_result_is_documented_and_no_other(mixed: PytestSession) 
 
 
 def test_every_key_of_a_node_is_documented_with_its_type_and_no_other() -> None:
-    found = json.loads(json.dumps(asdict(node(cpu_quota=2.0))))
+    found = json.loads(json.dumps(asdict(node(cpu_quota=2.0, peak_memory_bytes=10**9))))
     table = documented()["nodes"]
     assert table.keys() == found.keys()
     for key, (kind, *_) in table.items():
