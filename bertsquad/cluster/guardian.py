@@ -291,7 +291,8 @@ def _private_folders() -> Iterator[tuple[Path, Path]]:
     fitting = [place for place in places if len(bytes(place)) + 14 + _BELOW <= _SOCKET_PATH]
     folder = Path(tempfile.mkdtemp(prefix="bsq-", dir=fitting[0]))  # for its owner alone
     shared = Path("/dev/shm")  # noqa: S108
-    memory = Path(tempfile.mkdtemp(prefix="bsq-", dir=shared if shared.is_dir() else folder))
+    whose = f"bsq-{os.getpid()}-"  # so that one may see that nobody uses it any more
+    memory = Path(tempfile.mkdtemp(prefix=whose, dir=shared if shared.is_dir() else folder))
     try:
         yield folder, memory
     finally:

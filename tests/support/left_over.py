@@ -80,6 +80,12 @@ class Place:
             "files": [*self.temporary.iterdir()],
             "at home": [*self.home.iterdir()],
             "sockets": sockets,
-            "shared memory": [*Path("/dev/shm").glob("*plasma*"), *Path("/dev/shm").glob("bsq-*")],
+            "shared memory": [*Path("/dev/shm").glob("*plasma*"), *_nobodys()],
         }
         return {what: those for what, those in found.items() if those}
+
+
+def _nobodys() -> list[Path]:
+    """The folders in memory of clusters whose guardian has ended: others may run meanwhile."""
+    found = Path("/dev/shm").glob("bsq-*")
+    return [one for one in found if not Path("/proc", one.name.split("-")[1]).exists()]
