@@ -171,7 +171,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         if not _records(config) and item.get_closest_marker("performance"):
             reason = "performance cases are recorded by pytest-benchmark, which is off"
             item.add_marker(pytest.mark.skip(reason=reason))
-        # 4. A scenario of which more than one machine can make nothing.
+        # 4. A scenario whose queries several machines can't share.
         if (unfit := cases.not_for_clusters(case, given)) is not None:
             item.add_marker(pytest.mark.skip(reason=unfit))
         # 5. A device that isn't here and that nobody named.

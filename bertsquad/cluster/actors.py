@@ -6,10 +6,10 @@ Only the worker process imports this module, and only for a cluster.
 import re
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
-from bertsquad.cluster.connection import Member
+from bertsquad.cluster.connection import Listed
 from bertsquad.cluster.node import Node
 from bertsquad.cluster.watchdog import SILENT_S, Watchdog
 from bertsquad.errors import SuiteError, Unavailable
@@ -26,11 +26,14 @@ _NO_SUITE = re.compile("failed to import on the worker|No module named 'bertsqua
 
 
 class NodeLost(SuiteError):
-    """The node called `name` was lost for a `cause` while it was asked something."""
+    """The node called `name` was lost for a `cause` while it was asked something.
 
-    def __init__(self, name: str, cause: str) -> None:
+    A `silent` one may still be listed by Ray, but an actor on it would be waited for in vain.
+    """
+
+    def __init__(self, name: str, cause: str, silent: bool = False) -> None:
         super().__init__(f"node {name} was lost outside of a run: {cause}; run the case again")
-        self.name, self.cause = name, cause
+        self.name, self.cause, self.silent = name, cause, silent
 
 
 @dataclass(frozen=True)
@@ -39,7 +42,7 @@ class NodeActor:
 
     id: str
     name: str
-    actor: Any = field(compare=False)
+    actor: Any
 
     def call(self, method: str) -> Callable[..., Any]:
         """How to ask a question of the actor, which gets an answer while batches run."""
@@ -47,24 +50,24 @@ class NodeActor:
         return asked  # type: ignore[no-any-return]
 
 
-def begin(ray: Any, member: Member, name: str, instances: int | None) -> NodeActor:
+def begin(ray: Any, listed: Listed, name: str, instances: int | None) -> NodeActor:
     """An actor on a node, which has all of the node's CPUs and GPUs.
 
     It has threads for two calls of each of so many `instances`, None for as many as there can be.
     """
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-    calls = 2 * max(1, instances or int(max(member.cpus, member.gpus)))
+    calls = 2 * max(1, instances or int(max(listed.cpus, listed.gpus)))
     there = ray.remote(
-        num_cpus=member.cpus,
-        num_gpus=member.gpus,
+        num_cpus=listed.cpus,
+        num_gpus=listed.gpus,
         max_restarts=0,
         max_task_retries=0,
         concurrency_groups={"control": CONTROL, "batches": calls},
     )(Node)
-    place = NodeAffinitySchedulingStrategy(member.id, soft=False)
-    actor = there.options(scheduling_strategy=place).remote(max(1, int(member.cpus)))
-    return NodeActor(member.id, name, actor)
+    place = NodeAffinitySchedulingStrategy(listed.id, soft=False)
+    actor = there.options(scheduling_strategy=place).remote(max(1, int(listed.cpus)))
+    return NodeActor(listed.id, name, actor)
 
 
 def begun(ray: Any, asked: Mapping[NodeActor, Any]) -> dict[str, Any]:
@@ -103,7 +106,7 @@ def answers(ray: Any, asked: Mapping[NodeActor, Any], silent_s: float = SILENT_S
             else:
                 dog.heard(pinged.pop(reference), now)
         for place in dog.silent(now):
-            raise NodeLost(nodes[place].name, silence(silent_s))
+            raise NodeLost(nodes[place].name, silence(silent_s), silent=True)
         for place in dog.to_ping(now):
             pinged[nodes[place].call("ping")()] = place
     return {node.name: _answer(ray, node, reference) for node, reference in asked.items()}

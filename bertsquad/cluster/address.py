@@ -7,7 +7,7 @@ from bertsquad.errors import SuiteError
 
 #: What `--cluster` may be given, as its help and its errors say.
 FORMS = "auto|HOST:PORT|local:N"
-#: How many nodes `local:N` starts at most: they are for trying, and each takes some 400 MB.
+#: How many nodes `local:N` starts at most: they are for trying, and each takes some 300 MB.
 MOST_LOCAL = 64
 
 _LOCAL = "local:"

@@ -46,8 +46,8 @@ _NONE_RUNNING = re.compile("Could not find any running Ray instance|Found multip
 
 
 @dataclass(frozen=True)
-class Member:
-    """A node that calculates: Ray's `id` of it, its `address`, and the CPUs and GPUs it offers."""
+class Listed:
+    """A node that Ray lists: Ray's `id` of it, its `address`, and the CPUs and GPUs it offers."""
 
     id: str
     address: str
@@ -77,7 +77,7 @@ def connect(membership: Membership) -> Any:
     return ray
 
 
-def members(ray: Any) -> list[Member]:
+def members(ray: Any) -> list[Listed]:
     """The nodes of the joined cluster that calculate, by address: those that offer CPUs.
 
     Unavailable where the head of the cluster doesn't answer.
@@ -95,7 +95,7 @@ def members(ray: Any) -> list[Member]:
             f"the head of the cluster didn't answer within {JOINING_S:g} s: start the cluster again"
         )
     found = [
-        Member(
+        Listed(
             node["NodeID"],
             node["NodeManagerAddress"],
             node["Resources"].get("CPU", 0.0),

@@ -46,14 +46,17 @@ class Fleet:
         opened = {one: one.call("open")(wanted, one.name) for one in nodes}
         found = actors.answers(ray, opened, OPENING_S)
         self.facts: tuple[NodeFacts, ...] = tuple(found[one.name] for one in nodes)
-        #: The batches that are calculated side by side.
-        self.instances = sum(one.instances for one in self.facts)
         #: The names of lost nodes that ended in silence.
         self.silent: set[str] = set()
         self._dispatcher = Dispatcher([Member(one.node, one.instances) for one in self.facts])
         self._answer = [
             node.actor.answer.options(concurrency_group="batches").remote for node in self.nodes
         ]
+
+    @property
+    def instances(self) -> int:
+        """The batches that are calculated side by side."""
+        return self._dispatcher.instances
 
     @property
     def proof(self) -> str:
@@ -85,6 +88,8 @@ class Fleet:
         except NodeLost as error:
             place = next(i for i, node in enumerate(self.nodes) if node.name == error.name)
             self._dispatcher.lost(place, error.cause)
+            if error.silent:
+                self.silent.add(error.name)
             raise
 
     def infer(

@@ -4,8 +4,8 @@
 
 `local.py` starts it. It starts the nodes, within so many seconds, and says on standard output what
 came of that (a Started, as a line of JSON). With `gpus` they divide the GPUs of this machine, which
-else none of them sees. It ends all when its standard input is closed: so
-nothing is left even where the process that started it was killed. It ends all at SIGTERM too.
+none of them sees otherwise. It ends all of them at SIGTERM, and when its standard input is closed:
+so nothing is left even where the process that started it was killed.
 
 Linux alone: every address from 127.0.0.2 on is there for a node of its own, a node can be given
 some of the cores, and orphans of Ray become children of this process.
@@ -36,7 +36,7 @@ from bertsquad.machine import environment, gpus, hardware
 
 _Part = TypeVar("_Part")
 
-#: How long all nodes may take to be up, in seconds; it takes five where two cores are idle.
+#: How long all nodes may take to be up, in seconds; two take 3.5 where two cores are idle.
 STARTING_S = 60.0
 #: Seconds between two looks whether something has happened.
 LOOK_S = 0.05
@@ -128,8 +128,7 @@ class Guardian:
         """The port at which the head listens; on another one where somebody took the first."""
         for left in reversed(range(TRIES)):
             port = _free_port()
-            flags = ["--head", f"--port={port}", "--include-dashboard=false"]
-            flags += ["--no-monitor"]
+            flags = ["--head", f"--port={port}", "--include-dashboard=false", "--no-monitor"]
             if find_spec("grpc"):  # else there is no such server, and the flag is an error
                 flags += ["--ray-client-server-port=0"]
             self._nodes = [self._begin(0, flags)]

@@ -9,9 +9,9 @@ class Membership:
 
     `address` is `auto` or `HOST:PORT`. Exactly `nodes` are wanted, None for all that are there.
     `instances`, `threads` and `gpus` are what the user asked for on each node. `token_file` holds
-    the token of a cluster that the suite started; of any other, Ray finds the user's own. So
-    many as are `coming` are waited for a few seconds, though fewer will do. Where `only` has names
-    of nodes, no others take part.
+    the token of a cluster that the suite started; of any other, Ray finds the user's own.
+    `coming` is how many nodes are waited for, a few seconds; fewer will do after that. Where `only`
+    has names of nodes, no others take part.
     """
 
     address: str

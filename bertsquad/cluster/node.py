@@ -64,7 +64,6 @@ class Survey:
     """
 
     host: str
-    machine: str
     versions: dict[str, str]
     source: str
     batch_tokens: int
@@ -123,7 +122,6 @@ class Node:
 
         return Survey(
             socket.gethostname(),
-            hardware.machine_id(),
             versions(device),
             provenance.source_digest(PACKAGE),
             batch_tokens(device, longest, gpus.free_bytes()[:most_gpus] if device.is_gpu else []),

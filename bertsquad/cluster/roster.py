@@ -11,7 +11,7 @@ from bertsquad.assets.cache import PACKAGE
 from bertsquad.cluster import actors
 from bertsquad.cluster.actors import NodeActor, NodeLost
 from bertsquad.cluster.agreement import disagreement
-from bertsquad.cluster.connection import Member, connect, members
+from bertsquad.cluster.connection import Listed, connect, members
 from bertsquad.cluster.facts import Loss, NodeFacts, Observation
 from bertsquad.cluster.fleet import Fleet
 from bertsquad.cluster.membership import Membership
@@ -22,7 +22,7 @@ from bertsquad.errors import SuiteError, Unavailable
 from bertsquad.machine import provenance
 from bertsquad.models.preparation import Prepared
 from bertsquad.progress import Show, Step
-from bertsquad.runtime.parallelism import Parallelism
+from bertsquad.runtime.inference import BackendWanted
 
 
 class Roster:
@@ -64,8 +64,8 @@ class Roster:
         for gone in self._there.keys() - found.keys():
             del self._there[gone]
         new = {
-            id_: actors.begin(self._ray, member, name, self._membership.instances)
-            for id_, (name, member) in found.items()
+            id_: actors.begin(self._ray, listed, name, self._membership.instances)
+            for id_, (name, listed) in found.items()
             if id_ not in self._there
         }
         try:
@@ -83,7 +83,7 @@ class Roster:
             raise
         self._there |= {id_: (one, surveys[one.name]) for id_, one in new.items()}
 
-    def _check(self, found: Mapping[str, tuple[str, Member]]) -> None:
+    def _check(self, found: Mapping[str, tuple[str, Listed]]) -> None:
         """Unavailable unless the nodes that are wanted are there."""
         names, wanted = [name for name, _ in found.values()], self._membership.nodes
         lost = "; ".join(map(str, self._lost))
@@ -105,44 +105,38 @@ class Roster:
                 "cluster",
             )
 
-    def backend(
-        self,
-        scenario: str,
-        division: Parallelism,
-        batch_tokens: int | None,
-        prepared: Callable[[], Prepared],
-        show: Show,
-    ) -> Fleet:
+    def backend(self, wanted: BackendWanted, prepared: Callable[[], Prepared], show: Show) -> Fleet:
         """The nodes as one backend; the same as before where nothing has changed.
 
-        Each node divides its own cores: `division`, that of this machine's, counts for nothing.
-        `batch_tokens` is the most that a batch may have, None for what every node can hold.
+        Each divides its own cores, so that the division of this machine's counts for nothing. A
+        batch has no more tokens than every node can hold.
         """
         self._dismiss()
         self._gather(show)
         nodes = [node for node, _ in self._there.values()]
-        tokens = batch_tokens or min(survey.batch_tokens for _, survey in self._there.values())
+        most = min(survey.batch_tokens for _, survey in self._there.values())
+        tokens = wanted.batch_tokens or most
         fleet = self._fleet
         if (
             fleet is None
             or fleet.nodes != tuple(nodes)
-            or (fleet.wanted.scenario, fleet.batch_tokens) != (scenario, tokens)
+            or (fleet.wanted.scenario, fleet.batch_tokens) != (wanted.scenario, tokens)
         ):
             self._fleet = None
-            wanted = EngineWanted(
+            engine = EngineWanted(
                 prepared(),
                 self._device,
                 self._precision,
-                scenario,
+                wanted.scenario,
                 tokens,
                 self._membership.instances,
                 self._membership.threads,
                 self._membership.gpus,
             )
             try:
-                self._fleet = fleet = Fleet(self._ray, nodes, wanted, show)
+                self._fleet = fleet = Fleet(self._ray, nodes, engine, show)
             except NodeLost as error:
-                self._give_up({error.name})
+                self._give_up({error.name}, {error.name} if error.silent else ())
                 raise
         return fleet
 
@@ -151,17 +145,21 @@ class Roster:
         fleet = self._fleet
         if fleet is None or fleet.whole:
             return
-        self._silent |= {id_ for id_, (one, _) in self._there.items() if one.name in fleet.silent}
         self._lost += fleet.losses
-        self._give_up({loss.node for loss in fleet.losses})
+        self._give_up({loss.node for loss in fleet.losses}, fleet.silent)
         self._fleet = None
 
-    def _give_up(self, lost: Collection[str]) -> None:
-        """End the actors of these nodes, which may be there behind a broken connection."""
+    def _give_up(self, lost: Collection[str], silent: Collection[str]) -> None:
+        """End the actors of lost nodes, which may be there behind a broken connection.
+
+        Those that fell `silent` get no actor again, since nobody would answer.
+        """
         for id_, (node, _) in list(self._there.items()):
             if node.name in lost:
                 actors.end(self._ray, [node])
                 del self._there[id_]
+                if node.name in silent:
+                    self._silent.add(id_)
 
     @contextlib.contextmanager
     def observed(self, timed: bool, show: Show) -> Iterator[Observation]:
@@ -180,7 +178,7 @@ class Roster:
             fleet.verify()
 
 
-def _by_name(found: Sequence[Member]) -> dict[str, tuple[str, Member]]:
+def _by_name(found: Sequence[Listed]) -> dict[str, tuple[str, Listed]]:
     """By Ray's id, each node and its name: its address, with the id where two have the same."""
     count = Counter(one.address for one in found)
     return {

@@ -1,5 +1,6 @@
 """Watches nodes, and the head of their cluster, while a run goes on."""
 
+import contextlib
 import threading
 import time
 from collections.abc import Sequence
@@ -74,11 +75,9 @@ class Watch:
     def _ask_head(self) -> None:
         """Ask the head something now and then; that it doesn't answer shows in the time."""
         while not self._over.wait(EVERY_S):
-            try:
+            with contextlib.suppress(self._ray.exceptions.RayError):  # it may answer the next time
                 self._ray.nodes()
-            except Exception:  # noqa: S112  (the next time may be better, or none comes)
-                continue
-            self._head_answered = time.monotonic()
+                self._head_answered = time.monotonic()
 
     def _pinged(self, place: int, future: Any) -> None:
         error = future.exception()

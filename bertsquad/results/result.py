@@ -57,9 +57,9 @@ class Result:
     say what disturbed a timed run, `doubt` what is odd about the answers of an accuracy run,
     `warnings` the same in sentences. `padding_share` is the padding among all tokens calculated;
     `settings` are those of LoadGen that change the work (`loadgen/work.py`); `peak_memory_bytes`
-    the most memory that the process with the model has had so far, which on a cluster each of the
-    `nodes` has; `timeline` is what plots are drawn from. `nodes`
-    are those of a cluster that began the run, none where it was one machine.
+    the most memory that the process with the model has had so far (on a cluster each of the `nodes`
+    has its own); `timeline` is what plots are drawn from. `nodes` are those of a cluster that began
+    the run, none where it was one machine.
     `docs/results.md` says what each key means.
     """
 

@@ -86,6 +86,19 @@ class Source(Protocol):
         """Take the error that ends the run."""
 
 
+@dataclass(frozen=True)
+class BackendWanted:
+    """What a run wants of its backend.
+
+    `division` is how this machine's cores are divided for the `scenario`. `batch_tokens` is the
+    most that a batch may have, None for what the device can hold.
+    """
+
+    scenario: str
+    division: Parallelism
+    batch_tokens: int | None = None
+
+
 class Backend(Protocol):
     """Calculates batches, `instances` of them at a time."""
 

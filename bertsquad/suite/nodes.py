@@ -1,7 +1,7 @@
 """The cluster that the cases run on: one that is there, or one started for the pytest session."""
 
 from collections.abc import Callable
-from typing import Any
+from dataclasses import replace
 
 from bertsquad.cluster.local import LocalCluster
 from bertsquad.cluster.membership import Membership
@@ -27,15 +27,22 @@ class Nodes:
         options = self._options
         if options.cluster is None:
             return None
-        asked: dict[str, Any] = {
-            "nodes": options.nodes,
-            "instances": options.instances,
-            "threads": options.threads,
-            "gpus": options.gpus,
-        }
         count = options.cluster.local
         if count is None:
-            return Membership(options.cluster.text, **asked)
+            made = Membership(options.cluster.text)
+        else:
+            made = self._of_this_machine(count, show, say)
+        return replace(
+            made,
+            nodes=options.nodes,
+            instances=options.instances,
+            threads=options.threads,
+            gpus=options.gpus,
+        )
+
+    def _of_this_machine(self, count: int, show: Show, say: Callable[[str], object]) -> Membership:
+        """How to join nodes of this machine, which are started where they aren't there."""
+        options = self._options
         if self.lost:
             self.close()
         if self._local is None:
@@ -45,7 +52,7 @@ class Nodes:
             show(Step("starting the cluster"))
             with_gpus = any(DEVICES[device].is_gpu for device in options.devices or DEVICES)
             self._local = LocalCluster(count, options.timeout_s, with_gpus)
-        return self._local.membership(**asked)
+        return self._local.membership()
 
     @property
     def lost(self) -> bool:

@@ -16,7 +16,7 @@ from bertsquad.models.preparation import Prepared
 from bertsquad.progress import Show, Step
 from bertsquad.runtime.availability import why_not
 from bertsquad.runtime.engine import Engine, batch_tokens
-from bertsquad.runtime.inference import Backend
+from bertsquad.runtime.inference import Backend, BackendWanted
 from bertsquad.runtime.parallelism import Parallelism
 from bertsquad.runtime.proofs import prove_precision
 from bertsquad.worker.protocol import Setup
@@ -38,18 +38,11 @@ class Place(Protocol):
     """A place where a backend can be made, and watched while a run goes on."""
 
     def backend(
-        self,
-        scenario: str,
-        division: Parallelism,
-        batch_tokens: int | None,
-        prepared: Callable[[], Prepared],
-        show: Show,
+        self, wanted: BackendWanted, prepared: Callable[[], Prepared], show: Show
     ) -> Proven:
-        """The backend for a scenario; the same as before where nothing has changed.
+        """The backend that is wanted; the same as before where nothing has changed.
 
-        `division` is that of this machine's cores. `batch_tokens` is the most that a batch may
-        have, None for the device's default. `prepared` is called for a new backend, once the one
-        before has been given up.
+        `prepared` is called for a new one, once the one before has been given up.
         """
         ...
 
@@ -99,20 +92,15 @@ class ThisMachine:
         self._engine: Engine | None = None
 
     def backend(
-        self,
-        scenario: str,
-        division: Parallelism,
-        batch_tokens: int | None,
-        prepared: Callable[[], Prepared],
-        show: Show,
+        self, wanted: BackendWanted, prepared: Callable[[], Prepared], show: Show
     ) -> Proven:
         """The engine in this division of the cores; one in another is given up for it."""
-        wanted = division, batch_tokens or self._budget(division)
+        shape = wanted.division, wanted.batch_tokens or self._budget(wanted.division)
         engine = self._engine
-        if engine is None or (engine.parallelism, engine.batch_tokens) != wanted:
+        if engine is None or (engine.parallelism, engine.batch_tokens) != shape:
             show(Step("making the session"))
             self._engine = engine = None  # its memory first
-            self._engine = engine = Engine(prepared(), self._device, self._precision, *wanted)
+            self._engine = engine = Engine(prepared(), self._device, self._precision, *shape)
         return engine
 
     def _budget(self, division: Parallelism) -> int:

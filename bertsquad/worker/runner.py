@@ -16,7 +16,7 @@ from bertsquad.models.calibration import Calibration, calibrate_with
 from bertsquad.models.preparation import Prepared, prepare
 from bertsquad.progress import Step
 from bertsquad.runtime.engine import Engine
-from bertsquad.runtime.inference import Backend
+from bertsquad.runtime.inference import Backend, BackendWanted
 from bertsquad.runtime.sessions import open_on_cpu
 from bertsquad.squad import features
 from bertsquad.worker.place import node_runs, place_of
@@ -86,8 +86,8 @@ class Runner:
 
         Raises BoundUnattainable, without having started LoadGen, where no Server rate is honest.
         """
-        wanted = request.scenario, request.parallelism, request.batch_tokens
-        backend = self._place.backend(*wanted, self._for_new_backend, self._reporter.show)
+        wanted = BackendWanted(request.scenario, request.parallelism, request.batch_tokens)
+        backend = self._place.backend(wanted, self._for_new_backend, self._reporter.show)
         probe = self._probe(backend, request.samples)
         targets: Targets | None = None
         timed = request.mode != "accuracy"

@@ -8,7 +8,7 @@ from bertsquad.cluster.agreement import disagreement
 from bertsquad.cluster.node import Survey
 
 VERSIONS = {"python": "3.11.2", "ray": "2.60.0", "onnxruntime-gpu": "1.31.1"}
-ALIKE = Survey("alpha", "one", VERSIONS, "a" * 64, 1536)
+ALIKE = Survey("alpha", VERSIONS, "a" * 64, 1536)
 
 
 def said(**other: object) -> str | None:

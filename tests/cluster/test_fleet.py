@@ -159,6 +159,23 @@ def test_without_its_head_a_run_ends_in_a_sentence(
         begun.worker.close()
 
 
+@pytest.mark.slow
+def test_a_node_that_fell_silent_between_two_runs_is_named_and_left_out(
+    nodes: LocalCluster, tmp_path: Path
+) -> None:
+    begun = start(tmp_path, nodes)
+    try:
+        begun.accuracy("offline")
+        fall_silent(Path(nodes.token_file).parent)
+        with pytest.raises(SuiteError, match=rf"node {LOST} was lost outside of a run: it"):
+            begun.worker.run(begun.request("server", "accuracy"), 60)
+        again = begun.worker.run(begun.request("offline", "accuracy", "again"), 50)
+    finally:
+        begun.worker.close()
+
+    assert [one.node for one in again.nodes] == ["127.0.0.2"]
+
+
 def test_a_node_is_whole_again_after_a_run_that_failed_on_it(
     nodes: LocalCluster, tmp_path: Path
 ) -> None:

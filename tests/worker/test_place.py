@@ -9,6 +9,7 @@ import tiny
 
 from bertsquad.models.preparation import Prepared
 from bertsquad.runtime import nvidia
+from bertsquad.runtime.inference import BackendWanted
 from bertsquad.runtime.parallelism import plan
 from bertsquad.worker.place import ThisMachine
 
@@ -26,7 +27,9 @@ def test_a_batch_is_as_large_as_the_fullest_gpu_that_is_used_can_hold(
     def tokens(scenario: str, gpus: int, given: int | None = None) -> int:
         division = plan(scenario, "cuda", 4, gpus=gpus)
         prepared = Prepared(file, tiny.inspect(file))
-        made = place.backend(scenario, division, given, lambda: prepared, lambda step: None)
+        made = place.backend(
+            BackendWanted(scenario, division, given), lambda: prepared, lambda step: None
+        )
         assert made.instances == division.instances
         return made.batch_tokens
 
