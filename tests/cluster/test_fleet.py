@@ -54,7 +54,8 @@ def sorted_log(folder: Path) -> bytes:
 def start(folder: Path, cluster: LocalCluster | None) -> Begun:
     membership = None
     if cluster is not None:
-        membership = cluster.membership()
+        # However many cores there are, so that the batches are the same and a run lasts seconds.
+        membership = cluster.membership(instances=1, threads=1)
     files = locate(MODELS["minilm"])
     return workers.start(folder, Path(files.path), 100, cluster=membership)
 

@@ -19,6 +19,9 @@ pytestmark = pytest.mark.cluster
 SAMPLES = ("--dataset-size", "60")
 MINILM = ("--model", "minilm", "--dataset", "pocket", "--device", "cpu")
 
+#: Nodes of which each has one thread, so that a run lasts seconds however many cores there are.
+SLOW_NODES = ("--cluster", "local:2", "--instances", "1", "--threads", "1")
+
 
 def result_of(folder: Path, mode: str) -> dict[str, Any]:
     name = f"{mode}-minilm-pocket-offline-cpu-fp32"
@@ -64,7 +67,7 @@ def lose_a_node(folder: Path, lose: Callable[[Path], None], mode: str, *argument
     folder.mkdir()
     short = Path(tempfile.mkdtemp(prefix="l-", dir="/tmp"))  # sockets lie in it
     with subprocess.Popen(
-        [sys.executable, "-m", "pytest", *ARGUMENTS, *MINILM, "--cluster", "local:2", *arguments],
+        [sys.executable, "-m", "pytest", *ARGUMENTS, *MINILM, *SLOW_NODES, *arguments],
         cwd=folder,
         env=environment(folder.parent) | {"TMPDIR": str(short)},
         stdout=subprocess.PIPE,
