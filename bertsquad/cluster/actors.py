@@ -21,6 +21,9 @@ LOOK_S = 0.5
 #: Calls that an actor answers beside batches: pings and questions, which must not wait for those.
 CONTROL = 4
 
+#: Why a silent node counts as lost, in a clause.
+SILENCE = f"it answered nothing for {SILENT_S:g} s"
+
 #: What Ray says of an actor whose class can't be imported.
 _NO_SUITE = re.compile("failed to import on the worker|No module named 'bertsquad")
 
@@ -87,14 +90,14 @@ def begun(ray: Any, asked: Mapping[NodeActor, Any]) -> dict[str, Any]:
     return {node.name: _answer(ray, node, reference) for node, reference in asked.items()}
 
 
-def answers(ray: Any, asked: Mapping[NodeActor, Any], silent_s: float = SILENT_S) -> dict[str, Any]:
+def answers(ray: Any, asked: Mapping[NodeActor, Any]) -> dict[str, Any]:
     """What the nodes answer, by their names; `asked` holds what was asked of each.
 
-    They are pinged meanwhile. Raises what a node raises, with its name before it, or NodeLost for
-    one that was lost or said nothing for `silent_s`.
+    They are pinged meanwhile, which they answer while they load a model, too. Raises what a node
+    raises, with its name before it, or NodeLost for one that was lost or is silent.
     """
     nodes = list(asked)
-    dog = Watchdog(range(len(nodes)), time.monotonic(), silent_s)
+    dog = Watchdog(range(len(nodes)), time.monotonic())
     pending = {reference: place for place, reference in enumerate(asked.values())}
     pinged: dict[Any, int] = {}
     while pending:
@@ -106,7 +109,7 @@ def answers(ray: Any, asked: Mapping[NodeActor, Any], silent_s: float = SILENT_S
             else:
                 dog.heard(pinged.pop(reference), now)
         for place in dog.silent(now):
-            raise NodeLost(nodes[place].name, silence(silent_s), silent=True)
+            raise NodeLost(nodes[place].name, SILENCE, silent=True)
         for place in dog.to_ping(now):
             pinged[nodes[place].call("ping")()] = place
     return {node.name: _answer(ray, node, reference) for node, reference in asked.items()}
@@ -117,11 +120,6 @@ def _answer(ray: Any, node: NodeActor, reference: Any) -> Any:
         return ray.get(reference)
     except Exception as error:
         raise named(ray, error, node.name) from None
-
-
-def silence(seconds: float) -> str:
-    """Why a node that said nothing for so long counts as lost, in a clause."""
-    return f"it answered nothing for {seconds:g} s"
 
 
 def named(ray: Any, error: BaseException, name: str) -> SuiteError:

@@ -22,10 +22,6 @@ from bertsquad.progress import Show, Step
 from bertsquad.runtime.inference import Source, Work, effective_lengths
 from bertsquad.squad.features import Inputs
 
-#: Seconds for which a node may say nothing while it makes an engine: loading a large model may
-#: leave no time for anything else.
-OPENING_S = 120.0
-
 
 class Fleet:
     """Nodes that each have the same model's engine, and answer batches side by side."""
@@ -44,7 +40,7 @@ class Fleet:
         _ship(ray, nodes, wanted, show)
         show(Step("making the sessions", of=f"{len(nodes)} nodes"))
         opened = {one: one.call("open")(wanted, one.name) for one in nodes}
-        found = actors.answers(ray, opened, OPENING_S)
+        found = actors.answers(ray, opened)
         self.facts: tuple[NodeFacts, ...] = tuple(found[one.name] for one in nodes)
         #: The names of lost nodes that ended in silence.
         self.silent: set[str] = set()
@@ -162,7 +158,7 @@ def _ship(ray: Any, nodes: Sequence[NodeActor], wanted: EngineWanted, show: Show
     """Send the model's files to the nodes that haven't got them."""
     whole = parcel(wanted.prepared.files)
     asked = {one: one.call("lacks")(whole) for one in nodes}
-    lacking = actors.answers(ray, asked, OPENING_S)
+    lacking = actors.answers(ray, asked)
     receivers = [node for node in nodes if lacking[node.name]]
     if not receivers:
         return
@@ -175,7 +171,7 @@ def _ship(ray: Any, nodes: Sequence[NodeActor], wanted: EngineWanted, show: Show
         actors.answers(ray, asked)
         sent += len(block)
     settled = {one: one.call("settle")() for one in receivers}
-    actors.answers(ray, settled, OPENING_S)
+    actors.answers(ray, settled)
 
 
 def _packed(features: Inputs, works: Sequence[Work]) -> bytes:

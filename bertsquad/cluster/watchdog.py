@@ -16,9 +16,7 @@ SILENT_S = 10.0
 class Watchdog:
     """Knows when each node was last heard of; all times are seconds of one clock."""
 
-    def __init__(self, nodes: Iterable[int], now: float, silent_s: float = SILENT_S) -> None:
-        """`silent_s` is how long a node may say nothing."""
-        self._silent_s = silent_s
+    def __init__(self, nodes: Iterable[int], now: float) -> None:
         self._heard = dict.fromkeys(nodes, now)
         self._pinged = dict.fromkeys(self._heard, now - EVERY_S)
 
@@ -40,4 +38,4 @@ class Watchdog:
 
     def silent(self, now: float) -> list[int]:
         """The nodes that have been silent for too long."""
-        return [node for node, at in self._heard.items() if now - at > self._silent_s]
+        return [node for node, at in self._heard.items() if now - at > SILENT_S]

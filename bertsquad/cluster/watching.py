@@ -69,7 +69,7 @@ class Watch:
             pinged.add_done_callback(partial(self._pinged, place))
         for place in silent:
             self.silent.add(place)
-            self._lost(place, actors.silence(SILENT_S))
+            self._lost(place, actors.SILENCE)
             self._ray.kill(self._nodes[place].actor)
 
     def _ask_head(self) -> None:

@@ -65,7 +65,7 @@ def test_an_address_without_a_cluster_fails_the_case_in_a_sentence(tmp_path: Pat
 
 
 @pytest.fixture
-def started(place: Place) -> Iterator["subprocess.Popen[str]"]:
+def started(place: Place, listening_to_ctrl_c: None) -> Iterator["subprocess.Popen[str]"]:
     """A pytest session with two nodes on this machine, and what it leaves."""
     words = command(place.folder / "here", *OFFLINE, "--cluster", "local:2")
     process = subprocess.Popen(
