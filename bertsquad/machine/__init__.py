@@ -1,6 +1,7 @@
 """The machine: its hardware, what disturbs a run on it, and the versions of what is installed.
 
 - `hardware`: cores, memory and processors.
+- `identity`: which machine this is, the same from boot to boot.
 - `gpus`: the NVIDIA GPUs that this process may use, numbered as CUDA numbers them.
 - `noise`: what disturbed a run.
 - `device_lock`: one timed run at a time on a device.

@@ -10,7 +10,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from bertsquad.machine import gpus, hardware
+from bertsquad.machine import gpus, hardware, identity
 from bertsquad.machine.distributions import RUNTIME, installed, owner, owners
 
 #: The modules whose versions decide what a result means.
@@ -77,6 +77,8 @@ def facts(ran: Mapping[str, str]) -> dict[str, Any]:
     `ran` are the versions that the modules which ran say of themselves.
     """
     return {
+        "machine": identity.name(),
+        "machine_id": identity.identity(),
         "runtime": owner(RUNTIME),
         "versions": versions(ran),
         "versions_claimed": claimed(ran),

@@ -11,7 +11,8 @@ from bertsquad.results.result import Result
 
 #: The keys of the provenance that say on what a case ran; equal for all cases of a pytest session.
 ENVIRONMENT = (
-    *("cpu", "sockets", "physical_cores", "cores", "cpu_quota", "memory_bytes", "gpus"),
+    *("machine", "cpu", "sockets", "physical_cores", "cores", "cpu_quota", "memory_bytes"),
+    "gpus",
     *("operating_system", "versions", "suite_version", "git_revision"),
 )
 

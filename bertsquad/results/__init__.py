@@ -1,6 +1,8 @@
 """What a run gave: judged, kept in `result.json`, read back, compared and shown as a table.
 
 - `result`: a case's figures and its verdict, as `result.json` has them.
+- `figures`: the figure by which a result is judged, and those beside it.
+- `machines`: which results are of one machine.
 - `run_folder`: a run's folder: owned by one pytest session, and replaced whole.
 - `accuracy`: from an accuracy log to F1, and whether F1 reaches its target.
 - `predictions`: what a model answered, in files of its run folder.

@@ -484,7 +484,7 @@ def clustered(runs: Path, *, modes: Sequence[str] = MODES, **changes: Any) -> No
     for mode in modes:
         path = folder(runs, mode, "offline") / "result.json"
         document = json.loads(path.read_text())
-        keys = {field.name for field in fields(NodeRun)} - {"gpus"}
+        keys = {field.name for field in fields(NodeRun)} - {"gpus", "machine"}
         own = {key: one for key, one in document["provenance"].items() if key in keys}
         nodes = [asdict(node(1, **own)), asdict(node(2, **own)) | changes]
         document |= {"nodes": nodes, "number_of_nodes": 2}

@@ -1,0 +1,33 @@
+"""Which results are of one machine: only those make one history."""
+
+from dataclasses import dataclass
+
+from bertsquad.results.result import Result
+
+
+@dataclass(frozen=True)
+class Machine:
+    """A machine that ran cases: its name, what it calculates with, and what tells it from others.
+
+    Two that are equal are one.
+    """
+
+    name: str
+    hardware: str
+    identity: str
+
+    def __str__(self) -> str:
+        """As `node7 (AMD EPYC 9654 96-Core Processor, 8 cores)`."""
+        return f"{self.name} ({self.hardware})" if self.name else self.hardware
+
+
+def machine_of(result: Result) -> Machine:
+    """The machine of a result, or on a cluster the one that drove it.
+
+    With other cores it is another one. Results of before have no identity of a machine: there, what
+    the hardware is has to do.
+    """
+    facts = result.provenance
+    cpu, cores = str(facts.get("cpu") or "unknown processor"), facts.get("cores") or 1
+    hardware = f"{cpu}, {cores} core{'' if cores == 1 else 's'}"
+    return Machine(str(facts.get("machine") or ""), hardware, str(facts.get("machine_id") or ""))
