@@ -356,6 +356,7 @@ def test_the_defaults_that_the_help_states_are_those_that_count() -> None:
         "fetch": parser().parse_args(["fetch"]),
         "submission": parser().parse_args(["submission", "results"]),
         "report": parser().parse_args(["report", "results"]),
+        "show": parser().parse_args(["show", "results"]),
     }
     stated = {
         key: match[1]
@@ -368,6 +369,7 @@ def test_the_defaults_that_the_help_states_are_those_that_count() -> None:
         "submission answers": str(given["submission"].answers),
         "submission tree": str(given["submission"].tree),
         "report output": str(given["report"].output),
+        "show format": given["show"].format,
     }
     assert isinstance(given["report"].output, Path)
     assert isinstance(given["submission"].tree, Path)

@@ -7,4 +7,6 @@ Each has `add`, which adds its parser to those of the command line, and sets wha
 - `clean`: remove derived files.
 - `submission`: make a submitter's tree for MLPerf Inference.
 - `report`: make one HTML page of finished runs.
+- `show`: finished runs, a row a run, in a format for people or programs.
+- `get`: one figure of a case's newest run.
 """

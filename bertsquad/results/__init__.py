@@ -14,6 +14,9 @@
 - `comparison`: whether two runs of a case may be compared.
 - `document`: a result read from JSON, with every field checked.
 - `archive`: results read back from run folders and from JSON files.
+- `columns`: the keys of `result.json` as columns, those within others joined by dots.
+- `rows`: results as rows for people.
+- `formats`: rows as text: aligned, Markdown, CSV, JSON.
 - `limits`: what of a `user.conf` ends a run before it has what it needs.
 - `advice`: from the cause of a bad result to the option that cures it.
 - `table`: the table at the end of a pytest session, with the remarks below it.
