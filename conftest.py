@@ -18,7 +18,7 @@ from bertsquad.results import table
 from bertsquad.results.result import Result
 from bertsquad.runtime import parallelism
 from bertsquad.scenarios import MODES, SCENARIOS
-from bertsquad.suite import cases, gate, header, options, outcomes, recording
+from bertsquad.suite import cases, earlier, flags, header, outcomes, recording
 from bertsquad.suite.harness import Harness, RunCase
 from bertsquad.suite.options import Options
 
@@ -40,7 +40,7 @@ MARKERS = {
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("bertsquad", "BERT on SQuAD under LoadGen")
-    for option in options.OPTIONS:
+    for option in flags.OPTIONS:
         group.addoption(
             option.flag,
             dest=option.field,
@@ -51,7 +51,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         )
 
 
-def _checked(option: options.Option) -> Callable[[str], object]:
+def _checked(option: flags.Option) -> Callable[[str], object]:
     def parse(text: str) -> object:
         try:
             return option.parse(text)
@@ -70,7 +70,7 @@ def pytest_configure(config: pytest.Config) -> None:
     if not _records(config):  # else the plugin registers it
         config.addinivalue_line("markers", "benchmark: settings of pytest-benchmark")
     try:
-        config.stash[OPTIONS] = options.build(vars(config.option))
+        config.stash[OPTIONS] = flags.build(vars(config.option))
         given = config.stash[OPTIONS]
         cases.collect(given)
         if given.cluster is None:  # whose nodes have other cores and GPUs
@@ -259,6 +259,6 @@ def pytest_collection_finish(session: pytest.Session) -> None:
         and not item.get_closest_marker("skip")
     }
     try:
-        gate.refuse_unlike(session.config, timed, session.config.stash[OPTIONS])
+        earlier.refuse_unlike(session.config, timed, session.config.stash[OPTIONS])
     except SuiteError as error:
         raise pytest.UsageError(str(error)) from error

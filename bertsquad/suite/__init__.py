@@ -1,6 +1,7 @@
 """The pytest side: options, cases, the harness that runs them, and pytest-benchmark's figures.
 
 - `options`: what a user may ask for.
+- `flags`: the table of the options on the command line, and what is made of them.
 - `conflicts`: what can't go together on the command line.
 - `parsers`: what an option takes: from its text to its value, or a sentence what is wrong.
 - `cases`: which cases there are.
@@ -10,7 +11,7 @@
 - `judge`: from what was measured to a verdict.
 - `replay`: LoadGen's figures as pytest-benchmark's statistics.
 - `recording`: pytest-benchmark's files, with what it doesn't time beside its entries.
-- `gate`: which earlier results a pytest session may be compared with.
+- `earlier`: which earlier results pytest-benchmark may compare a pytest session with.
 - `outcomes`: what the reports of a pytest session carry to its end, an outcome for every case.
 - `interruption`: a pytest session that is told to stop ends in order.
 """

@@ -17,7 +17,7 @@ from pytest_benchmark.utils import safe_dumps
 from bertsquad.files import cure, reason, write_whole
 from bertsquad.results.result import lists
 from bertsquad.suite import outcomes
-from bertsquad.suite.gate import benchmark_session, has_earlier, part_unlike, without_earlier
+from bertsquad.suite.earlier import benchmark_session, has_earlier, part_unlike, without_earlier
 
 #: By what pytest-benchmark groups, parameters apart.
 _GROUPINGS = ("group", "name", "func", "fullname", "fullfunc", "param")

@@ -20,8 +20,9 @@ from bertsquad.results.advice import Advice, advise, steadiness
 from bertsquad.results.result import FAILED, NO_TARGET, UNDECIDED, Result
 from bertsquad.squad.datasets import DATASETS
 from bertsquad.suite.cases import Case, collect
+from bertsquad.suite.flags import OPTIONS
 from bertsquad.suite.harness import Harness
-from bertsquad.suite.options import OPTIONS, Options
+from bertsquad.suite.options import Options
 
 
 def cause(kind: str, found: int | None = None, needed: int | None = None) -> Cause:

@@ -19,8 +19,8 @@ from bertsquad.results.result import (
     UNDECIDED,
     repeat_command,
 )
-from bertsquad.suite import options
-from bertsquad.suite.options import OPTIONS
+from bertsquad.suite import flags
+from bertsquad.suite.flags import OPTIONS
 
 
 def test_a_result_is_read_back_or_named(tmp_path: Path) -> None:
@@ -156,4 +156,4 @@ def test_a_line_that_repeats_a_case_is_one_that_the_options_take(rules: str) -> 
     fields = {o.flag: (o.field, o.parse(given[o.flag])) for o in OPTIONS if o.flag in given}
     repeats = {option.field for option in OPTIONS if option.repeats}
     assert set(fields) == set(given)
-    options.build({f: [value] if f in repeats else value for f, value in fields.values()})
+    flags.build({f: [value] if f in repeats else value for f, value in fields.values()})

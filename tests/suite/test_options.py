@@ -22,8 +22,9 @@ from bertsquad.squad.datasets import DATASETS, find
 from bertsquad.squad.features import MAX_TOKENS
 from bertsquad.squad.hugging_face import DOC_STRIDE
 from bertsquad.suite.cases import Case, collect, division, sample_count
-from bertsquad.suite.gate import expected
-from bertsquad.suite.options import OPTIONS, Option, Options, build
+from bertsquad.suite.earlier import expected
+from bertsquad.suite.flags import OPTIONS, Option, build
+from bertsquad.suite.options import Options
 
 README = Path(__file__).resolve().parents[2] / "README.md"
 

@@ -29,7 +29,8 @@ from bertsquad.runtime.availability import why_not
 from bertsquad.runtime.parallelism import BATCH_TOKENS
 from bertsquad.squad.datasets import DATASETS
 from bertsquad.suite.cases import Case, division
-from bertsquad.suite.options import OPTIONS, Options
+from bertsquad.suite.flags import OPTIONS
+from bertsquad.suite.options import Options
 
 TESTS = ("accuracy", "performance", "compliance")
 MODELS = ("minilm-pocket", "bert_large-squad")

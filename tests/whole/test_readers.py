@@ -45,7 +45,7 @@ from bertsquad.squad.questions import Dataset, Question
 from bertsquad.squad.score import score
 from bertsquad.squad.tokenization import Vocabulary
 from bertsquad.submission.system import read_answers
-from bertsquad.suite import gate
+from bertsquad.suite import earlier
 from bertsquad.worker import protocol
 
 
@@ -101,10 +101,10 @@ def _benchmark_document(folder: Path) -> Any:
 def _compared(path: Path) -> None:
     """Compare a run with earlier figures as pytest-benchmark has loaded them."""
     try:
-        earlier = json.loads(path.read_text("utf-8"))
+        found = json.loads(path.read_text("utf-8"))
     except (ValueError, RecursionError):
         return  # pytest-benchmark warns of it
-    unlike = comparison.differences(performance().as_dict(), gate._info(earlier))
+    unlike = comparison.differences(performance().as_dict(), earlier._info(found))
     assert len(comparison.refusal("a::b", path, unlike)) < 6_000
 
 

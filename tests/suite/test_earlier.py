@@ -21,7 +21,7 @@ from bertsquad.results.result import SCHEMA_VERSION
 from bertsquad.squad.datasets import DATASETS
 from bertsquad.squad.datasets import find as find_data
 from bertsquad.suite.cases import Case
-from bertsquad.suite.gate import expected
+from bertsquad.suite.earlier import expected
 from bertsquad.suite.options import Options
 from bertsquad.suite.recording import _can_be_compared
 

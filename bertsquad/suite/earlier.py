@@ -1,4 +1,4 @@
-"""Which earlier results a pytest session may be compared with."""
+"""Which earlier results pytest-benchmark may compare a pytest session with."""
 
 import contextlib
 from collections.abc import Mapping
