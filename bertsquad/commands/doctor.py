@@ -7,7 +7,7 @@ from bertsquad import __version__
 from bertsquad.assets import cache, registry
 from bertsquad.console import echo
 from bertsquad.errors import SuiteError
-from bertsquad.machine import gpus, hardware, provenance
+from bertsquad.machine import gpus, hardware, processor, provenance, tuning
 from bertsquad.worker.handle import try_devices
 
 
@@ -22,6 +22,10 @@ def _doctor(given: argparse.Namespace) -> int:
     echo("versions: " + ", ".join(f"{name} {v}" for name, v in provenance.versions().items()))
     echo(f"machine:  {hardware.cpu_name()}, {hardware.cores()} cores")
     echo(f"GPU:      {gpus.summary()}")
+    found, quota = processor.read(), hardware.quota()
+    echo("processor:")
+    for name, what in tuning.in_full(found, quota):
+        echo(f"  {name}: {what}")
     echo(f"data:     {cache.data_folder()}")
     echo(f"cache:    {cache.cache_folder()}")
     echo("files:")
@@ -41,4 +45,9 @@ def _doctor(given: argparse.Namespace) -> int:
     for name, reason in tried.reasons.items():
         state = f"no: {reason}" if reason else f"ok ({', '.join(tried.precisions[name])})"
         echo(f"  {name}: {state}")
+    cores = len(hardware.core_cpus())
+    advice = tuning.advice(found, quota, cores, openvino=not tried.reasons["openvino"])
+    echo("advice:" if advice else "advice: none")
+    for sentence in advice:
+        echo(f"  {sentence}")
     return 0

@@ -19,7 +19,7 @@ def siblings(root: Path = Path("/")) -> tuple[tuple[int, ...], ...]:
     found: dict[str, list[int]] = {}
     for cpu in sorted(os.sched_getaffinity(0)):
         # Siblings have the same text here, so it names their core.
-        core = _read(root / f"sys/devices/system/cpu/cpu{cpu}/topology/thread_siblings_list")
+        core = text_of(root / f"sys/devices/system/cpu/cpu{cpu}/topology/thread_siblings_list")
         found.setdefault(core or f"cpu {cpu}", []).append(cpu)
     return tuple(map(tuple, found.values()))
 
@@ -35,7 +35,7 @@ def core_cpus(root: Path = Path("/")) -> tuple[int, ...]:
 def quota(root: Path = Path("/")) -> float | None:
     """How many CPUs' time the control groups of this process allow it; None without a limit."""
     limits: list[float | None] = []
-    groups = _read(root / "proc/self/cgroup") or ""
+    groups = text_of(root / "proc/self/cgroup") or ""
     for controllers, path in re.findall(r"^\d+:([^:\n]*):(.*)$", groups, re.MULTILINE):
         if not controllers:  # version 2
             mounts: tuple[str, ...] = ("",)
@@ -54,9 +54,9 @@ def quota(root: Path = Path("/")) -> float | None:
 
 def _limit(folder: Path) -> float | None:
     """The CPUs that one control group allows, by version 2's file or version 1's two."""
-    both = _read(folder / "cpu.max")
+    both = text_of(folder / "cpu.max")
     if both is None:
-        both = f"{_read(folder / 'cpu.cfs_quota_us')} {_read(folder / 'cpu.cfs_period_us')}"
+        both = f"{text_of(folder / 'cpu.cfs_quota_us')} {text_of(folder / 'cpu.cfs_period_us')}"
     try:
         allowed, period = map(int, both.split())
         share = allowed / period
@@ -65,7 +65,7 @@ def _limit(folder: Path) -> float | None:
     return share if allowed > 0 and period > 0 else None  # version 1 has -1 for "max"
 
 
-def _read(path: Path) -> str | None:
+def text_of(path: Path) -> str | None:
     """The text of a file of the system; None where it can't be read."""
     try:
         return path.read_text(encoding="utf-8").strip()
@@ -82,11 +82,11 @@ def _fields(text: str) -> dict[str, str]:
 @cache
 def _logical_cpus(root: Path) -> tuple[dict[str, str], ...]:
     """What `/proc/cpuinfo` says of each logical CPU; nothing where there is no such file."""
-    text = _read(root / "proc/cpuinfo") or ""
+    text = text_of(root / "proc/cpuinfo") or ""
     return tuple(_fields(block) for block in text.split("\n\n"))
 
 
-def _of_logical_cpus(field: str, root: Path) -> list[str]:
+def of_logical_cpus(field: str, root: Path = Path("/")) -> list[str]:
     """The values of a field of `/proc/cpuinfo`, one for each logical CPU that has it."""
     return [cpu[field] for cpu in _logical_cpus(root) if field in cpu]
 
@@ -109,22 +109,13 @@ def owned_cpus(root: Path = Path("/")) -> tuple[int, ...]:
 
 def cpu_name(root: Path = Path("/")) -> str:
     """The processor's model name."""
-    names = [name for name in _of_logical_cpus("model name", root) if name]
+    names = [name for name in of_logical_cpus("model name", root) if name]
     return names[0] if names else platform.processor() or platform.machine()
-
-
-def has_vnni(root: Path = Path("/")) -> bool:
-    """Whether the processor adds products of bytes without overflow.
-
-    On x86 that takes VNNI or AMX; any other processor is taken to do so.
-    """
-    flags = _of_logical_cpus("flags", root)
-    return not flags or not {"avx512_vnni", "avx_vnni", "amx_int8"}.isdisjoint(flags[0].split())
 
 
 def sockets(root: Path = Path("/")) -> int:
     """The number of processors, as packages."""
-    return len(set(_of_logical_cpus("physical id", root))) or 1
+    return len(set(of_logical_cpus("physical id", root))) or 1
 
 
 def physical_cores(root: Path = Path("/")) -> int:
@@ -159,7 +150,7 @@ def available_memory_bytes(root: Path = Path("/")) -> int | None:
 
     It is what the system has, or what is left to this control group where that is less.
     """
-    free = _fields(_read(root / "proc/meminfo") or "").get("MemAvailable")
+    free = _fields(text_of(root / "proc/meminfo") or "").get("MemAvailable")
     found = [] if free is None else [int(free.removesuffix("kB")) * 1024]
     for most, now in (
         ("sys/fs/cgroup/memory.max", "sys/fs/cgroup/memory.current"),
@@ -168,7 +159,7 @@ def available_memory_bytes(root: Path = Path("/")) -> int | None:
             "sys/fs/cgroup/memory/memory.usage_in_bytes",
         ),
     ):
-        limit, used = _read(root / most), _read(root / now)
+        limit, used = text_of(root / most), text_of(root / now)
         if limit is not None and used is not None and limit.isdecimal() and used.isdecimal():
             found.append(max(0, int(limit) - int(used)))
     return min(found, default=None)
@@ -176,10 +167,10 @@ def available_memory_bytes(root: Path = Path("/")) -> int | None:
 
 def machine_id(root: Path = Path("/")) -> str:
     """What is the same for processes on one machine, in whatever containers of it they are."""
-    return _read(root / "proc/sys/kernel/random/boot_id") or platform.node()
+    return text_of(root / "proc/sys/kernel/random/boot_id") or platform.node()
 
 
 def peak_memory_bytes() -> int | None:
     """The most memory that this process has had so far, in bytes; None where that isn't known."""
-    most = _fields(_read(Path("/proc/self/status")) or "").get("VmHWM")
+    most = _fields(text_of(Path("/proc/self/status")) or "").get("VmHWM")
     return None if most is None else int(most.removesuffix("kB")) * 1024

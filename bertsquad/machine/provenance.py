@@ -10,7 +10,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from bertsquad.machine import gpus, hardware, identity
+from bertsquad.machine import gpus, hardware, identity, processor
 from bertsquad.machine.distributions import RUNTIME, installed, owner, owners
 
 #: The modules whose versions decide what a result means.
@@ -87,6 +87,7 @@ def facts(ran: Mapping[str, str]) -> dict[str, Any]:
         "cpu_quota": hardware.quota(),
         "physical_cores": hardware.physical_cores(),
         "sockets": hardware.sockets(),
+        **processor.read().facts(),
         "memory_bytes": hardware.memory_bytes(),
         "operating_system": operating_system(),
         "gpus": [gpu.name for gpu in gpus.visible() if gpu.name],

@@ -13,6 +13,8 @@ from bertsquad.results.result import Result
 ENVIRONMENT = (
     *("machine", "cpu", "sockets", "physical_cores", "cores", "cpu_quota", "memory_bytes"),
     "gpus",
+    *("instruction_sets", "threads_per_core", "numa_nodes", "governor", "turbo"),
+    *("hypervisor", "container"),
     *("operating_system", "versions", "suite_version", "git_revision"),
 )
 

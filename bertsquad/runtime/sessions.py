@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from bertsquad.devices import DEVICES, Device
 from bertsquad.errors import SuiteError, Unavailable, describe
-from bertsquad.machine import hardware
+from bertsquad.machine import processor
 from bertsquad.models.signature import Feed, Signature
 from bertsquad.runtime import nvidia
 from bertsquad.runtime.openvino import add_openvino
@@ -45,7 +45,7 @@ def make_session(
     settings.intra_op_num_threads = parallelism.threads
     settings.log_severity_level = 4  # what goes wrong arrives as an exception
     settings.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
-    if not hardware.has_vnni():
+    if not processor.has_vnni():
         # Sums of products of unsigned and signed bytes may overflow then; this avoids it, but is
         # slower.
         settings.add_session_config_entry("session.x64quantprecision", "1")

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from bertsquad.assets import cache
 from bertsquad.devices import DEVICES
 from bertsquad.loadgen.user_conf import UserConf
-from bertsquad.machine import gpus, hardware, provenance
+from bertsquad.machine import gpus, hardware, processor, provenance, tuning
 from bertsquad.rules import SAMPLES
 from bertsquad.scenarios import SCENARIOS
 from bertsquad.suite.cases import Case, collect, division, sample_count
@@ -42,6 +42,7 @@ def header(options: Options) -> list[str]:
     return [
         f"versions: {versions}",
         f"machine: {hardware.cpu_name()}, {hardware.cores()} cores; GPU: {gpus.summary()}",
+        f"processor: {tuning.in_short(processor.read(), hardware.quota()) or 'unknown'}",
         *(f"model {name}: {text}" for name, text in models.items()),
         *(f"data set {name}: {text}" for name, text in datasets.items()),
         f"folders: data {cache.data_folder()}, cache {cache.cache_folder()}, "

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from bertsquad.machine import hardware
+from bertsquad.machine import hardware, processor
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -221,21 +221,6 @@ def test_processors_are_counted_by_package_and_core(tmp_path: Path) -> None:
     assert hardware.physical_cores(tmp_path) == 6
 
 
-@pytest.mark.parametrize(
-    ("flags", "adds"),
-    [
-        ("fpu avx2 avx512_vnni", True),
-        ("fpu avx_vnni", True),
-        ("amx_int8 fpu", True),
-        ("fpu avx2 avx_vnni_int8", False),
-        ("", False),
-    ],
-)
-def test_vnni_is_told_by_the_flags(tmp_path: Path, flags: str, adds: bool) -> None:
-    processors(tmp_path, {"processor": 0, "flags": flags})
-    assert hardware.has_vnni(tmp_path) is adds
-
-
 @pytest.mark.parametrize("told", [True, False], ids=["by name only", "not at all"])
 def test_a_system_that_tells_little_of_its_processors_has_one(tmp_path: Path, told: bool) -> None:
     if told:
@@ -243,4 +228,4 @@ def test_a_system_that_tells_little_of_its_processors_has_one(tmp_path: Path, to
     assert hardware.cpu_name(tmp_path)
     assert hardware.sockets(tmp_path) == 1
     assert hardware.physical_cores(tmp_path) == os.cpu_count()
-    assert hardware.has_vnni(tmp_path)
+    assert processor.has_vnni(tmp_path)

@@ -24,7 +24,7 @@ from shared_data import STANDINS, needs_standins
 
 from bertsquad.devices import Device
 from bertsquad.errors import SuiteError, Unavailable
-from bertsquad.machine import hardware
+from bertsquad.machine import processor
 from bertsquad.models.preparation import Prepared
 from bertsquad.models.reads import MLPERF, Layout, Reads
 from bertsquad.runtime import engine, nvidia, proofs, sessions
@@ -334,14 +334,14 @@ def test_openvino_is_proven_or_refused_in_a_sentence(tmp_path: Path, precision: 
     expected = tiny.logits(*given)
     answers = [made.logits(*given, instance=instance) for instance in range(2)]
     assert all(found.shape == expected.shape and np.isfinite(found).all() for found in answers)
-    if precision == "int8" and not hardware.has_vnni():
+    if precision == "int8" and not processor.has_vnni():
         pytest.skip(f"OpenVINO's int8 is not exact here: {NO_VNNI}")
     assert all(found == pytest.approx(expected, abs=tolerance) for found in answers)
 
 
 @pytest.mark.parametrize(
     "vnni",
-    [pytest.param(True, marks=pytest.mark.skipif(not hardware.has_vnni(), reason=NO_VNNI)), False],
+    [pytest.param(True, marks=pytest.mark.skipif(not processor.has_vnni(), reason=NO_VNNI)), False],
 )
 def test_int8_answers_the_same_with_and_without_vnni(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, vnni: bool
@@ -349,7 +349,7 @@ def test_int8_answers_the_same_with_and_without_vnni(
     path = tiny.model(tmp_path / "a.onnx", wide=True)
     given = arrays(2, 40)
     usual = make_engine(path, CPU, "int8").logits(*given)
-    monkeypatch.setattr(hardware, "has_vnni", lambda: vnni)
+    monkeypatch.setattr(processor, "has_vnni", lambda: vnni)
     made = make_engine(path, CPU, "int8")
     assert made.proof.endswith("1 of 2 calculated in int8, the rest in fp32")
     assert made.logits(*given) == pytest.approx(usual, abs=1e-3)

@@ -8,7 +8,8 @@ import pytest
 
 from bertsquad.cluster.address import Address
 from bertsquad.loadgen.user_conf import UserConf
-from bertsquad.machine import hardware
+from bertsquad.machine import hardware, processor
+from bertsquad.machine.processor import Processor
 from bertsquad.models.zoo import MODELS
 from bertsquad.scenarios import SCENARIOS
 from bertsquad.squad.datasets import DATASETS
@@ -37,6 +38,16 @@ def test_what_loadgen_reads_in_a_user_conf_is_said_and_what_has_no_effect() -> N
     assert "line 1 (*.*.mode = 2), line 2 " in told
     assert told.endswith("line 10 (*.*.mode = 2), ...")
     assert not any("user.conf" in line for line in header(Options()))
+
+
+def test_the_processor_has_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = Processor(("AVX2", "VNNI"), ("AMX",), 2, governor="powersave", hypervisor="KVM")
+    monkeypatch.setattr(processor, "read", lambda: seen)
+    monkeypatch.setattr(hardware, "quota", lambda *_: 1.5)
+    told = [line for line in header(Options()) if line.startswith("processor: ")]
+    assert told == [
+        "processor: AVX2 VNNI, 2 threads a core, governor powersave, quota 1.5 CPUs, hypervisor KVM"
+    ]
 
 
 def test_a_cluster_is_named_and_its_speed_is_not_guessed() -> None:

@@ -11,7 +11,7 @@ import onnxruntime as ort
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, version_converter
 
-from bertsquad.machine import hardware
+from bertsquad.machine import processor
 from bertsquad.models.signature import Signature, examine
 
 Made = Callable[[Path, Path], Path]
@@ -176,7 +176,7 @@ def directly(path: Path, feed: Mapping[str, Any]) -> dict[str, NDArray[Any]]:
     """What ONNX Runtime alone answers: all outputs by name."""
     options = ort.SessionOptions()
     options.log_severity_level = 4
-    if not hardware.has_vnni():  # else sums of products of bytes may overflow there
+    if not processor.has_vnni():  # else sums of products of bytes may overflow there
         options.add_session_config_entry("session.x64quantprecision", "1")
     session = ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     names = [one.name for one in session.get_outputs()]

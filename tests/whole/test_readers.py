@@ -27,7 +27,7 @@ from bertsquad.errors import SuiteError
 from bertsquad.loadgen import logs
 from bertsquad.loadgen.timeline import TIMELINE
 from bertsquad.loadgen.timeline import load as load_timeline
-from bertsquad.machine import hardware, noise
+from bertsquad.machine import hardware, noise, processor, tuning
 from bertsquad.models.onnx_file import load_model, weight_files
 from bertsquad.progress import Step
 from bertsquad.report import page, published
@@ -252,6 +252,10 @@ def _machine(path: Path) -> None:
         *("proc/stat", "proc/cpuinfo", "sys/fs/cgroup/cpu.stat", "sys/fs/cgroup/cpu.max"),
         "sys/devices/system/cpu/cpu0/topology/thread_siblings_list",
         "sys/devices/system/cpu/cpu0/thermal_throttle/core_throttle_count",
+        "sys/devices/system/cpu/cpu0/cpufreq/scaling_governor",
+        "sys/devices/system/cpu/intel_pstate/no_turbo",
+        "sys/devices/system/node/node0/cpulist",
+        *("sys/class/dmi/id/sys_vendor", "run/systemd/container", "proc/1/environ"),
     ):
         (root / name).parent.mkdir(parents=True, exist_ok=True)
         (root / name).write_bytes(content)
@@ -262,7 +266,11 @@ def _machine(path: Path) -> None:
     assert hardware.physical_cores(root) >= 1
     assert hardware.sockets(root) >= 1
     assert hardware.cpu_name(root)
-    hardware.has_vnni(root)
+    processor.has_vnni(root)
+    found = processor.read(root)
+    tuning.in_short(found)
+    tuning.in_full(found)
+    tuning.advice(found)
     hardware.owned_cpus(root)
     reading = noise.read(root)
     noise.disturbances(reading, reading, 1)
