@@ -1,4 +1,4 @@
-"""The README's pictures, from finished runs or from a quick run made now.
+"""The pictures of README and docs, from finished runs or from a quick run made now.
 
     python tools/pictures.py                       # runs minilm on the CPU first, some minutes
     python tools/pictures.py results --into pictures

@@ -26,7 +26,7 @@ from bertsquad.suite.earlier import expected
 from bertsquad.suite.flags import OPTIONS, Option, build
 from bertsquad.suite.options import Options
 
-README = Path(__file__).resolve().parents[2] / "README.md"
+LISTED = Path(__file__).resolve().parents[2] / "docs" / "options.md"
 
 posix = pytest.mark.skipif(os.name != "posix", reason="needs a shell")
 
@@ -188,11 +188,11 @@ def test_a_folder_beneath_a_file_is_no_output_folder(tmp_path: Path) -> None:
         PARSERS["--output"](str(tmp_path / "file" / "results"))
 
 
-def test_every_option_has_a_field_of_its_own_and_the_readme_lists_it() -> None:
+def test_every_option_has_a_field_of_its_own_and_the_docs_list_it() -> None:
     assert {option.field for option in OPTIONS} == set(Options.__dataclass_fields__)
-    readme = README.read_text(encoding="utf-8")
+    listed = LISTED.read_text(encoding="utf-8")
     for option in OPTIONS:
-        assert f"| `{option.flag} " in readme
+        assert f"| `{option.flag} " in listed
 
 
 # What the help says is what happens.

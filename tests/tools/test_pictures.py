@@ -1,4 +1,4 @@
-"""`tools/pictures.py` makes the README's pictures of results."""
+"""`tools/pictures.py` makes the documents' pictures of results."""
 
 from pathlib import Path
 from xml.etree import ElementTree
@@ -49,8 +49,12 @@ def test_results_without_a_timed_run_have_no_percentiles(
     assert not (tmp_path / "made").exists()
 
 
-def test_the_readme_shows_the_pictures() -> None:
-    text = (ROOT / "README.md").read_text("utf-8")
-    for name in ("report.png", "table.svg", "percentiles.svg"):
-        assert f"](docs/pictures/{name})" in text
-        assert (ROOT / "docs" / "pictures" / name).is_file()
+def test_the_documents_show_the_pictures() -> None:
+    readme = (ROOT / "README.md").read_text("utf-8")
+    guide = (ROOT / "docs" / "guide.md").read_text("utf-8")
+    assert "](docs/pictures/table.svg)" in readme
+    assert {path.name for path in (ROOT / "docs" / "pictures").iterdir()} == {
+        name
+        for name in ("report.png", "table.svg", "percentiles.svg")
+        if f"pictures/{name})" in readme + guide
+    }

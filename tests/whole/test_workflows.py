@@ -20,7 +20,7 @@ def test_a_push_runs_what_developers_run() -> None:
 
 def test_the_commands_for_cron_are_those_of_the_nightly_workflow() -> None:
     workflow = commands((ROOT / ".github" / "workflows" / "nightly.yml").read_text("utf-8"))
-    recipe = (ROOT / "README.md").read_text("utf-8").partition("**Nightly.**")[2]
+    recipe = (ROOT / "docs" / "recipes.md").read_text("utf-8").partition("## Nightly")[2]
     block = commands(recipe.split("```")[1])
     runs, gate = re.split(" (?=--benchmark-compare )", block.partition("pytest")[2], maxsplit=1)
     gate, _, report = gate.partition(" python ")
