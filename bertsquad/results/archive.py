@@ -14,11 +14,11 @@ from typing import Any
 
 from bertsquad.errors import SuiteError, printable
 from bertsquad.loadgen.timeline import TIMELINE
-from bertsquad.results import document
+from bertsquad.results import document, names
 from bertsquad.results.comparison import differences
 from bertsquad.results.result import FAILED, RESULT, SKIPPED, Missing, Result
 from bertsquad.results.run_folder import case_of
-from bertsquad.scenarios import MODES, SCENARIOS
+from bertsquad.scenarios import MODES
 
 #: The top-level lists of a JSON file that hold results, or cases without one.
 _LISTS = ("accuracy", "compliance", "failures", "skipped")
@@ -72,7 +72,8 @@ class Archive:
         found: dict[tuple[str, str], list[Result]] = {}
         for result in sorted(self.results, key=document.started):
             found.setdefault((result.mode, result.case), []).append(result)
-        return [Series(*key, tuple(runs)) for key, runs in sorted(found.items(), key=_place)]
+        keys = sorted(found, key=lambda key: names.place(key[1], key[0]))
+        return [Series(*key, tuple(found[key])) for key in keys]
 
     def of(self, text: str) -> "Archive":
         """What is of the cases whose names contain a text; `left_out` counts the others.
@@ -223,15 +224,3 @@ def _written(whole: dict[str, Any], path: Path) -> datetime:
 
 def _changed(path: Path) -> datetime:
     return datetime.fromtimestamp(path.stat().st_mtime, UTC)
-
-
-def _place(item: tuple[tuple[str, str], list[Result]]) -> tuple[str, int, str, int]:
-    """The key that series are sorted by: model and data set, scenario, case, mode."""
-    newest = item[1][-1]
-    scenario = list(SCENARIOS).index(newest.scenario)
-    return (
-        f"{newest.model} {newest.dataset}",
-        scenario,
-        newest.case,
-        MODES.index(newest.mode),
-    )
