@@ -3,7 +3,6 @@
 import contextlib
 import os
 import shlex
-import shutil
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -14,11 +13,10 @@ from bertsquad.assets import cache
 from bertsquad.credentials import masked
 from bertsquad.errors import BoundUnattainable, SuiteError, Unavailable, printable
 from bertsquad.machine import gpus, hardware
-from bertsquad.results import table
 from bertsquad.results.result import Result
 from bertsquad.runtime import parallelism
 from bertsquad.scenarios import MODES, SCENARIOS
-from bertsquad.suite import cases, earlier, flags, header, outcomes, recording
+from bertsquad.suite import cases, earlier, flags, header, outcomes, recording, summary
 from bertsquad.suite.harness import Harness, RunCase
 from bertsquad.suite.options import Options
 
@@ -65,6 +63,7 @@ def _checked(option: flags.Option) -> Callable[[str], object]:
 
 def pytest_configure(config: pytest.Config) -> None:
     config.pluginmanager.register(recording)
+    config.pluginmanager.register(summary)  # the last, so that its lines are so too
     for name, text in MARKERS.items():
         config.addinivalue_line("markers", f"{name}: {text}")
     if not _records(config):  # else the plugin registers it
@@ -215,9 +214,10 @@ def _is_parallel(config: pytest.Config) -> bool:
 
 
 @pytest.hookimpl(hookwrapper=True)
-def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
+def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Iterator[None]:
     outcome: Any = yield
     if (case := _case(item)) is not None:
+        outcomes.tell_once(outcome.get_result(), call)
         outcomes.attach(outcome.get_result(), item, case.id, _mode(item))
 
 
@@ -240,14 +240,6 @@ def pytest_report_collectionfinish(items: list[pytest.Item]) -> list[str]:
         if (case := _case(item)) is not None and not item.get_closest_marker("skip")
     ]
     return [header.workload(chosen, items[0].config.stash[OPTIONS])] if chosen else []
-
-
-def pytest_terminal_summary(terminalreporter: Any) -> None:
-    if carried := outcomes.carried(terminalreporter):
-        terminalreporter.section("BERT on SQuAD")
-        width = shutil.get_terminal_size().columns if terminalreporter.isatty else None
-        for line, markup in table.lines(carried, width):
-            terminalreporter.write_line(printable(line), **markup)
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:

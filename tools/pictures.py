@@ -24,9 +24,10 @@ from xml.sax.saxutils import escape
 from bertsquad.errors import SuiteError
 from bertsquad.files import write_whole
 from bertsquad.report import exhibits
-from bertsquad.report.page import lines, write
+from bertsquad.report.page import write
 from bertsquad.results import archive
 from bertsquad.results.archive import Archive
+from bertsquad.results.table import table
 
 ROOT = Path(__file__).resolve().parents[1]
 PICTURES = ROOT / "docs" / "pictures"
@@ -85,9 +86,10 @@ def draw(read: Archive, folder: Path) -> None:
         page = Path(place) / "report.html"
         write(read, page)
         shot = screenshot(page)
+    rows = table([one.newest for one in read.series])
     pictures: dict[str, bytes] = {
         "report.png": shot,
-        "table.svg": terminal(lines(read)).encode(),
+        "table.svg": terminal([line for line, _ in rows]).encode(),
         "percentiles.svg": percentiles(read).encode(),
     }
     for name, content in pictures.items():
@@ -148,13 +150,12 @@ def alone(plot: str) -> str:
 
 
 def terminal(lines: Sequence[str]) -> str:
-    """Lines as a terminal shows them, up to the first empty one, as SVG."""
-    shown = list(lines[: lines.index("")] if "" in lines else lines)
-    width = max(map(len, shown)) * CHARACTER + 2 * ROOM
-    height = len(shown) * LINE + 2 * ROOM
+    """Lines as a terminal shows them, as SVG."""
+    width = max(map(len, lines)) * CHARACTER + 2 * ROOM
+    height = len(lines) * LINE + 2 * ROOM
     rows = "\n".join(
         f'<text x="{ROOM}" y="{ROOM + LINE * (n + 0.75):g}">{escape(line)}</text>'
-        for n, line in enumerate(line.replace(" ", "\u00a0") for line in shown)
+        for n, line in enumerate(line.replace(" ", "\u00a0") for line in lines)
     )
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width:g} {height:g}" '

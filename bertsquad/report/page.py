@@ -22,12 +22,13 @@ from bertsquad.report.canvas import figure_of
 from bertsquad.report.circumstances import environments, is_number, made
 from bertsquad.report.exhibits import Chip, Plot, Table
 from bertsquad.report.links import Link
-from bertsquad.results import table
+from bertsquad.results import remarks, table
 from bertsquad.results.advice import advise
 from bertsquad.results.archive import Archive, Lost, Series
 from bertsquad.results.document import started
 from bertsquad.results.nodes import machines
 from bertsquad.results.result import FAILED, SKIPPED, Outcome, Result
+from bertsquad.results.table import Line
 from bertsquad.scenarios import MODES, SCENARIOS
 
 #: Marks a page as one of ours, since only such a file may be overwritten.
@@ -99,13 +100,14 @@ def _check_target(path: Path) -> None:
             raise SuiteError(f"{path} is there already and is no report of this suite: {way}")
 
 
-def lines(archive: Archive, width: int | None = None) -> list[str]:
-    """The terminal's table of the newest runs, and the remarks below it."""
+def lines(archive: Archive, width: int | None = None) -> list[Line]:
+    """What the terminal shows of the newest runs: the remarks, and the table last."""
     rows = _rows(archive)
     left_out = [f"left out: {sentence}" for sentence in archive.left_out]
-    failed = table.grouped([(one.reason, one) for one in archive.missing if one.verdict == FAILED])
+    told = [*left_out, *remarks.remarks(rows)]
     shown = [row for row in rows if row.verdict != SKIPPED]
-    return [*table.table(shown, width), "", *failed, *table.remarks(rows), *left_out]
+    above: list[Line] = [(one, {}) for line in told for one in table.wrapped(line, width)]
+    return [*above, ("", {}), *table.table(shown, width)] if shown else above
 
 
 def _rows(archive: Archive) -> list[Outcome]:
@@ -145,7 +147,7 @@ def render(archive: Archive, path: Path | None = None) -> str:
         mlperf_valid=sum(one.mlperf_valid for one in newest),
         shown=len(newest),
         failed=_failed(newest, failed),
-        remarks=table.advice(_rows(archive)),
+        remarks=remarks.advice([one for one in _rows(archive) if one not in failed]),
         left_out=archive.left_out,
         comparisons=exhibits.comparisons(series),
         published=_published(newest),

@@ -19,5 +19,8 @@
 - `formats`: rows as text: aligned, Markdown, CSV, JSON.
 - `limits`: what of a `user.conf` ends a run before it has what it needs.
 - `advice`: from the cause of a bad result to the option that cures it.
-- `table`: the table at the end of a pytest session, with the remarks below it.
+- `words`: a verdict in a word, the same wherever it is shown.
+- `names`: the names of cases: taken apart, put in order, and what several have in common.
+- `remarks`: what there is to say of finished cases, and what to do about it.
+- `table`: the end of a pytest session: remarks, and the table with a row a case.
 """

@@ -21,13 +21,26 @@ class Figure:
 
     def __str__(self) -> str:
         """As `31.27 QPS`, `p90 34.10 ms` or `F1 83.527`; a dash where it has no value."""
+        return self.told()
+
+    def told(self, margin: float | None = None) -> str:
+        """The figure with its name or unit, and how far it may be off, as `31.27 ± 0.40 QPS`."""
+        number = self.number(margin)
+        if self.value is None:
+            return number
+        if self.unit == "samples/s":
+            return f"{number} QPS"
+        return f"{self.name} {number} ms" if self.unit == "ms" else f"{self.name} {number}"
+
+    def number(self, margin: float | None = None) -> str:
+        """The value alone, as `83.527` or `91.176 ± 13.2`; a dash where there is none."""
         if self.value is None:
             return "-"
-        if self.unit == "samples/s":
-            return f"{self.value:.2f} QPS"
-        if self.unit == "ms":
-            return f"{self.name} {self.value:.2f} ms"
-        return f"{self.name} {self.value:.3f}"
+        digits = 3 if self.unit == "%" else 2 if abs(self.value) < 100 else 1
+        text = f"{self.value:.{digits}f}"
+        if margin is None:
+            return text
+        return f"{text} ± {margin:.{1 if self.unit == '%' else digits}f}"
 
 
 def judged(result: Result) -> Figure | None:
@@ -57,3 +70,14 @@ def plain(result: Result) -> Figure | None:
     percentile = SCENARIOS[result.scenario].percentile or SERVER_PERCENTILE
     key = dict(LATENCIES)[percentile]
     return Figure(key, f"p{percentile:g}", "ms", getattr(result, key))
+
+
+def f1_margin(result: Result) -> float | None:
+    """How far a subset's F1 may be from that of the whole data set, in per cent points.
+
+    Half of its 95 % interval; None where all samples were run, or too few questions to tell.
+    """
+    if result.whole or result.f1 is None or result.f1_interval is None:
+        return None
+    low, high = result.f1_interval  # of which one may have been cut at 0 or 100
+    return max(result.f1 - low, high - result.f1)

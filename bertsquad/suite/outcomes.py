@@ -36,6 +36,16 @@ def forget(item: pytest.Item) -> None:
         del item.stash[_RESULT]
 
 
+def tell_once(report: Any, call: pytest.CallInfo[None]) -> None:
+    """Let pytest name a failure in its short summary without the sentence that it has told above.
+
+    The suite's own summary has it a second time, beside its cure.
+    """
+    error = call.excinfo.value if call.excinfo else None
+    if isinstance(error, pytest.fail.Exception) and not error.pytrace:
+        report.longrepr = str(report.longrepr)  # of which pytest takes no line for its summary
+
+
 def attach(report: Any, item: pytest.Item, case: str, mode: str) -> None:
     """Let an item's report carry what came of its case, also from a worker of pytest-xdist.
 

@@ -14,8 +14,8 @@ from bertsquad.machine.noise import Disturbance
 from bertsquad.models.zoo import MODELS
 from bertsquad.results.compliance import Audited, Comparison
 from bertsquad.results.predictions import Answered
+from bertsquad.results.remarks import remarks
 from bertsquad.results.result import FAILED, NO_TARGET, PASSED
-from bertsquad.results.table import remarks
 from bertsquad.runtime.parallelism import Parallelism
 from bertsquad.squad.datasets import DATASETS
 from bertsquad.squad.score import Score

@@ -69,7 +69,7 @@ def _shown(path: Path) -> None:
     """Read results and show them, as `report` does in a terminal."""
     found = archive.read([path])
     outcomes: list[Outcome] = [*(one.newest for one in found.series), *found.missing]
-    for line in (*table.table(outcomes), *table.remarks(outcomes)):
+    for line, _ in table.lines(outcomes):
         line.encode("utf-8")
 
 
