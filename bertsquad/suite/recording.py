@@ -22,6 +22,13 @@ from bertsquad.suite.earlier import benchmark_session, has_earlier, part_unlike,
 #: By what pytest-benchmark groups, parameters apart.
 _GROUPINGS = ("group", "name", "func", "fullname", "fullfunc", "param")
 
+#: The options that ask for pytest-benchmark's tables, and what they are where nobody gave them.
+_DRAWING = {
+    **dict.fromkeys(("compare", "compare_fail", "verbose", "columns", "time_unit")),
+    **dict.fromkeys(("histogram", "cprofile")),
+    **{"sort": "min", "group_by": "group", "name": "normal"},
+}
+
 #: What of a processor's description changes from one minute to the next.
 _FLUCTUATING = ("hz_actual", "hz_actual_friendly")
 
@@ -136,6 +143,8 @@ def pytest_sessionfinish(session: pytest.Session) -> Generator[None, object, obj
         benchmarks.benchmarks[:] = [
             one for one in benchmarks.benchmarks if one.extra_info not in repeated
         ]
+        # Its tables alone are left out: where it has saved what is said as always.
+        benchmarks.quiet = benchmarks.quiet or not _asks_for_tables(config)
         failures += _save(config, benchmarks)
         failures += _grouped_otherwise(benchmarks)
         notes += without_earlier(benchmarks)
@@ -164,6 +173,20 @@ def pytest_terminal_summary(
     for line in failures:
         terminalreporter.write_line(f"ERROR: {line}", red=True)
     return result
+
+
+def _asks_for_tables(config: pytest.Config) -> bool:
+    """Whether pytest-benchmark's tables are wanted: to compare, or by an option that shapes them.
+
+    The table of cases says more, and it is the last on the screen.
+    """
+    given = {name: getattr(config.option, f"benchmark_{name}") for name in _DRAWING}
+    typed = [str(word).partition("=")[0] for word in config.invocation_params.args]
+    return any(
+        value not in (None, False, [], _DRAWING[name])
+        or f"--benchmark-{name.replace('_', '-')}" in typed
+        for name, value in given.items()
+    )
 
 
 def _grouped_otherwise(benchmarks: Any) -> list[str]:
