@@ -37,7 +37,8 @@ MARKERS = {
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    group = parser.getgroup("bertsquad", "BERT on SQuAD under LoadGen")
+    # Next to pytest's own first ones: of the command line's plugins, conftest.py comes last.
+    group = parser.getgroup("bertsquad", "BERT on SQuAD under LoadGen", after="general")
     for option in flags.OPTIONS:
         group.addoption(
             option.flag,
