@@ -5,14 +5,14 @@ import sys
 from collections.abc import Callable, Sequence
 
 from bertsquad import __version__
-from bertsquad.commands import clean, doctor, fetch, get, report, show, submission
+from bertsquad.commands import clean, compare, doctor, fetch, get, report, show, submission
 from bertsquad.console import echo, take_any_text
 from bertsquad.errors import SuiteError
 from bertsquad.files import failure
 from bertsquad.termination import INTERRUPTED, Terminated, terminable
 
 #: The commands, in the order in which the help names them.
-COMMANDS = (fetch, doctor, clean, submission, report, show, get)
+COMMANDS = (fetch, doctor, clean, submission, report, show, get, compare)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -357,6 +357,7 @@ def test_the_defaults_that_the_help_states_are_those_that_count() -> None:
         "submission": parser().parse_args(["submission", "results"]),
         "report": parser().parse_args(["report", "results"]),
         "show": parser().parse_args(["show", "results"]),
+        "compare": parser().parse_args(["compare", "a", "b"]),
     }
     stated = {
         key: match[1]
@@ -370,6 +371,7 @@ def test_the_defaults_that_the_help_states_are_those_that_count() -> None:
         "submission tree": str(given["submission"].tree),
         "report output": str(given["report"].output),
         "show format": given["show"].format,
+        "compare format": given["compare"].format,
     }
     assert isinstance(given["report"].output, Path)
     assert isinstance(given["submission"].tree, Path)
@@ -389,7 +391,7 @@ def test_every_name_that_the_help_of_fetch_lists_is_fetched(
 
 def test_a_path_is_asked_for_where_a_path_is_taken() -> None:
     for action, _ in HELPS.values():
-        assert (action.metavar in ("DIR", "FILE", "RESULTS")) == (action.type is Path)
+        assert (action.metavar in ("DIR", "FILE", "RESULTS", "A", "B")) == (action.type is Path)
 
 
 def test_session_takes_the_form_that_its_help_names() -> None:

@@ -9,4 +9,5 @@ Each has `add`, which adds its parser to those of the command line, and sets wha
 - `report`: make one HTML page of finished runs.
 - `show`: finished runs, a row a run, in a format for people or programs.
 - `get`: one figure of a case's newest run.
+- `compare`: what one set of finished runs is to another.
 """

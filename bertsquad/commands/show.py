@@ -27,9 +27,10 @@ def add(commands: Any) -> None:
 
 
 def _show(given: argparse.Namespace) -> int:
-    read = archive.read(given.results).of(given.case)
-    lost: list[Missing] = [one for one in read.missing if one.verdict == FAILED]
-    runs: list[Result | Missing] = [one for series in read.series for one in series.runs]
+    read = archive.read(given.results)
+    shown = read.of(given.case)
+    lost: list[Missing] = [one for one in shown.missing if one.verdict == FAILED]
+    runs: list[Result | Missing] = [one for series in shown.series for one in series.runs]
     echo(_text([*runs, *lost], given.format, [key for key in given.columns.split(",") if key]))
     for sentence in read.left_out:
         echo(f"left out: {sentence}", file=sys.stderr)
