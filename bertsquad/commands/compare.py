@@ -103,7 +103,7 @@ def _flat(found: Contrast, one: Change) -> list[Any]:
 
 def _notes(found: Contrast) -> Iterator[str]:
     for sentence, names in found.unlike.items():
-        yield f"unlike runs, {where(names, found.common)}: of B and A, {sentence}"
+        yield f"unlike runs, {where(names, found.common)}: {sentence} (in B, in A)"
     for name, only in (("A", found.only_a), ("B", found.only_b)):
         for one in only:
             yield f"only in {name}: {one}"
