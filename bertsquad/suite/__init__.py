@@ -13,7 +13,6 @@
 - `recording`: pytest-benchmark's files, with what it doesn't time beside its entries.
 - `earlier`: which earlier results pytest-benchmark may compare a pytest session with.
 - `summary`: the last screen of a pytest session.
-- `gate`: which earlier results a pytest session may be compared with.
 - `outcomes`: what the reports of a pytest session carry to its end, an outcome for every case.
 - `interruption`: a pytest session that is told to stop ends in order.
 """
