@@ -5,7 +5,6 @@ import re
 import signal
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -15,14 +14,12 @@ import pytest
 import tiny
 from loopback import LoopbackServer, entry, isolate, register
 from pytest_sessions import ARGUMENTS, BENCHMARKS, CHEAP, environment, run_pytest
+from terminals import Terminal, pyte, termios
 
 from bertsquad import console
 from bertsquad.__main__ import main
 from bertsquad.console import Meter, Progress, style
 from bertsquad.progress import Step
-
-termios = pytest.importorskip("termios", reason="Windows has no such terminals")
-pyte = pytest.importorskip("pyte", reason="pyte, a terminal emulator of the dev extra, is not here")
 
 ROOT = Path(__file__).resolve().parents[1]
 CASE = "minilm-pocket-offline-cpu-fp32, accuracy: running"
@@ -185,46 +182,6 @@ def test_silence_keeps_warnings(capsys: pytest.CaptureFixture[str]) -> None:
         shown.show(Step("step"))
         shown.say("waiting for another run")
     assert capsys.readouterr() == ("", "\nwaiting for another run\n")
-
-
-class Terminal:
-    """A pseudo-terminal, and what is on its screen after each time the cursor was put back."""
-
-    def __init__(self, columns: int = 80, rows: int = 24) -> None:
-        self.screen = pyte.Screen(columns, rows)
-        self.seen: list[tuple[int, list[str]]] = []  # the cursor's row and all rows
-        self._stream = pyte.ByteStream(self.screen)
-        self._ours, self.theirs = os.openpty()
-        termios.tcsetwinsize(self.theirs, (rows, columns))
-        self._thread = threading.Thread(target=self._read)
-        self._thread.start()
-
-    @property
-    def rows(self) -> list[str]:
-        return [row.rstrip() for row in self.screen.display]
-
-    @property
-    def text(self) -> str:
-        return "\n".join(self.rows).rstrip()
-
-    def type(self, keys: bytes) -> None:
-        os.write(self._ours, keys)
-
-    def close(self) -> None:
-        """Wait until all is on the screen that was written."""
-        if self.theirs >= 0:
-            os.close(self.theirs)
-            self.theirs = -1
-        self._thread.join()
-        os.close(self._ours)
-
-    def _read(self) -> None:
-        with suppress(OSError):  # nobody writes any more
-            while chunk := os.read(self._ours, 1 << 16):
-                for part in re.split(rb"(?<=\x1b8)|(?<=\x1b\[K\r)", chunk):
-                    self._stream.feed(part)
-                    if part.endswith((b"\x1b8", b"\x1b[K\r")):
-                        self.seen.append((self.screen.cursor.y, self.rows))
 
 
 @contextmanager

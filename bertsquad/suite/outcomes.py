@@ -22,6 +22,20 @@ _RESULT = pytest.StashKey[Result]()
 _FINAL = ("passed", "failed", "skipped")
 
 
+class _Sentence:
+    """A failure as pytest shows it, of which it finds nothing to repeat in its short summary."""
+
+    def __init__(self, text: str) -> None:
+        self._text = text
+
+    def __str__(self) -> str:
+        return self._text
+
+    def toterminal(self, writer: Any) -> None:
+        """Show it among the failures."""
+        writer.line(self._text)
+
+
 def keep(item: pytest.Item, result: Result) -> None:
     """Keep the result of an item's case for its report and for JUnit."""
     item.stash[_RESULT] = result
@@ -43,7 +57,7 @@ def tell_once(report: Any, call: pytest.CallInfo[None]) -> None:
     """
     error = call.excinfo.value if call.excinfo else None
     if isinstance(error, pytest.fail.Exception) and not error.pytrace:
-        report.longrepr = str(report.longrepr)  # of which pytest takes no line for its summary
+        report.longrepr = _Sentence(str(report.longrepr))
 
 
 def attach(report: Any, item: pytest.Item, case: str, mode: str) -> None:
