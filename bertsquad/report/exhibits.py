@@ -1,6 +1,6 @@
 """What a report shows of results: plots with their numbers, and verdicts in a word."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC
 from functools import partial
@@ -11,6 +11,7 @@ from bertsquad.report import plots
 from bertsquad.report.canvas import figure_of
 from bertsquad.results.archive import Series
 from bertsquad.results.document import started
+from bertsquad.results.machines import Machine, machine_of
 from bertsquad.results.nodes import machines
 from bertsquad.results.result import FAILED, LATENCIES, PASSED, Result
 from bertsquad.scenarios import SCENARIOS, Scenario
@@ -225,15 +226,15 @@ def _label(run: Result) -> str:
     return f"{started(run).astimezone(UTC):%m-%d %H:%M}\n{revision[:7]}{star}"
 
 
-def comparisons(series: Sequence[Series]) -> list[Plot]:
-    """The cases of each scenario side by side, and all F1."""
+def comparisons(series: Sequence[Series], names: Mapping[Machine, str]) -> list[Plot]:
+    """The cases of each scenario side by side, and all F1; with machines' `names` if of several."""
     timed = [one.newest for one in series if one.mode == "performance"]
     scored = [one.newest for one in series if one.mode == "accuracy"]
-    made = [plot for scenario in SCENARIOS.values() for plot in _speeds(timed, scenario)]
-    found = [(run, run.f1) for run in scored if run.f1 is not None]
+    made = [plot for scenario in SCENARIOS.values() for plot in _speeds(timed, scenario, names)]
+    found = [(_bar_name(run, run.case, names), run) for run in scored if run.f1 is not None]
     if len(found) > 1:
-        scores = [plots.Score(r.case, f1, r.f1_interval, r.f1_target) for r, f1 in found]
-        rows = [(r.case, f1, *(r.f1_interval or (None, None)), r.f1_target) for r, f1 in found]
+        scores = [plots.Score(name, r.f1 or 0.0, r.f1_interval, r.f1_target) for name, r in found]
+        rows = [(name, r.f1, *(r.f1_interval or (None, None)), r.f1_target) for name, r in found]
         table = Table(("case", "F1, %", "95 % from", "to", "target"), rows)
         draw = partial(plots.accuracy, "compare-f1", scores[:MOST_ROWS])
         legend = _drawn("first", rows, MOST_ROWS, "cases")
@@ -241,7 +242,14 @@ def comparisons(series: Sequence[Series]) -> list[Plot]:
     return made
 
 
-def _speeds(timed: Sequence[Result], scenario: Scenario) -> list[Plot]:
+def _bar_name(run: Result, case: str, names: Mapping[Machine, str]) -> str:
+    """What a case is called beside others: with its machine, where there are several."""
+    return case if len(names) < 2 else f"{names[machine_of(run)]}: {case}"
+
+
+def _speeds(
+    timed: Sequence[Result], scenario: Scenario, names: Mapping[Machine, str]
+) -> list[Plot]:
     """The cases of one scenario, the fastest first."""
     if scenario.has_rate:
         unit, order = "samples/s", "more"
@@ -258,7 +266,8 @@ def _speeds(timed: Sequence[Result], scenario: Scenario) -> list[Plot]:
     best = found[0][0]
     bars, rows = [], []
     for value, run in found:
-        name = run.case.replace(f"-{run.scenario}-", "-", 1)  # the title says the scenario
+        case = run.case.replace(f"-{run.scenario}-", "-", 1)  # the title says the scenario
+        name = _bar_name(run, case, names)
         share = round(value / best, 4) if best else None
         bars.append(plots.Bar(name, value, bool(run.loadgen_valid)))
         rows.append((name, value, share, chip(run).word, run.sample_count))

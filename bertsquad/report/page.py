@@ -6,7 +6,7 @@ of a run and its batches aren't in that log: the SUT measured them with its own 
 
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC
 from pathlib import Path
@@ -26,6 +26,7 @@ from bertsquad.results import remarks, table
 from bertsquad.results.advice import advise
 from bertsquad.results.archive import Archive, Lost, Series
 from bertsquad.results.document import started
+from bertsquad.results.machines import Machine, labels, machine_of
 from bertsquad.results.nodes import machines
 from bertsquad.results.result import FAILED, SKIPPED, Outcome, Result
 from bertsquad.results.table import Line
@@ -52,11 +53,13 @@ class Figure:
 class CaseView:
     """What the page says of one case, in all of its modes.
 
-    `tables` are shown at once, `details` where a reader opens them.
+    `tables` are shown at once, `details` where a reader opens them. `machine` is what its machine
+    is called where the page has several.
     """
 
     name: str
     anchor: str
+    machine: str = ""
     chips: dict[str, Chip] = field(default_factory=dict)
     brief: dict[str, str] = field(default_factory=dict)
     what: str = ""
@@ -106,15 +109,42 @@ def lines(archive: Archive, width: int | None = None) -> list[Line]:
     left_out = [f"left out: {sentence}" for sentence in archive.left_out]
     told = [*left_out, *remarks.remarks(rows)]
     shown = [row for row in rows if row.verdict != SKIPPED]
-    above: list[Line] = [(one, {}) for line in told for one in table.wrapped(line, width)]
-    return [*above, ("", {}), *table.table(shown, width)] if shown else above
+    made: list[Line] = [(one, {}) for line in told for one in table.wrapped(line, width)]
+    for machine, some in _by_machine(shown, labels(archive.machines)):
+        named: list[Line] = [(f"On {machine}:", {})] if machine else []
+        made += [("", {}), *named, *table.table(some, width)]
+    return made
+
+
+def _by_machine(
+    outcomes: Sequence[Outcome], names: Mapping[Machine, str]
+) -> Iterator[tuple[str, list[Outcome]]]:
+    """The outcomes of each machine, with its name where there are several machines."""
+    found: dict[str, list[Outcome]] = {}
+    for one in outcomes:
+        machine = machine_of(one) if isinstance(one, Result) else getattr(one, "machine", None)
+        found.setdefault(_named(machine, names), []).append(one)
+    yield from found.items()
+
+
+def _named(machine: Machine | None, names: Mapping[Machine, str]) -> str:
+    """What a machine is called on a page of several; nothing on one of a single machine."""
+    if len(names) < 2:
+        return ""
+    return "a machine that isn't known" if machine is None else names[machine]
 
 
 def _rows(archive: Archive) -> list[Outcome]:
-    """The newest of each case and mode: its result, or that it failed later without a result."""
-    failed = {(one.mode, one.case) for one in archive.missing if one.verdict == FAILED}
-    series = [one for one in archive.series if (one.mode, one.case) not in failed]
+    """The newest of each series: its result, or that it failed later without a result."""
+    failed = [one for one in archive.missing if one.verdict == FAILED]
+    series = [one for one in archive.series if not any(_of_series(lost, one) for lost in failed)]
     return [*(one.newest for one in series), *archive.missing]
+
+
+def _of_series(lost: Lost, series: Series) -> bool:
+    """Whether a run without a result was one of a series, as far as is known."""
+    same = (lost.mode, lost.case) == (series.mode, series.case)
+    return same and lost.machine in (None, series.machine)
 
 
 def render(archive: Archive, path: Path | None = None) -> str:
@@ -132,7 +162,8 @@ def render(archive: Archive, path: Path | None = None) -> str:
     series = archive.series
     newest = [one.newest for one in series]
     failed = [one for one in archive.missing if one.verdict == FAILED]
-    cases = _cases(series, failed, path)
+    names = labels(archive.machines)
+    cases = _cases(series, failed, path, names)
     chips = sorted((chip for case in cases for chip in case.chips.values()), key=_gravity)
     return environment.get_template("page.html").render(
         generator=GENERATOR,
@@ -143,13 +174,13 @@ def render(archive: Archive, path: Path | None = None) -> str:
         verdicts=sorted(cases, key=lambda case: not case.failed),
         counts=list(Counter(chips).items()),
         period=_period(newest),
-        machines=list(dict.fromkeys(map(machines, newest))),
+        machines=list(dict.fromkeys(map(machines, newest)) if len(names) < 2 else map(str, names)),
         mlperf_valid=sum(one.mlperf_valid for one in newest),
         shown=len(newest),
         failed=_failed(newest, failed),
         remarks=remarks.advice([one for one in _rows(archive) if one not in failed]),
         left_out=archive.left_out,
-        comparisons=exhibits.comparisons(series),
+        comparisons=exhibits.comparisons(series, names),
         published=_published(newest),
         environments=environments(newest),
         runs=sum(len(one.runs) for one in series),
@@ -189,19 +220,31 @@ def _failed(newest: Sequence[Result], missing: Sequence[Lost]) -> dict[str, list
     return found
 
 
-def _cases(series: Sequence[Series], missing: Sequence[Lost], path: Path | None) -> list[CaseView]:
-    """A view for each case, in the order of `series`; those without any result come last."""
-    views: dict[str, CaseView] = {}
-    for name in dict.fromkeys([*(one.case for one in series), *(one.case for one in missing)]):
-        word = re.sub(r"[^A-Za-z0-9]+", "-", name).strip("-")
-        views[name] = CaseView(name, f"case-{len(views) + 1}-{word[:60]}")
-    by_case: dict[str, dict[str, Series]] = {}
+def _cases(
+    series: Sequence[Series],
+    missing: Sequence[Lost],
+    path: Path | None,
+    names: Mapping[Machine, str],
+) -> list[CaseView]:
+    """A view for each case on each machine, as `series` has them; those without a result last."""
+    by_case: dict[tuple[str, str], dict[str, Series]] = {}
     for runs in series:
-        by_case.setdefault(runs.case, {})[runs.mode] = runs
-    for name, modes in by_case.items():
-        _fill(views[name], modes, path)
+        by_case.setdefault((runs.case, _named(runs.machine, names)), {})[runs.mode] = runs
+    lost: list[tuple[tuple[str, str], Lost]] = []
     for one in missing:
-        view = views[one.case]
+        # Of a run whose machine isn't known the only one is meant that has the case, if one is.
+        places = [place for place in by_case if place[0] == one.case]
+        known = one.machine is not None or len(places) != 1
+        lost.append(((one.case, _named(one.machine, names)) if known else places[0], one))
+    views: dict[tuple[str, str], CaseView] = {}
+    for case, machine in dict.fromkeys([*by_case, *(place for place, _ in lost)]):
+        word = re.sub(r"[^A-Za-z0-9]+", "-", case).strip("-")
+        anchor = f"case-{len(views) + 1}-{word[:60]}"
+        views[case, machine] = CaseView(case, anchor, machine)
+    for place, modes in by_case.items():
+        _fill(views[place], modes, path)
+    for place, one in lost:
+        view = views[place]
         before = "; its figures are of the run before" if one.mode in view.chips else ""
         view.sentences.append(f"{one.mode}: {one.reason} ({one.source}){before}")
         view.chips[one.mode] = Chip(FAILED, "bad")

@@ -16,6 +16,7 @@ from bertsquad.errors import SuiteError, printable
 from bertsquad.loadgen.timeline import TIMELINE
 from bertsquad.results import document, names
 from bertsquad.results.comparison import differences
+from bertsquad.results.machines import Machine, machine_of
 from bertsquad.results.result import FAILED, RESULT, SKIPPED, Missing, Result
 from bertsquad.results.run_folder import case_of
 from bertsquad.scenarios import MODES
@@ -26,18 +27,23 @@ _LISTS = ("accuracy", "compliance", "failures", "skipped")
 
 @dataclass(frozen=True)
 class Lost(Missing):
-    """A case without a result, and where that was read: its file or folder, and when that ended."""
+    """A case without a result, and where that was read: its file or folder, and when that ended.
+
+    `machine` is that of the results beside it, None where there are none or of several.
+    """
 
     source: str
     at: datetime
+    machine: Machine | None = None
 
 
 @dataclass(frozen=True)
 class Series:
-    """All runs of one case in one mode, oldest first."""
+    """All runs of one case in one mode on one machine, oldest first."""
 
     mode: str
     case: str
+    machine: Machine
     runs: tuple[Result, ...]
 
     @property
@@ -68,12 +74,17 @@ class Archive:
 
     @property
     def series(self) -> list[Series]:
-        """The results by case and mode, in the order of a pytest session."""
-        found: dict[tuple[str, str], list[Result]] = {}
+        """The results by case, machine and mode, in the order of a pytest session."""
+        found: dict[tuple[str, str, Machine], list[Result]] = {}
         for result in sorted(self.results, key=document.started):
-            found.setdefault((result.mode, result.case), []).append(result)
-        keys = sorted(found, key=lambda key: names.place(key[1], key[0]))
-        return [Series(*key, tuple(found[key])) for key in keys]
+            key = result.mode, result.case, machine_of(result)
+            found.setdefault(key, []).append(result)
+        return [Series(*key, tuple(found[key])) for key in sorted(found, key=_place)]
+
+    @property
+    def machines(self) -> list[Machine]:
+        """The machines that the results are of."""
+        return list(dict.fromkeys(map(machine_of, self.results)))
 
     def of(self, text: str) -> "Archive":
         """What is of the cases whose names contain a text; `left_out` counts the others.
@@ -123,11 +134,15 @@ def read(sources: Sequence[Path]) -> Archive:
 def _read_folder(folder: Path, archive: Archive) -> None:
     """Read the run folders and JSON files in and under a folder."""
     run_folders = {path.parent for name in (RESULT, TIMELINE) for path in folder.rglob(name)}
+    beside: dict[Path, list[Result]] = {}
     for place in sorted(run_folders):
         if (place / RESULT).is_file():
+            known = len(archive.results)
             _if_readable(place / RESULT, archive)
-        elif (place / TIMELINE).is_file():
-            archive.missing.append(_broken_off(place))
+            beside.setdefault(place.parent, []).extend(archive.results[known:])
+    for place in sorted(run_folders):
+        if not (place / RESULT).is_file() and (place / TIMELINE).is_file():
+            archive.missing.append(_broken_off(place, beside.get(place.parent, [])))
     for path in sorted(folder.rglob("*.json")):
         of_run = path.parent in run_folders or path.name.startswith("mlperf_log_")
         if path.is_file() and not of_run:
@@ -162,17 +177,18 @@ def _read_file(path: Path, archive: Archive) -> None:
     if not found:
         raise document.NotOurs(f"{path} holds no results of this suite's cases")
     at = _written(whole, path)
-    results, missing = [], []
+    results, others = [], []
     for one in found:
         if isinstance(one, dict) and "schema_version" in one:
             results.append(document.result_of(one, path))
         else:
-            missing.append(_missing(one, path, at))
+            others.append(one)
+    missing = [_missing(one, path, at, results) for one in others]
     archive.results += results
     archive.missing += missing
 
 
-def _broken_off(folder: Path) -> Lost:
+def _broken_off(folder: Path, beside: Sequence[Result]) -> Lost:
     """What is left of a run folder whose run didn't end; its name says mode and case."""
     name = case_of(folder)
     mode, _, case = name.partition("-")
@@ -180,37 +196,50 @@ def _broken_off(folder: Path) -> Lost:
         mode, case = "run", name
     reason = f"the run was broken off: there is no {RESULT}"
     name, source = printable(case), printable(str(folder))
-    return Lost(name, mode, FAILED, reason, source, _changed(folder / TIMELINE))
+    at = _changed(folder / TIMELINE)
+    return Lost(name, mode, FAILED, reason, source, at, _one_machine(beside))
 
 
-def _missing(value: Any, path: Path, at: datetime) -> Lost:
+def _missing(value: Any, path: Path, at: datetime, beside: Sequence[Result]) -> Lost:
     keys = ("case", "mode", "reason")
     if not isinstance(value, dict) or not all(isinstance(value.get(key), str) for key in keys):
         raise SuiteError(f"{path} is damaged: a case in it has no name, mode and reason")
     verdict = SKIPPED if value.get("verdict") == SKIPPED else FAILED
     source = printable(str(path))
-    return Lost(value["case"], value["mode"], verdict, value["reason"], source, at)
+    case, mode, reason = (value[key] for key in keys)
+    return Lost(case, mode, verdict, reason, source, at, _one_machine(beside))
+
+
+def _one_machine(results: Sequence[Result]) -> Machine | None:
+    """The machine that all of some results are of."""
+    machines = {*map(machine_of, results)}
+    return machines.pop() if len(machines) == 1 else None
 
 
 def _distinct(results: Iterable[Result]) -> Iterator[Result]:
     """Each run once: its folder and a JSON file may both have been named."""
     seen = set()
     for result in results:
-        key = result.mode, result.case, document.started(result)
+        key = result.mode, result.case, machine_of(result), document.started(result)
         if key not in seen:
             seen.add(key)
             yield result
 
 
 def _still_missing(archive: Archive) -> list[Lost]:
-    """The cases whose latest run gave no result: one for each case, mode and verdict."""
-    ran: dict[tuple[str, str], datetime] = {}
+    """The cases whose latest run gave no result: one for each case, mode, verdict and machine.
+
+    A case that was skipped is so wherever it was; a run of a machine that isn't known may be any's.
+    """
+    ran: dict[tuple[str, str, Machine | None], datetime] = {}
     for result in sorted(archive.results, key=document.started):
-        ran[result.mode, result.case] = document.started(result)
+        for machine in (machine_of(result), None):
+            ran[result.mode, result.case, machine] = document.started(result)
     latest = {}
     for one in sorted(archive.missing, key=lambda one: one.at):
-        if one.at >= ran.get((one.mode, one.case), one.at):
-            latest[one.mode, one.case, one.verdict] = one
+        machine = one.machine if one.verdict == FAILED else None
+        if one.at >= ran.get((one.mode, one.case, machine), one.at):
+            latest[one.mode, one.case, one.verdict, machine] = one
     return list(latest.values())
 
 
@@ -224,3 +253,10 @@ def _written(whole: dict[str, Any], path: Path) -> datetime:
 
 def _changed(path: Path) -> datetime:
     return datetime.fromtimestamp(path.stat().st_mtime, UTC)
+
+
+def _place(key: tuple[str, str, Machine]) -> tuple[object, ...]:
+    """The key that series are sorted by: model and data set, scenario, case, machine, mode."""
+    mode, case, machine = key
+    *of_case, of_mode = names.place(case, mode)
+    return *of_case, str(machine), machine.identity, of_mode

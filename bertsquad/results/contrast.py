@@ -158,8 +158,8 @@ def _apart(a: Archive, b: Archive) -> tuple[Archive, Archive, list[str]]:
     raise SuiteError("A and B hold the same runs, so there is nothing to compare: name others")
 
 
-def _run(result: Result) -> tuple[str, str, str]:
-    return result.mode, result.case, started(result).isoformat()
+def _run(result: Result) -> tuple[object, ...]:
+    return result.mode, result.case, machine_of(result), started(result)
 
 
 def _named(place: _Place) -> str:

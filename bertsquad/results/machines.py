@@ -1,5 +1,7 @@
 """Which results are of one machine: only those make one history."""
 
+from collections import Counter
+from collections.abc import Collection
 from dataclasses import dataclass
 
 from bertsquad.results.result import Result
@@ -31,3 +33,14 @@ def machine_of(result: Result) -> Machine:
     cpu, cores = str(facts.get("cpu") or "unknown processor"), facts.get("cores") or 1
     hardware = f"{cpu}, {cores} core{'' if cores == 1 else 's'}"
     return Machine(str(facts.get("machine") or ""), hardware, str(facts.get("machine_id") or ""))
+
+
+def labels(machines: Collection[Machine]) -> dict[Machine, str]:
+    """What to call each of some machines: by its name alone where no other has it too."""
+    names, wholes = Counter(one.name for one in machines), Counter(map(str, machines))
+    found = {}
+    for one in machines:
+        found[one] = str(one) if wholes[str(one)] == 1 else f"{one}, {one.identity or 'unnamed'}"
+        if one.name and names[one.name] == 1:
+            found[one] = one.name
+    return found

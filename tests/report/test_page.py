@@ -271,6 +271,70 @@ def test_a_history_has_every_comparable_run_with_its_revision() -> None:
     assert text_of(unlike).count("All performance runs") == 1
 
 
+def night_on(machine: str, day: int, qps: float, **changes: Any) -> Result:
+    facts = provenance(day, machine=machine, machine_id=f"{machine} id")
+    return performance(day=day, qps=qps, provenance=facts, **changes)
+
+
+def test_a_history_is_one_machines_and_the_page_has_one_a_machine() -> None:
+    """Two machines of one make, turn and turn about, as a shared folder of results has them."""
+    a = [night_on("a", day, 30.0 + day) for day in (1, 3)]
+    b = [night_on("b", day, 50.0 + day) for day in (2, 4, 5)]
+    page = page_of(*a, *b)
+    shown = {text_of(one.find(f"{HTML}p")): one for one in page.iter(f"{HTML}article")}
+    assert [what.rpartition(" on ")[2] for what in shown] == ["a", "b"]
+    histories = [rows(plots(one)["Throughput, run by run"])[1:] for one in shown.values()]
+    assert [[row[2] for row in one] for one in histories] == [["31", "33"], ["52", "54", "55"]]
+    assert [figures(one)["throughput"] for one in shown.values()] == [33.0, 55.0]
+    (verdicts,) = by_class(page, "verdicts")
+    assert [row[0] for row in rows(verdicts)[1:]] == [f"{a[0].case} on {name}" for name in "ab"]
+    (header,) = by_class(page, "page")
+    assert "a (Some CPU, 4 cores)" in text_of(header) and "b (Some CPU, 4 cores)" in text_of(header)
+    assert [row[:2] for row in rows(plots(page)["Server"])[1:]] == [
+        ["b: minilm-pocket-cpu-fp32", "55"],
+        ["a: minilm-pocket-cpu-fp32", "33"],
+    ]
+
+
+def test_machines_of_one_name_are_told_apart_by_their_digits() -> None:
+    one, other = night_on("a", 1, 30.0), night_on("a", 2, 31.0)
+    other.provenance["machine_id"] = "0b"
+    shown = list(page_of(one, other).iter(f"{HTML}article"))
+    assert len(shown) == 2
+    assert text_of(shown[0].find(f"{HTML}p")).endswith("on a (Some CPU, 4 cores), 0b")
+
+
+def test_the_page_of_one_machine_says_nothing_of_it_case_by_case() -> None:
+    page = page_of(night_on("a", 1, 30.0), night_on("a", 2, 31.0))
+    (shown,) = page.iter(f"{HTML}article")
+    assert " on a" not in text_of(shown.find(f"{HTML}p"))
+    assert not [one for one, _ in lines(Archive([night_on("a", 1, 30.0)])) if "On " in one]
+
+
+def test_the_table_has_a_part_for_each_machine() -> None:
+    read = Archive([night_on("a", 1, 30.0), night_on("b", 2, 50.0)])
+    told = [line for line, _ in lines(read)]
+    at = [told.index(f"On {name}:") for name in "ab"]
+    assert ["30.00" in line for line in told[at[0] : at[1]]].count(True) == 1
+    assert not any("30.00" in line for line in told[at[1] :])
+
+
+def test_a_night_that_failed_is_that_of_its_machine(tmp_path: Path) -> None:
+    a, b = night_on("a", 1, 30.0), night_on("b", 1, 50.0)
+    lost = {"case": a.case, "mode": a.mode, "verdict": FAILED, "reason": "it ended"}
+    later = replace(night_on("a", 2, 31.0), case="minilm-pocket-server-cpu-int8")
+    benchmark_json(tmp_path / "1.json", a)
+    benchmark_json(tmp_path / "2.json", b)
+    benchmark_json(tmp_path / "3.json", later, failures=[lost])
+    page = parsed(render(archive.read([tmp_path])))
+    failed = {
+        text_of(one.find(f"{HTML}p")).rpartition(" on ")[2]
+        for one in page.iter(f"{HTML}article")
+        if "it ended" in text_of(one)
+    }
+    assert failed == {"a"}
+
+
 def test_cases_are_compared_where_they_can_be() -> None:
     fast = performance("offline", qps=50.0, mlperf_metric_value=50.0)
     slow = replace(fast, case="minilm-pocket-offline-cpu-int8", qps=25.0, loadgen_valid=False)

@@ -458,3 +458,38 @@ def test_credentials_that_an_older_version_wrote_are_not_shown_again(tmp_path: P
     found = archive.read([file])
     assert "hunter2" not in repr(found)
     assert repr(found).count("https://***@mirror.invalid/files") == 3
+
+
+def test_runs_of_different_machines_are_never_one_series(tmp_path: Path) -> None:
+    facts = [{"machine": name, "machine_id": name} for name in "abab"] + [{}, {"cores": 8}]
+    for day, fact in enumerate(facts, 1):
+        benchmark_json(tmp_path / f"{day}.json", performance(provenance=provenance(day, **fact)))
+    found = archive.read([tmp_path])
+    days = [[run.provenance["started_at"][8:10] for run in series.runs] for series in found.series]
+    assert sorted(days) == [["01", "03"], ["02", "04"], ["05"], ["06"]]
+    assert len(found.machines) == 4
+
+
+def test_a_broken_off_run_is_of_the_machine_whose_runs_lie_beside_it(tmp_path: Path) -> None:
+    for name in "ab":
+        facts = provenance(machine=name, machine_id=name)
+        run_folder(tmp_path / name, performance(provenance=facts))
+    (tmp_path / "a" / "accuracy-x").mkdir()
+    (tmp_path / "a" / "accuracy-x" / TIMELINE).touch()
+    (tmp_path / "c" / "accuracy-x").mkdir(parents=True)
+    (tmp_path / "c" / "accuracy-x" / TIMELINE).touch()
+    found = archive.read([tmp_path])
+    assert {one.machine and one.machine.name for one in found.missing} == {"a", None}
+
+
+def test_a_later_run_on_another_machine_does_not_hide_a_failure(tmp_path: Path) -> None:
+    def on(name: str, day: int, **changes: Any) -> Result:
+        return performance(provenance=provenance(day, machine=name, machine_id=name), **changes)
+
+    lost = {"case": on("a", 1).case, "mode": "performance", "verdict": "failed", "reason": "gone"}
+    other = on("a", 2, case="another")
+    benchmark_json(tmp_path / "2.json", other, failures=[lost], datetime="2026-11-02T03:00:00")
+    benchmark_json(tmp_path / "3.json", on("b", 3))
+    assert [one.reason for one in archive.read([tmp_path]).missing] == ["gone"]
+    benchmark_json(tmp_path / "4.json", on("a", 4))
+    assert archive.read([tmp_path]).missing == []

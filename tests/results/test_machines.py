@@ -3,7 +3,7 @@ from typing import Any
 
 from made import performance
 
-from bertsquad.results.machines import machine_of
+from bertsquad.results.machines import labels, machine_of
 from bertsquad.results.result import Result
 
 
@@ -28,3 +28,24 @@ def test_a_result_of_before_has_a_machine_too() -> None:
     made = on(cpu="Xeon", cores=2)
     facts = {key: made.provenance[key] for key in made.provenance if "machine" not in key}
     assert str(machine_of(replace(made, provenance=facts))) == "Xeon, 2 cores"
+
+
+def test_a_machine_is_called_by_what_tells_it_from_the_others() -> None:
+    facts = (
+        ("a", "0a", 2),
+        ("b", "0b", 2),
+        ("c", "0c", 2),
+        ("c", "0d", 2),
+        ("d", "1", 2),
+        ("d", "1", 4),
+    )
+    machines = [
+        machine_of(on(machine=name, machine_id=digits, cpu="Xeon", cores=cores))
+        for name, digits, cores in facts
+    ]
+    assert list(labels(machines).values()) == [
+        *("a", "b", "c (Xeon, 2 cores), 0c", "c (Xeon, 2 cores), 0d"),
+        *("d (Xeon, 2 cores)", "d (Xeon, 4 cores)"),
+    ]
+    old = machine_of(on(cpu="Xeon", cores=2))
+    assert labels([old, machines[0]])[old] == "Xeon, 2 cores"
