@@ -234,7 +234,7 @@ def test_clean_removes_what_was_derived_and_nothing_else(
     place(tmp_path / "cache" / "mine.txt")
     capsys.readouterr()
     assert main(["clean"]) == 0
-    assert capsys.readouterr().out == f"removed {tmp_path / 'cache' / 'derived'}\n"
+    assert capsys.readouterr().out == f"removed {tmp_path / 'cache' / 'derived'} (4 bytes)\n"
     assert files_under(tmp_path) == {"cache/mine.txt", f"data/{DATASET}", f"data/{WINDOWS}"}
     assert not (tmp_path / "cache" / "derived").exists()
 
@@ -260,10 +260,10 @@ def test_clean_with_downloads_removes_the_registered_files_and_no_others(
     place(data / "pocket" / "vocab.txt")
     main(["fetch", MODEL])
     capsys.readouterr()
-    assert main(["clean", "--downloads"]) == 0
+    assert main(["clean", "--downloads", "--yes"]) == 0
     assert capsys.readouterr().out.splitlines() == [
-        f"removed {tmp_path / 'cache' / 'derived'}",
-        f"removed {data / MODEL}",
+        f"removed {tmp_path / 'cache' / 'derived'} (4 bytes)",
+        f"removed {data / MODEL} (18 bytes)",
     ]
     assert files_under(tmp_path) == {
         "data/mine.onnx",
@@ -309,8 +309,62 @@ def test_clean_says_which_download_it_may_not_remove(
 ) -> None:
     main(["fetch", "squad"])
     forbid(data, 0o555)
-    assert main(["clean", "--downloads"]) == 1
+    assert main(["clean", "--downloads", "--yes"]) == 1
     assert str(data / DATASET) in capsys.readouterr().err
+
+
+def test_without_a_terminal_the_downloads_stay_unless_that_is_agreed_to(
+    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    main(["fetch", "squad"])
+    place(tmp_path / "cache" / "derived" / FEATURES)
+    before = files_under(tmp_path)
+    capsys.readouterr()
+    assert main(["clean", "--downloads"]) == 1
+    out, err = capsys.readouterr()
+    assert out == "" and len(err.splitlines()) == 1
+    assert f"2 files (3 bytes) would be removed from {data}" in err and "--yes" in err
+    assert files_under(tmp_path) == before
+    assert main(["clean", "--downloads", "--yes"]) == 0
+    assert files_under(tmp_path) == set()
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no such terminals")
+@pytest.mark.parametrize(
+    ("typed", "goes"),
+    [
+        ("n\n", False),
+        ("\n", False),
+        ("\x04", False),
+        ("y\n", True),
+        ("YES\n", True),
+        ("yep\n", False),
+    ],
+)
+def test_at_a_terminal_somebody_is_asked_before_the_downloads_go(
+    data: Path, tmp_path: Path, typed: str, goes: bool
+) -> None:
+    import pty
+
+    part = place(data / f".{MODEL}.part", "x" * 1234)
+    features = place(tmp_path / "cache" / "derived" / FEATURES)
+    ours, theirs = pty.openpty()
+    os.write(ours, typed.encode())
+    done = subprocess.run(
+        [sys.executable, "-m", "bertsquad", "clean", "--downloads"],
+        cwd=ROOT,
+        stdin=theirs,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    os.close(ours)
+    os.close(theirs)
+    assert f"{part} (1 kB)" in done.stdout and "Remove 1 file (1 kB)" in done.stdout
+    assert "nothing was removed" in done.stdout or goes
+    assert (done.returncode, done.stderr) == (0 if goes else 1, "")
+    assert (part.exists(), features.exists()) == (not goes, not goes)
 
 
 # The command line.

@@ -56,9 +56,12 @@ OTHER = "not the file that the suite downloads"
 
 @dataclass
 class Cleaned:
-    """What was removed, what stayed with the reason, and sentences on what can't be removed."""
+    """What was removed, what stayed with the reason, and sentences on what can't be removed.
 
-    removed: list[Path] = field(default_factory=list)
+    `removed` has the bytes of each; a folder that was found empty had none.
+    """
+
+    removed: dict[Path, int] = field(default_factory=dict)
     stayed: list[tuple[Path, str]] = field(default_factory=list)
     failed: list[str] = field(default_factory=list)
 
@@ -73,11 +76,19 @@ class Cleaned:
     def remove(self, path: Path) -> None:
         """Remove a file, or a folder with all that is in it."""
         with self.trying(path):
+            size = size_of(path)
             if path.is_dir():
                 shutil.rmtree(path)  # follows no link
             else:
                 path.unlink()
-            self.removed.append(path)
+            self.removed[path] = size
+
+
+def size_of(path: Path) -> int:
+    """The bytes of a file, or of all files in a folder, without those that links lead to."""
+    if path.is_symlink() or not path.is_dir():
+        return path.lstat().st_size
+    return sum(size_of(one) for one in path.iterdir())
 
 
 def clean_cache() -> Cleaned:
@@ -120,6 +131,22 @@ def _folders(top: Path, done: Cleaned) -> Iterator[tuple[Path, str]]:
 def clean_downloads() -> Cleaned:
     """Remove the downloaded files, and the parts of those that were never whole."""
     done = Cleaned()
+    for name, path in _downloads(done):
+        _remove_unless_in_use(path, name, done)
+    return done
+
+
+def downloads() -> dict[Path, int]:
+    """What `clean_downloads` would remove, and the bytes of each; what is in use is among it."""
+    looked, found = Cleaned(), {}
+    for _, path in _downloads(looked):
+        with looked.trying(path):
+            found[path] = size_of(path)
+    return found
+
+
+def _downloads(done: Cleaned) -> Iterator[tuple[str, Path]]:
+    """The downloaded files and parts of such, each with the name of its lock; others are noted."""
     for name, entry in registry.entries().items():
         path = registry.path_of(name)
         for one in () if entry.bundled else (path, part_of(path)):
@@ -130,8 +157,7 @@ def clean_downloads() -> Cleaned:
                     if one == path and entry.look_at(path)[1] is not None:
                         done.stayed.append((one, OTHER))
                     else:
-                        _remove_unless_in_use(one, name, done)
-    return done
+                        yield name, one
 
 
 def _locked_by_name() -> list[str]:
@@ -178,4 +204,4 @@ def _remove_empty(folder: Path, done: Cleaned) -> None:
     """Remove a folder if nothing is in it; a link to one stays."""
     if not folder.is_symlink() and not any(folder.iterdir()):
         folder.rmdir()
-        done.removed.append(folder)
+        done.removed[folder] = 0

@@ -1,6 +1,7 @@
 """`clean` removes what the suite made, and nothing of the user's, wherever its folders are."""
 
 import os
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -93,7 +94,8 @@ def test_all_that_the_suite_made_goes_with_its_folders(
     assert (derived / "locks" / f"some_model.onnx.failed-{HEX}").is_file()
     clean()
     assert under(tmp_path) == {"a.onnx", "b.onnx", "cache"}
-    assert capsys.readouterr().out == f"removed {derived}\n"
+    out = capsys.readouterr().out
+    assert re.fullmatch(rf"removed {re.escape(str(derived))} \([1-9][\d.]* (bytes|[kM]B)\)\n", out)
 
 
 #: What a user may have in such folders.
@@ -134,10 +136,10 @@ def test_nothing_of_the_users_goes(
         place(derived / "prepared" / f"{HEX}-2.onnx"),
         place(derived / "locks" / f"{HEX}-2.onnx.lock"),
     ]
-    clean("--downloads")
+    clean("--downloads", "--yes")
     assert under(tmp_path) == before
     *removed, left = capsys.readouterr().out.splitlines()
-    assert removed == [f"removed {path}" for path in made]
+    assert removed == [f"removed {path} (4 bytes)" for path in made]
     assert left.startswith(f"left in {derived}: features/")
     assert left.count("(not made by the suite)") == 5
     assert left.endswith(" more")
@@ -158,7 +160,7 @@ def test_a_folder_without_anything_of_the_suite_is_left_as_it_is(
     elif place_of == "a file's folder":
         place(tmp_path / place_of / "derived")
     before = under(tmp_path)
-    clean("--downloads")
+    clean("--downloads", "--yes")
     assert under(tmp_path) == before
     assert capsys.readouterr().out == ""
 
@@ -234,13 +236,13 @@ def test_a_file_that_only_has_the_name_of_a_download_stays(
         registry.fetch("other.bin")
     assert under(data) == {"model.onnx", ".other.bin.part"}
     registry.fetch("third.bin")
-    clean("--downloads")
+    clean("--downloads", "--yes")
     assert under(data) == {"model.onnx"}
     assert mine.read_bytes() == b"my own model"
     out = capsys.readouterr().out
     assert f"left in {data}: model.onnx (not the file that the suite downloads)\n" in out
     mine.write_bytes(b"the model")
-    clean("--downloads")
+    clean("--downloads", "--yes")
     assert under(data) == set()
 
 
@@ -255,11 +257,25 @@ def test_a_download_that_is_a_link_and_one_under_way_stay(
     (data / "model.onnx").symlink_to(store)
     part = place(data / ".other.bin.part")
     with cache.lock("other.bin"):
-        clean("--downloads")
+        clean("--downloads", "--yes")
     assert (data / "model.onnx").read_bytes() == b"the model"
     assert part.exists()
     left = "model.onnx (a link), .other.bin.part (in use by another process)"
     assert f"left in {data}: {left}\n" in capsys.readouterr().out
+
+
+@links
+def test_the_size_of_what_goes_is_that_of_the_files_in_it_and_not_of_what_they_link_to(
+    tmp_path: Path, derived: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    place(derived / "features" / f"{HEX}.npz", bytes(1500))
+    scratch = derived / "prepared" / f".{HEX}-s8-{HEX}-2-1.calibration"
+    place(scratch / "deep" / "a.bin", bytes(500))
+    (scratch / "link").symlink_to(place(tmp_path / "precious.bin", bytes(10**6)))
+    link = (scratch / "link").lstat().st_size
+    clean()
+    assert capsys.readouterr().out == f"removed {derived} (2 kB)\n"
+    assert cleaning.size_of(tmp_path) == 10**6 and link < 500
 
 
 def test_every_folder_of_the_cache_is_known_to_it() -> None:
