@@ -7,7 +7,7 @@ from statistics import geometric_mean
 from typing import Any
 
 from bertsquad.errors import SuiteError
-from bertsquad.results import resampling, rows
+from bertsquad.results import resampling
 from bertsquad.results.archive import Archive, Series
 from bertsquad.results.comparison import differences
 from bertsquad.results.document import started
@@ -15,6 +15,7 @@ from bertsquad.results.figures import judged, plain
 from bertsquad.results.machines import machine_of
 from bertsquad.results.resampling import Ratio
 from bertsquad.results.result import FAILED, Result
+from bertsquad.results.words import word
 
 #: In which order the modes of a case are shown.
 _MODES = ("performance", "accuracy", "compliance")
@@ -233,7 +234,7 @@ def _facts(a: Result, b: Result) -> Iterator[tuple[str, Any, Any]]:
     """What differs between two runs: the machine, the verdict, and all that they say of how."""
     pairs = [
         ("machine", str(machine_of(a)), str(machine_of(b))),
-        ("verdict", rows.word(a), rows.word(b)),
+        ("verdict", word(a).text, word(b).text),
         ("provider", a.provider, b.provider),
         ("disturbed", bool(a.disturbances), bool(b.disturbances)),
     ]

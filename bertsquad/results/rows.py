@@ -4,9 +4,10 @@ from collections.abc import Sequence
 from datetime import UTC
 
 from bertsquad.results.document import started
-from bertsquad.results.figures import Figure, judged, plain
+from bertsquad.results.figures import judged, plain
 from bertsquad.results.machines import machine_of
-from bertsquad.results.result import FAILED, Missing, Result
+from bertsquad.results.result import Missing, Result
+from bertsquad.results.words import word
 
 HEAD = ("case", "mode", "result", "beside", "samples", "verdict", "started (UTC)", "machine")
 
@@ -14,7 +15,7 @@ HEAD = ("case", "mode", "result", "beside", "samples", "verdict", "started (UTC)
 def row(outcome: Result | Missing) -> tuple[object, ...]:
     """A run as a row below HEAD."""
     if not isinstance(outcome, Result):
-        return (outcome.case, outcome.mode, *[None] * 3, outcome.verdict, None, None)
+        return (outcome.case, outcome.mode, *[None] * 3, word(outcome).text, None, None)
     beside = plain(outcome)
     return (
         outcome.case,
@@ -22,24 +23,17 @@ def row(outcome: Result | Missing) -> tuple[object, ...]:
         _shown(outcome),
         beside if beside is None or beside.value is None else str(beside),
         outcome.sample_count,
-        word(outcome),
+        word(outcome).text,
         f"{started(outcome).astimezone(UTC):%Y-%m-%d %H:%M:%S}",
         machine_of(outcome).name or machine_of(outcome).hardware,
     )
 
 
 def _shown(result: Result) -> str | None:
-    figure: Figure | None = judged(result)
+    figure = judged(result)
     if figure is None:
         return f"{result.compliance_responses} responses"
     return None if figure.value is None else str(figure)
-
-
-def word(result: Result) -> str:
-    """A result's verdict in a word: LoadGen's own for a performance run that didn't fail."""
-    if result.verdict == FAILED or result.mode != "performance":
-        return result.verdict
-    return "VALID" if result.loadgen_valid else "INVALID"
 
 
 def machines(results: Sequence[Result]) -> list[str]:

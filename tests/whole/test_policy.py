@@ -493,6 +493,40 @@ def test_the_summary_ends_with_the_command_that_makes_a_page_of_the_results(
     assert line.endswith(f"report {performance.folder / 'results'} -o report.html")
 
 
+#: Settings that no option has, each in a scenario whose run shows it.
+CONF_ALONE = """
+*.Offline.performance_issue_unique = 1
+*.SingleStream.target_latency_percentile = 50
+*.SingleStream.max_query_count = 21
+bert.MultiStream.samples_per_query = 3
+bert.MultiStream.min_query_count = 11
+*.Server.coalesce_queries = 1
+*.Server.max_async_queries = 1
+*.Server.sample_concatenate_permutation = 1
+"""
+
+
+def test_what_only_a_user_conf_can_set_decides_a_real_run(folder: Path) -> None:
+    conf = folder / "alone.conf"
+    conf.write_text(CONF_ALONE)
+    done = run_tiny(folder / "alone", "-k", "performance", *JSON, "--user-conf", str(conf))
+    assert done.code == 0, done.out
+    assert "user.conf set samples_per_query 3 (usually 8)" in " ".join(done.out.split())
+    results = {name: done.result(name_of("performance", name)) for name in SCENARIOS}
+    log = {name: detail_log(result) for name, result in results.items()}
+    assert results["singlestream"]["query_count"] == 21
+    median = log["singlestream"]["result_50.00_percentile_latency_ns"] / 1e6
+    assert results["singlestream"]["latency_p50_ms"] == median
+    assert results["singlestream"]["settings"]["target_latency_percentile"] == 50
+    run = timeline.load(Path(results["multistream"]["run_dir"]))
+    assert run.batch_samples.sum() == 3 * len(run.issued_ns)
+    assert results["multistream"]["query_count"] >= 11
+    assert results["multistream"]["min_query_count"] == 11
+    for key in ("coalesce_queries", "max_async_queries", "sample_concatenate_permutation"):
+        assert results["server"]["settings"][key] == 1
+    assert results["offline"]["settings"]["performance_issue_unique"] == 1
+
+
 def test_a_user_conf_cannot_shorten_a_run_under_mlperfs_rules_unnoticed(folder: Path) -> None:
     conf = folder / "short.conf"
     conf.write_text("*.*.min_duration = 100\n*.*.min_query_count = 100\n")
