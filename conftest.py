@@ -1,6 +1,7 @@
 """Policy: the options, which cases there are, which are skipped and why, header and summary."""
 
 import contextlib
+import functools
 import os
 import shlex
 from collections.abc import Callable, Iterator
@@ -16,7 +17,7 @@ from bertsquad.machine import gpus, hardware
 from bertsquad.results.result import Result
 from bertsquad.runtime import parallelism
 from bertsquad.scenarios import MODES, SCENARIOS
-from bertsquad.suite import cases, earlier, flags, header, outcomes, recording, summary
+from bertsquad.suite import cases, earlier, flags, gate, header, outcomes, recording, summary
 from bertsquad.suite.harness import Harness, RunCase
 from bertsquad.suite.options import Options
 
@@ -43,11 +44,18 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         group.addoption(
             option.flag,
             dest=option.field,
-            action="append" if option.repeats else "store",
-            type=_checked(option),
-            metavar=option.metavar,
             help=option.help,
+            **_taking(option),
         )
+
+
+def _taking(option: flags.Option) -> dict[str, Any]:
+    """What argparse is told of what follows an option."""
+    if not option.metavar:
+        return {"action": "store_const", "const": option.bare}
+    alone = {} if option.bare is None else {"nargs": "?", "const": option.bare}
+    action = "append" if option.repeats else "store"
+    return {"action": action, "type": _checked(option), "metavar": option.metavar, **alone}
 
 
 def _checked(option: flags.Option) -> Callable[[str], object]:
@@ -81,32 +89,58 @@ def pytest_configure(config: pytest.Config) -> None:
                 "--cluster can't go with -n, whose processes would each take all of its nodes: "
                 "leave -n out"
             )
+        if given.gate is not None:
+            gate.storage_folder(_storage(config))
         cache.data_folder()  # refuses a folder that can't be, as the next one does
         cache.cache_folder()
     except SuiteError as error:
         raise pytest.UsageError(str(error)) from error
 
 
+def _storage(config: pytest.Config) -> str:
+    if not _records(config):
+        raise SuiteError("--gate needs pytest-benchmark, whose storage it reads: let it be loaded")
+    return str(config.option.benchmark_storage)
+
+
 @pytest.fixture(scope="session")
-def harness(pytestconfig: pytest.Config) -> Iterator[Harness]:
-    """What runs cases; it fetches the files and builds the features that they need, once."""
+def progress(pytestconfig: pytest.Config) -> console.Progress:
+    """What shows the user how far a case is."""
     capture = pytestconfig.pluginmanager.getplugin("capturemanager")
     visible = capture.global_and_fixture_disabled if capture else contextlib.nullcontext
     worker = getattr(pytestconfig, "workerinput", {}).get("workerid", "")
+    return console.of_pytest_session(visible, pytestconfig.get_verbosity() < 0, worker)
+
+
+@pytest.fixture(scope="session")
+def gatekeeper(pytestconfig: pytest.Config, progress: console.Progress) -> gate.Gate | None:
+    """What compares results with those of the nights before; None without --gate."""
+    given = pytestconfig.stash[OPTIONS]
+    if given.gate is None:
+        return None
+    folder = gate.storage_folder(_storage(pytestconfig))
+    return gate.Gate(given.gate, given.gate_accept, folder, progress.say)
+
+
+@pytest.fixture(scope="session")
+def harness(pytestconfig: pytest.Config, progress: console.Progress) -> Iterator[Harness]:
+    """What runs cases; it fetches the files and builds the features that they need, once."""
     made = Harness(
         pytestconfig.stash[OPTIONS],
         parallel=_workers(pytestconfig),
         command=shlex.join(
             ["pytest", *(masked(str(word)) for word in pytestconfig.invocation_params.args)]
         ),
-        progress=console.of_pytest_session(visible, pytestconfig.get_verbosity() < 0, worker),
+        progress=progress,
     )
     yield made
     made.close()
 
 
 @pytest.fixture
-def run(request: pytest.FixtureRequest, harness: Harness) -> Iterator[RunCase]:
+def run(
+    request: pytest.FixtureRequest, harness: Harness, gatekeeper: gate.Gate | None
+) -> Iterator[RunCase]:
     """Run a case in a mode: its result, a skip for what is merely missing, or a failure."""
     outcomes.forget(request.node)
 
@@ -115,7 +149,8 @@ def run(request: pytest.FixtureRequest, harness: Harness) -> Iterator[RunCase]:
         result: Result | None = None
         skips = False
         try:
-            result = harness.run(case, mode)
+            run_once = functools.partial(harness.run, case, mode)
+            result = run_once() if gatekeeper is None else gatekeeper.run(run_once)
         except Unavailable as error:
             skips, message = not cases.is_named(error.subject, case, given), str(error)
         except BoundUnattainable as error:

@@ -12,6 +12,8 @@
 - `nodes`: what the nodes of a cluster mean for a result: their losses, noise and hardware.
 - `compliance`: MLPerf's TEST01.
 - `comparison`: whether two runs of a case may be compared.
+- `gate`: whether a figure is worse than those of the nights before.
+- `baseline`: which earlier results those are, and which figure of a result is compared.
 - `document`: a result read from JSON, with every field checked.
 - `archive`: results read back from run folders and from JSON files.
 - `contrast`: two sets of results side by side, and what else differs between them.

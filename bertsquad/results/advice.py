@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from bertsquad.loadgen import work
 from bertsquad.loadgen.logs import Cause
 from bertsquad.loadgen.user_conf import plain
-from bertsquad.results import limits, nodes
+from bertsquad.results import gate, limits, nodes
 from bertsquad.results.compliance import TOLERANCE
 from bertsquad.results.result import FAILED, NO_TARGET, UNDECIDED, Result
 from bertsquad.rules import TEST01
@@ -45,7 +45,7 @@ class Advice:
 def advise(result: Result) -> list[Advice]:
     """Everything that a reader of the result should know beyond its figures."""
     judged = _accuracy(result) if result.mode == "accuracy" else _timed(result)
-    judged += _of_settings(result)
+    judged += [*_of_gate(result), *_of_settings(result)]
     disturbed = [Advice(one.matter, one.cure) for one in result.disturbances]
     if result.doubt is not None:
         disturbed.append(Advice(result.doubt.matter, result.doubt.cure))
@@ -95,6 +95,16 @@ def _timed(result: Result) -> list[Advice]:
         cure = nodes.CURE if result.nodes_lost else cure
         found.append(Advice(result.reason, cure))
     return found
+
+
+def _of_gate(result: Result) -> list[Advice]:
+    verdict = result.gate
+    if verdict is None or verdict.verdict in (gate.PASSED, gate.ACCEPTED):
+        return []
+    if verdict.failed:
+        cure = "find what made it worse, or take it as the new baseline with --gate-accept"
+        return [Advice(verdict.reason, cure)]
+    return [Advice(verdict.reason)]
 
 
 def _of_settings(result: Result) -> list[Advice]:

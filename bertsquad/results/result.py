@@ -15,6 +15,7 @@ from bertsquad.cluster.facts import Loss, NodeRun
 from bertsquad.files import write_whole
 from bertsquad.loadgen.logs import Cause
 from bertsquad.machine.noise import Disturbance
+from bertsquad.results.gate import GateVerdict
 from bertsquad.results.guessing import Doubt
 
 #: Raised whenever a key of `result.json` changes its meaning or goes away.
@@ -126,6 +127,7 @@ class Result:
     compliance_responses: int | None = None
     compliance_largest_difference: float | None = None
     compliance_speed_ratio: float | None = None
+    gate: GateVerdict | None = None
     repeat: str = ""
     provenance: dict[str, Any] = field(default_factory=dict)
     schema_version: int = SCHEMA_VERSION
@@ -142,8 +144,10 @@ class Result:
 
     @property
     def failure(self) -> str | None:
-        """Why the case fails; None if it doesn't."""
-        return self.reason if self.verdict == FAILED else None
+        """Why the case fails, by its verdict or by the gate; None if it doesn't."""
+        if self.verdict == FAILED:
+            return self.reason
+        return self.gate.reason if self.gate is not None and self.gate.failed else None
 
     def as_dict(self) -> dict[str, Any]:
         """All fields, as JSON can hold them."""
@@ -174,6 +178,13 @@ class Missing:
 
 #: What came of a case.
 Outcome = Result | Missing
+
+
+def failed(outcome: Outcome) -> bool:
+    """Whether a case fails: by its verdict, by the gate, or since it has no result."""
+    if isinstance(outcome, Result):
+        return outcome.failure is not None
+    return outcome.verdict == FAILED
 
 
 #: What `model_preparation` said before `model_padded_to` and `model_rebuilt` were there. These are
@@ -276,7 +287,7 @@ def lists(outcomes: Sequence[Outcome]) -> dict[str, list[dict[str, Any]]]:
     chosen: dict[str, Sequence[Outcome]] = {
         "accuracy": [one for one in results if one.mode == "accuracy"],
         "compliance": [one for one in results if one.mode == "compliance"],
-        "failures": [one for one in outcomes if one.verdict == FAILED],
+        "failures": [one for one in outcomes if failed(one)],
         "skipped": [one for one in outcomes if one.verdict == SKIPPED],
     }
     return {name: [one.as_dict() for one in some] for name, some in chosen.items()}
@@ -292,3 +303,8 @@ def flat_properties(result: Result) -> Iterator[tuple[str, float | str | bool]]:
     for key in ("f1", "exact_match", *apart, "f1_target", "qps", *latencies, *_JUDGED):
         if (value := getattr(result, key)) is not None:
             yield key, value
+    if result.gate is not None:
+        yield "gate", result.gate.verdict
+        for key in ("baseline", "change", "band"):
+            if (value := getattr(result.gate, key)) is not None:
+                yield f"gate_{key}", value

@@ -59,6 +59,12 @@ def refuse_other_nodes(cluster: Address | None, nodes: int | None) -> None:
         )
 
 
+def refuse_to_accept(accept: bool, gate: float | None) -> None:
+    """Refuse to accept figures where no gate looks at them."""
+    if accept and gate is None:
+        raise SuiteError("--gate-accept is for --gate, whose baseline it makes anew: give both")
+
+
 def refuse_without_gpu(given: str, devices: Sequence[str]) -> None:
     """Refuse an option for GPUs where only other devices were named."""
     if devices and not any(DEVICES[name].is_gpu for name in devices):

@@ -9,6 +9,7 @@ from bertsquad.cluster import address
 from bertsquad.devices import DEVICES, PRECISIONS
 from bertsquad.errors import SuiteError
 from bertsquad.models.zoo import DEFAULT_MODELS, MODELS, find
+from bertsquad.results.gate import BAND
 from bertsquad.runtime.parallelism import BATCH_TOKENS, SERVER_THREADS
 from bertsquad.squad import datasets
 from bertsquad.squad.datasets import DATASETS
@@ -23,7 +24,8 @@ from bertsquad.worker.handle import read_user_conf
 class Option:
     """A command-line option; `parse` makes the value of its `field` of Options from its text.
 
-    An option that `repeats` may be given several times, and its field is a tuple.
+    An option that `repeats` may be given several times, and its field is a tuple. One with a `bare`
+    value may stand alone, and has that then; where it takes no text, its `metavar` is empty.
     """
 
     flag: str
@@ -31,6 +33,7 @@ class Option:
     metavar: str
     help: str
     repeats: bool = False
+    bare: object = None
 
     @property
     def field(self) -> str:
@@ -221,6 +224,31 @@ OPTIONS = (
         "FILE",
         "questions to quantise a model with, where it runs in int8 on data of your own (default: "
         "some of those, which are left out then)",
+    ),
+    Option(
+        "--gate",
+        parsers.band,
+        "PERCENT",
+        "fail a case whose figure is worse, by more than so many per cent or by more than noise, "
+        "than the median of the last good runs in --benchmark-storage, where results are saved "
+        f"then; what misses is run again once first (without a number: {BAND:g})",
+        bare=BAND,
+    ),
+    Option(
+        "--gate-accept",
+        bool,
+        "",
+        "with --gate: take the figures of this pytest session as the new baseline",
+        bare=True,
+    ),
+    Option(
+        "--require",
+        parsers.required,
+        "CASE|FILE",
+        "a case that must run, by the name in the test's brackets, or a file with one a line: it "
+        "fails where else it would be skipped, as does a pytest session without it; may be "
+        "repeated",
+        repeats=True,
     ),
 )
 

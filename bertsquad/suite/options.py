@@ -47,6 +47,9 @@ class Options:
     null_threshold: float = 0.0
     outputs: tuple[str, str] | None = None
     calibration: Path | None = None
+    gate: float | None = None
+    gate_accept: bool = False
+    requires: tuple[tuple[str, ...], ...] = ()
 
     @property
     def whole_dataset(self) -> bool:
@@ -57,6 +60,11 @@ class Options:
     def timeout_s(self) -> float | None:
         """The seconds after which a case is stopped, None for never."""
         return self.case_timeout_s or (None if self.whole_dataset else rules.QUICK_TIMEOUT_S)
+
+    @property
+    def required(self) -> tuple[str, ...]:
+        """The cases that must run, by their names, each once."""
+        return tuple(dict.fromkeys(case for some in self.requires for case in some))
 
     @property
     def own(self) -> dict[str, str]:
@@ -84,6 +92,7 @@ class Options:
         foreign = {**self.own, "--null-threshold": self.null_threshold or None}
         conflicts.refuse_foreign(foreign, self.models, self.datasets)
         conflicts.refuse_other_nodes(self.cluster, self.nodes)
+        conflicts.refuse_to_accept(self.gate_accept, self.gate)
         if self.gpus is not None:
             conflicts.refuse_without_gpu(f"--gpus {self.gpus}", self.devices)
         if self.batch_tokens and self.max_length and self.batch_tokens < self.max_length:

@@ -4,12 +4,15 @@ All raise SuiteError.
 """
 
 import math
+import re
 from collections.abc import Callable
 from pathlib import Path
 
+from bertsquad.devices import DEVICES, PRECISIONS
 from bertsquad.errors import SuiteError
-from bertsquad.files import user_path
+from bertsquad.files import unreadable, user_path
 from bertsquad.loadgen.user_conf import content
+from bertsquad.scenarios import SCENARIOS
 from bertsquad.squad.features import MAX_TOKENS
 
 
@@ -80,6 +83,47 @@ def per_cent(text: str) -> float:
     if value > 100:
         raise SuiteError(f"expected per cent, at most 100, got {text!r}")
     return value
+
+
+def band(text: str) -> float:
+    """A parser that takes the per cent by which a figure may be worse."""
+    value = _number(text)
+    if not 0 < value <= 100:
+        raise SuiteError(
+            f"expected per cent above 0, and at most 100, got {text!r}: write --gate=5, or --gate "
+            "as the last word of the command"
+        )
+    return value
+
+
+#: The end of a case's name.
+_CASE = re.compile(rf".+-({'|'.join(SCENARIOS)})-({'|'.join(DEVICES)})-({'|'.join(PRECISIONS)})")
+
+
+def required(text: str) -> tuple[str, ...]:
+    """A parser that takes the name of a case, or the path of a file with such names."""
+    if _CASE.fullmatch(text) and "/" not in text:
+        return (text,)
+    try:
+        lines = user_path(text).read_text(encoding="utf-8").splitlines()
+    except FileNotFoundError as error:
+        raise SuiteError(
+            f"expected a case such as {_SOME_CASE}, or a file, got {text!r}"
+        ) from error
+    except OSError as error:
+        raise unreadable(text, error) from error
+    except ValueError as error:
+        raise SuiteError(f"{text} can't be read: it is no text ({error})") from error
+    names = tuple(name for line in lines if (name := line.partition("#")[0].strip()))
+    for name in names or (f"nothing in {text}",):
+        if not _CASE.fullmatch(name):
+            raise SuiteError(
+                f"{text}: expected a case a line, such as {_SOME_CASE}, got {name!r:.80}"
+            )
+    return names
+
+
+_SOME_CASE = "minilm-pocket-offline-cpu-fp32"
 
 
 def user_conf(text: str) -> Path:

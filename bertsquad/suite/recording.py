@@ -6,6 +6,7 @@ regression nor a full disk ends in a traceback.
 
 import contextlib
 from collections.abc import Generator
+from datetime import UTC, datetime
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from pytest_benchmark.utils import safe_dumps
 
 from bertsquad.files import cure, reason, write_whole
 from bertsquad.results.result import lists
-from bertsquad.suite import outcomes
+from bertsquad.suite import gate, outcomes
 from bertsquad.suite.earlier import benchmark_session, has_earlier, part_unlike, without_earlier
 
 #: By what pytest-benchmark groups, parameters apart.
@@ -204,9 +205,12 @@ def _save(config: pytest.Config, benchmarks: Any) -> list[str]:
     """Write the JSON and the storage that were asked for; a sentence for each that can't be.
 
     pytest-benchmark finds nothing left to save then. The JSON is written even where no case was
-    timed, since it has more in it. The storage isn't: it would pass for the latest figures.
+    timed, since it has more in it. In the storage that would pass for the latest figures; so it is
+    written there for the gate alone, under a name by which pytest-benchmark finds none.
     """
     place, name = benchmarks.json, benchmarks.save or benchmarks.autosave
+    gated = getattr(config.option, "gate", None) is not None
+    name = name or (gate.NAME if gated else None)
     benchmarks.json = benchmarks.save = benchmarks.autosave = None
     failures = []
     told = outcomes.carried(config.pluginmanager.getplugin("terminalreporter"))
@@ -220,10 +224,15 @@ def _save(config: pytest.Config, benchmarks: Any) -> list[str]:
         else:
             with contextlib.suppress(OSError):  # the terminal may be gone; the storage comes next
                 benchmarks.logger.info(f"Wrote benchmark data in: {place}", purple=True)
-    if name and benchmarks.benchmarks:
+    if name and (benchmarks.benchmarks or (gated and told)):
         before = set(_files(benchmarks.storage))
         try:
-            benchmarks.storage.save(_document(config, benchmarks, benchmarks.save_data), name)
+            document = _document(config, benchmarks, benchmarks.save_data)
+            if benchmarks.benchmarks:
+                benchmarks.storage.save(document, name)
+            else:
+                time = f"{datetime.now(UTC):%Y%m%d_%H%M%S_%f}"
+                _write(benchmarks.storage.get(f"untimed_{time}_{name}.json"), document)
         except OSError as error:
             failures.append(_unwritten(benchmarks.storage, error, "--benchmark-storage"))
             for path in set(_files(benchmarks.storage)) - before:

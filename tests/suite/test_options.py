@@ -192,7 +192,7 @@ def test_every_option_has_a_field_of_its_own_and_the_docs_list_it() -> None:
     assert {option.field for option in OPTIONS} == set(Options.__dataclass_fields__)
     listed = LISTED.read_text(encoding="utf-8")
     for option in OPTIONS:
-        assert f"| `{option.flag} " in listed
+        assert f"| `{option.flag}{' ' if option.metavar else '`'}" in listed
 
 
 # What the help says is what happens.
@@ -226,6 +226,8 @@ def test_an_option_takes_the_form_that_its_help_names(option: Option, tmp_path: 
     questions = tmp_path / "mine.json"
     for file in (model, questions):
         file.touch()
+    cases = tmp_path / "cases.txt"
+    cases.write_text("# every night\nminilm-pocket-offline-cpu-fp32  # the small one\n\n")
     whole = tmp_path / "whole"
     whole.mkdir()
     (whole / "model.onnx").touch()
@@ -244,6 +246,11 @@ def test_an_option_takes_the_form_that_its_help_names(option: Option, tmp_path: 
             ("", "head", "local:0", "ray://head:10001"),
         ),
         "DIR": ((str(there), str(tmp_path / "new")), (str(conf),)),
+        "CASE|FILE": (
+            ("minilm-pocket-offline-cpu-fp32", "my-own.v2-a-b-server-openvino-bf16", str(cases)),
+            ("", "minilm", "minilm-pocket-offline-cpu", str(conf), str(questions), str(there)),
+        ),
+        "": ((), ()),
     }
     good, bad = forms[option.metavar]
     for text in good:
@@ -340,6 +347,9 @@ def test_the_defaults_that_the_help_states_are_those_that_count(
         "--null-threshold": [f"{plain.null_threshold:g}"],
         "--outputs": ["asked of the model by known questions"],
         "--calibration": ["some of those, which are left out then"],
+        "--gate": [],
+        "--gate-accept": [],
+        "--require": [],
     }
 
 
@@ -363,3 +373,41 @@ def test_gpus_without_a_gpu_device_are_refused() -> None:
             SuiteError, match="--gpus 2 is for GPUs: give --device cuda or tensorrt"
         ):
             Options(devices=devices, gpus=2)
+
+
+def test_a_required_case_may_stand_in_a_file_among_comments(tmp_path: Path) -> None:
+    one, two = "minilm-pocket-offline-cpu-fp32", "minilm-pocket-server-cpu-int8"
+    file = tmp_path / "cases.txt"
+    file.write_text(f"# every night\n{one}  # the headline\n\n  {two}\n", encoding="utf-8")
+    parse = PARSERS["--require"]
+    assert parse(str(file)) == (one, two)
+    assert build({"requires": [parse(str(file)), parse(one)]}).required == (one, two)
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"", "got 'nothing in "),
+        (b"# nothing yet\n", "got 'nothing in "),
+        (b"minilm-pocket-offline-cpu-fp23\n", "got 'minilm-pocket-offline-cpu-fp23'"),
+        (b"\xff\xfe\n", "is no text"),
+    ],
+)
+def test_a_file_that_names_no_case_is_refused(tmp_path: Path, content: bytes, said: str) -> None:
+    file = tmp_path / "cases.txt"
+    file.write_bytes(content)
+    with pytest.raises(SuiteError) as caught:
+        PARSERS["--require"](str(file))
+    assert said in str(caught.value)
+
+
+def test_to_accept_figures_needs_a_gate() -> None:
+    with pytest.raises(SuiteError, match="--gate-accept is for --gate"):
+        Options(gate_accept=True)
+    assert Options(gate=5.0, gate_accept=True).gate_accept
+
+
+@pytest.mark.parametrize("text", ["benchmarks", "0", "-5", "nan", "200", "five"])
+def test_a_band_that_is_none_is_told_how_to_be_written(text: str) -> None:
+    with pytest.raises(SuiteError, match="write --gate=5, or --gate as the last word"):
+        PARSERS["--gate"](text)
