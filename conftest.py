@@ -17,7 +17,17 @@ from bertsquad.machine import gpus, hardware
 from bertsquad.results.result import Result
 from bertsquad.runtime import parallelism
 from bertsquad.scenarios import MODES, SCENARIOS
-from bertsquad.suite import cases, earlier, flags, gate, header, outcomes, recording, summary
+from bertsquad.suite import (
+    cases,
+    earlier,
+    flags,
+    gate,
+    header,
+    outcomes,
+    recording,
+    required,
+    summary,
+)
 from bertsquad.suite.harness import Harness, RunCase
 from bertsquad.suite.options import Options
 
@@ -254,7 +264,9 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) ->
     outcome: Any = yield
     if (case := _case(item)) is not None:
         outcomes.tell_once(outcome.get_result(), call)
-        outcomes.attach(outcome.get_result(), item, case.id, _mode(item))
+        report = outcome.get_result()
+        required.enforce(report, case.id, item.config.stash[OPTIONS])
+        outcomes.attach(report, item, case.id, _mode(item))
 
 
 @pytest.hookimpl(optionalhook=True)
@@ -263,6 +275,16 @@ def pytest_handlecrashitem(crashitem: str, report: Any, sched: Any) -> None:
     if named is not None:
         case, mode = named
         outcomes.attach_crash(report, case.id, mode)
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    config = session.config
+    if (
+        not (hasattr(config, "workerinput") or config.option.collectonly)
+        and OPTIONS in config.stash
+    ):
+        carried = outcomes.carried(config.pluginmanager.getplugin("terminalreporter"))
+        recording.fail(config, required.unmet(carried, config.stash[OPTIONS]))
 
 
 def pytest_report_header(config: pytest.Config) -> list[str]:

@@ -12,6 +12,7 @@
 - `replay`: LoadGen's figures as pytest-benchmark's statistics.
 - `recording`: pytest-benchmark's files, with what it doesn't time beside its entries.
 - `gate`: `--gate`: results compared with those of the nights before, a miss run again.
+- `required`: `--require`: a case that must run fails where it would be skipped.
 - `earlier`: which earlier results pytest-benchmark may compare a pytest session with.
 - `summary`: the last screen of a pytest session.
 - `outcomes`: what the reports of a pytest session carry to its end, an outcome for every case.

@@ -5,7 +5,7 @@ regression nor a full disk ends in a traceback.
 """
 
 import contextlib
-from collections.abc import Generator
+from collections.abc import Generator, Iterable
 from datetime import UTC, datetime
 from importlib.util import find_spec
 from pathlib import Path
@@ -45,6 +45,9 @@ _COMPARED = (
     *("min", "max", "mean", "stddev", "median", "iqr", "ops", "rounds", "iterations"),
     *("q1", "q3"),
 )
+
+#: The exit statuses of a pytest session in which nothing has failed.
+_GREEN = (pytest.ExitCode.OK, pytest.ExitCode.NO_TESTS_COLLECTED)
 
 #: Sentences for the end of the pytest session: those that make it fail, and the others.
 _FAILURES = pytest.StashKey[list[str]]()
@@ -130,6 +133,11 @@ def pytest_runtest_call(item: pytest.Item) -> Generator[None, object, object]:
         raise
 
 
+def fail(config: pytest.Config, sentences: Iterable[str]) -> None:
+    """Let the pytest session fail for what sentences say, which stand at its end."""
+    config.stash.setdefault(_FAILURES, []).extend(sentences)
+
+
 @pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_sessionfinish(session: pytest.Session) -> Generator[None, object, object]:
     """Save the results, and take out what can't be compared, before pytest-benchmark goes on."""
@@ -153,7 +161,7 @@ def pytest_sessionfinish(session: pytest.Session) -> Generator[None, object, obj
         if benchmarks.compare_fail and not config.option.collectonly:
             failures += [] if failures or has_earlier(benchmarks) else [_NOTHING_COMPARED]
     result = yield
-    if failures and session.exitstatus == pytest.ExitCode.OK:
+    if failures and session.exitstatus in _GREEN:
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
     return result
 
