@@ -78,8 +78,13 @@ def positive(text: str) -> float:
 
 
 def per_cent(text: str) -> float:
-    """A parser that takes a number above 0 and at most 100."""
+    """A parser that takes a number above 1 and at most 100, since what is less is a fraction."""
     value = positive(text)
+    if value <= 1:
+        raise SuiteError(
+            f"expected per cent, got {text!r}, which looks like a fraction: {100 * value:g} is "
+            "that in per cent"
+        )
     if value > 100:
         raise SuiteError(f"expected per cent, at most 100, got {text!r}")
     return value

@@ -13,7 +13,7 @@ from bertsquad.suite import parsers
         (parsers.tokens, ("383", "1", "0", "-384", "384.0", "many")),
         (parsers.size, ("0", "-20", "ALL", "everything")),
         (parsers.positive, ("0", "-1", "nan", "inf", "-inf", "1e999", "", "fast")),
-        (parsers.per_cent, ("0", "-99", "100.1", "99%")),
+        (parsers.per_cent, ("0", "-99", "100.1", "99%", "0.885", "0.99", "1", "1.0")),
         (parsers.choice("cpu", "cuda"), ("gpu3", "CPU", "", "cpu ")),
     ],
 )
