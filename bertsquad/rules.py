@@ -15,6 +15,9 @@ RULES = ("quick", "mlperf")
 QUICK_DURATION_S = 3.0
 QUICK_QUERIES = {"offline": 1, "singlestream": 64, "multistream": 8, "server": 64}
 
+#: `--rules quick`: the most samples that an accuracy run has outside of Offline by default.
+QUICK_ANSWERS = 100
+
 #: Seconds that a case may take, unless it runs a whole data set.
 QUICK_TIMEOUT_S = 1800.0
 

@@ -24,6 +24,7 @@ DATASET = "dev-v1.1.json"
 POCKET = "pocket/pocket-v1.1.json"
 MINILM = "pocket/minilm-squad.onnx"
 CALIBRATION = "pocket/calibration-v1.1.json"
+ANSWERS = ["pocket/minilm-on-pocket.json", "pocket/minilm-on-squad.json"]
 WINDOWS = "bert_calibration_features.txt"
 #: What the suite calls a file of features in the cache.
 FEATURES = f"features/{'0123456789abcdef' * 2}.npz"
@@ -82,7 +83,7 @@ def start(*arguments: str, prefix: tuple[str, ...] = ()) -> "subprocess.Popen[st
         (["pocket"], [POCKET, CALIBRATION]),
         (["squad", "bert_large", DATASET], [DATASET, WINDOWS, MODEL]),
         (["bert_large_random"], [DATASET, WINDOWS]),
-        ([], [MODEL, DATASET, WINDOWS, MINILM, "pocket/vocab.txt", POCKET, CALIBRATION]),
+        ([], [MODEL, DATASET, WINDOWS, MINILM, "pocket/vocab.txt", POCKET, CALIBRATION, *ANSWERS]),
     ],
     ids=[
         *("model", "data set", "file", "bundled model", "bundled data set", "twice"),

@@ -62,6 +62,8 @@ SIZES = {
     "pocket/vocab.txt": Size(231_508),
     "pocket/pocket-v1.1.json": Size(246_537),
     "pocket/calibration-v1.1.json": Size(55_720),
+    "pocket/minilm-on-squad.json": Size(45_312),
+    "pocket/minilm-on-pocket.json": Size(1_753),
 }
 
 

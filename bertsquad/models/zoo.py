@@ -24,6 +24,7 @@ class Model:
     its folder without links, but the file itself perhaps a link.
     `tokeniser` is the folder or file of its own tokeniser; where it is None, the model has BERT's
     uncased vocabulary and is run by MLPerf's rules. `config` is its `config.json`, None if none.
+    `answers` names, by data set, the files of the registry with the F1 of each of its answers.
     `precision` is the one it is stored in. `gflop` is the work of one sample of SQuAD's average
     length, for estimates only. A `random` model is built here, and its answers mean nothing.
     """
@@ -33,6 +34,7 @@ class Model:
     dataset: str
     precision: str = "fp32"
     reference_f1: Mapping[str, float] = field(default_factory=dict, hash=False)
+    answers: Mapping[str, str] = field(default_factory=dict, hash=False)
     path: Path | None = None
     tokeniser: Path | None = None
     config: Path | None = None
@@ -58,6 +60,10 @@ MODELS = {
             # squad: bertsquad/pocket/README.md. pocket: measured in fp32 on the CPU provider by
             # pytest benchmarks --model minilm --device cpu -k "offline and accuracy"
             reference_f1={"squad": 80.32709059835867, "pocket": 83.52733309989748},
+            answers={
+                "squad": "pocket/minilm-on-squad.json",
+                "pocket": "pocket/minilm-on-pocket.json",
+            },
             gflop=4.0,
             description="MiniLM-L6-H384 fine-tuned for this suite, 45 MB, bundled",
         ),

@@ -6,6 +6,8 @@
 - `run_folder`: a run's folder: owned by one pytest session, and replaced whole.
 - `accuracy`: from an accuracy log to F1, and whether F1 reaches its target.
 - `predictions`: what a model answered, in files of its run folder.
+- `reference`: a run's answers beside others to the same questions.
+- `known_answers`: what known models answered to known questions.
 - `guessing`: whether a model answers no better than by guessing, and what may be the cause.
 - `statistics`: confidence bounds of a mean.
 - `validity`: whether a run is valid, and what speaks against it as an MLPerf result.

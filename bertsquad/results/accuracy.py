@@ -8,14 +8,12 @@ from bertsquad.errors import SuiteError
 from bertsquad.loadgen import logs
 from bertsquad.results import guessing
 from bertsquad.results.predictions import Answered
+from bertsquad.results.reference import CONFIDENCE, FEWEST, Reference
 from bertsquad.results.result import FAILED, NO_TARGET, PASSED, UNDECIDED, Verdict
 from bertsquad.results.statistics import upper_bound
 from bertsquad.squad import answers
 from bertsquad.squad.datasets import Data
 from bertsquad.squad.score import Score, best_threshold, score
-
-#: A subset fails only if it is so sure that the target is missed.
-CONFIDENCE = 0.999
 
 
 def score_log(data: Data, folder: Path, samples: int, null_threshold: float | None = None) -> Score:
@@ -82,12 +80,17 @@ def judge_f1(
     f1_by_question: Sequence[float],
     subset: bool,
     what: str,
+    reference: Reference | None = None,
+    target_is: str = "",
 ) -> tuple[Verdict, float | None]:
     """Judge an accuracy run, and give the upper bound that a subset was judged by, in per cent.
 
     The whole data set is judged by F1 itself. A subset's F1 varies with the questions that happen
     to be in it, so it fails only if the target lies above the one-sided upper confidence bound of
-    its mean. `f1_by_question` is 0 to 1; `what` says model, device and precision.
+    what F1 is on the whole. That is the bound of its mean, or, where there is a `reference` on the
+    same questions, that of the difference to it, by which the subset is undecided if the target is
+    likely missed. `f1_by_question` is 0 to 1; `what` says model, device and precision, `target_is`
+    where the target comes from, if that needs to be said.
     """
     questions = len(f1_by_question)
     if questions == 0:
@@ -95,15 +98,32 @@ def judge_f1(
     figures = f"F1 {f1:.3f} on {questions} questions ({what})"
     if target is None:
         return Verdict(NO_TARGET, f"{figures}; no reference F1 is known for it"), None
-    goal = f"the target of {target:.3f}"
+    goal = f"the target of {target:.3f}{target_is and f', {target_is}'}"
     if not subset:
         if f1 >= target:
             return Verdict(PASSED, f"{figures} reaches {goal}"), None
         return Verdict(FAILED, f"{figures} is under {goal}"), None
     if questions < 2:
         return Verdict(UNDECIDED, f"subset: {questions} whole questions are too few to judge"), None
+    if reference is not None:
+        return _judge_paired(reference, target, f"subset: {figures}", goal), reference.bound
     bound = 100 * min(1.0, upper_bound(f1_by_question, CONFIDENCE))
     share = f"{100 * CONFIDENCE:g} % confidence bound of {bound:.3f}"
     if bound < target:
         return Verdict(FAILED, f"subset: {figures}, with a {share}, is under {goal}"), bound
     return Verdict(PASSED, f"subset: {figures}, with a {share}, is not under {goal}"), bound
+
+
+def _judge_paired(reference: Reference, target: float, figures: str, goal: str) -> Verdict:
+    """Judge a subset by the difference to a reference; `figures` and `goal` are for the reason."""
+    beside = f"{figures}, where {reference.named} have {reference.figures}"
+    share = f"{100 * CONFIDENCE:g} % confidence bound of {reference.bound:.3f}"
+    if reference.questions < FEWEST and reference.estimate < target:
+        return Verdict(UNDECIDED, f"{beside}: these are too few to judge by {goal}")
+    if reference.bound < target:
+        return Verdict(FAILED, f"{beside}, with a {share}, is under {goal}")
+    if reference.likely_bound < target:
+        return Verdict(
+            UNDECIDED, f"{beside}, is likely under {goal}, but these are too few to tell"
+        )
+    return Verdict(PASSED, f"{beside}, with a {share}, is not under {goal}")

@@ -14,6 +14,7 @@ from bertsquad.loadgen.logs import Cause
 from bertsquad.loadgen.user_conf import plain
 from bertsquad.results import gate, limits, nodes
 from bertsquad.results.compliance import TOLERANCE
+from bertsquad.results.reference import KNOWN
 from bertsquad.results.result import FAILED, NO_TARGET, UNDECIDED, Result
 from bertsquad.rules import TEST01
 
@@ -50,8 +51,28 @@ def advise(result: Result) -> list[Advice]:
     if result.doubt is not None:
         disturbed.append(Advice(result.doubt.matter, result.doubt.cure))
     # Results that are older than these have sentences alone.
-    sentences = [] if disturbed else [Advice(sentence) for sentence in result.warnings]
-    return [*judged, *_spread(result), *disturbed, *sentences]
+    told = [one for one in result.warnings if one != result.reason]
+    sentences = [] if disturbed else [Advice(sentence) for sentence in told]
+    return [*judged, *_otherwise(result), *_spread(result), *disturbed, *sentences]
+
+
+def _otherwise(result: Result) -> list[Advice]:
+    """The questions that a known model answers otherwise in fp32 than where it was looked at."""
+    reference = result.reference
+    if reference is None or not reference.differing:
+        return []
+    if reference.source != KNOWN or result.precision != "fp32":
+        return []
+    told = [f"{one.question} ({one.reference_f1:.2f} -> {one.f1:.2f})" for one in reference.first]
+    if reference.differing > len(told):
+        told.append("...")
+    return [
+        Advice(
+            f"{reference.differing:,} of {reference.questions:,} questions have another F1 than "
+            f"{reference.named}: {', '.join(told)}",
+            "a few may, where another processor or runtime rounds otherwise",
+        )
+    ]
 
 
 def _accuracy(result: Result) -> list[Advice]:
@@ -61,8 +82,9 @@ def _accuracy(result: Result) -> list[Advice]:
         return [Advice(result.reason, "a larger --dataset-size, or all")]
     if result.verdict == FAILED:
         return [Advice(result.reason, _for_f1(result))]
-    # A subset's reason has the bound that it was judged by.
-    return [Advice(result.reason)] if result.f1_upper_bound is not None else []
+    # A subset's reason has the bound that it was judged by; beside a reference, so has the table.
+    alone = result.f1_upper_bound is not None and result.reference is None
+    return [Advice(result.reason)] if alone else []
 
 
 def _for_f1(result: Result) -> str:

@@ -31,20 +31,32 @@ class Comparison:
     """Sampled responses, compared with those of the accuracy run.
 
     `differing` are the samples that differ by more than the tolerance or aren't in the accuracy
-    run at all; `largest` is the largest difference of a logit among the comparable ones.
+    run at all; `largest` is the largest difference of a logit among the comparable ones. Of
+    `outside` more the accuracy run wasn't asked for the sample, so that there was nothing to
+    compare.
     """
 
     responses: int
     differing: tuple[int, ...]
     largest: float
+    outside: int = 0
 
 
 def compare(
-    sampled: Iterable[tuple[int, Logits]], accuracy: Mapping[int, Logits], tolerance: float
+    sampled: Iterable[tuple[int, Logits]],
+    accuracy: Mapping[int, Logits],
+    tolerance: float,
+    asked: int | None = None,
 ) -> Comparison:
-    """Compare all logits of every sampled response with those of the accuracy run."""
-    count, largest, differing = 0, 0.0, []
+    """Compare all logits of every sampled response with those of the accuracy run.
+
+    That was `asked` for the first so many samples; None means for all.
+    """
+    count, outside, largest, differing = 0, 0, 0.0, []
     for sample, logits in sampled:
+        if asked is not None and sample >= asked:
+            outside += 1
+            continue
         count += 1
         expected = accuracy.get(sample)
         if expected is None or expected.shape != logits.shape:
@@ -55,7 +67,7 @@ def compare(
         if not difference <= tolerance:
             differing.append(sample)
         largest = max(largest, difference)
-    return Comparison(count, tuple(differing), largest)
+    return Comparison(count, tuple(differing), largest, outside)
 
 
 @dataclass(frozen=True)
@@ -75,6 +87,12 @@ class Audited:
         `what` says model, data set, device and precision.
         """
         found, ratio, most = self.comparison, self.speed_ratio, f"{self.tolerance:g}"
+        if found.responses == 0 and found.outside:
+            return Verdict(
+                FAILED,
+                f"TEST01: none of the {found.outside} sampled responses is to one of the samples "
+                f"that the accuracy run answered ({what})",
+            )
         if found.responses == 0:
             return Verdict(FAILED, f"TEST01: LoadGen sampled no response ({what})")
         if found.differing:
@@ -88,6 +106,8 @@ class Audited:
             f"{found.responses} sampled responses equal the accuracy run's within {most} "
             f"(largest difference {found.largest:.2g})"
         )
+        if found.outside:
+            equal += f", which did not answer the samples of {found.outside} more"
         if ratio is None:
             word = FAILED if rules == "mlperf" else PASSED
             return Verdict(word, f"TEST01: {equal}; no speed to compare ({what})")
@@ -99,12 +119,20 @@ class Audited:
 
 
 def audit(
-    audited: Run, unaudited: Run, accuracy_folder: Path, scenario: str, precision: str
+    audited: Run,
+    unaudited: Run,
+    accuracy_folder: Path,
+    scenario: str,
+    precision: str,
+    asked: int | None = None,
 ) -> Audited:
-    """Compare an audited run with the other two runs of its case, by their logs."""
+    """Compare an audited run with the other two runs of its case, by their logs.
+
+    The accuracy run was `asked` for the first so many samples; None means for all.
+    """
     tolerance = TOLERANCE[precision]
     responses = logs.read_responses(audited.folder)
-    comparison = compare(responses, logs.read_accuracy_log(accuracy_folder), tolerance)
+    comparison = compare(responses, logs.read_accuracy_log(accuracy_folder), tolerance, asked)
     plain, under_audit = (speed(run, scenario) for run in (unaudited, audited))
     ratio = under_audit / plain if plain and under_audit else None
     return Audited(comparison, ratio, tolerance)

@@ -17,6 +17,7 @@ from bertsquad.loadgen.logs import Cause
 from bertsquad.machine.noise import Disturbance
 from bertsquad.results.gate import GateVerdict
 from bertsquad.results.guessing import Doubt
+from bertsquad.results.reference import Reference
 
 #: Raised whenever a key of `result.json` changes its meaning or goes away.
 SCHEMA_VERSION = 1
@@ -56,6 +57,7 @@ class Result:
     The names end in their units; F1 and exact match are in per cent. `mlperf_metric` names what
     `mlperf_metric_value` is: samples/s for Offline and Server, ms for the others. `disturbances`
     say what disturbed a timed run, `doubt` what is odd about the answers of an accuracy run,
+    `reference` what others' answers to the same questions say about it,
     `warnings` the same in sentences. `padding_share` is the padding among all tokens calculated;
     `settings` are those of LoadGen that change the work (`loadgen/work.py`); `peak_memory_bytes`
     the most memory that the process with the model has had so far (on a cluster each of the `nodes`
@@ -110,6 +112,7 @@ class Result:
     answers: dict[str, str] = field(default_factory=dict)
     accuracy_target: float | None = None
     reference_f1: float | None = None
+    reference: Reference | None = None
     buffer_size: int | None = None
     min_duration_s: float | None = None
     min_query_count: int | None = None
@@ -125,6 +128,7 @@ class Result:
     peak_memory_bytes: int | None = None
     timeline: dict[str, Any] = field(default_factory=dict)
     compliance_responses: int | None = None
+    compliance_uncompared: int | None = None
     compliance_largest_difference: float | None = None
     compliance_speed_ratio: float | None = None
     gate: GateVerdict | None = None

@@ -21,6 +21,20 @@ def interval(values: Sequence[float]) -> tuple[float, float] | None:
     return 100 * max(low, 0.0), 100 * min(high, 1.0)
 
 
+def half_width(differences: Sequence[float], confidence: float) -> float:
+    """How far the mean of two or more paired differences of F1 may be off, on one side.
+
+    It is Student's t half-width, but never less than the share of questions that may be of a kind
+    that none of these `n` shows: `1 - (1 - confidence) ** (1 / n)`, the exact binomial bound for
+    none of n. Without it, few questions that are all answered alike would seem to prove that all
+    others are, too.
+    """
+    n = len(differences)
+    mean = math.fsum(differences) / n
+    unseen: float = 1 - (1 - confidence) ** (1 / n)
+    return max(upper_bound(differences, confidence) - mean, unseen)
+
+
 def student_t_quantile(probability: float, freedom: int) -> float:
     """The quantile of Student's t distribution above its median, by bisection."""
     low, high = 0.0, 1.0

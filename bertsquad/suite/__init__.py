@@ -8,6 +8,7 @@
 - `header`: what is said before the first case: what is under test, and how long it may take.
 - `harness`: from a case to its result: files, features, a worker, a run.
 - `nodes`: the cluster that cases run on, which may be started for the pytest session.
+- `pairs`: whose answers a run's are compared with, question by question.
 - `judge`: from what was measured to a verdict.
 - `replay`: LoadGen's figures as pytest-benchmark's statistics.
 - `recording`: pytest-benchmark's files, with what it doesn't time beside its entries.

@@ -8,6 +8,7 @@ from bertsquad.devices import DEVICES
 from bertsquad.errors import SuiteError
 from bertsquad.machine import gpus
 from bertsquad.models.zoo import DEFAULT_MODELS, MODELS, Model
+from bertsquad.rules import QUICK_ANSWERS
 from bertsquad.runtime import parallelism
 from bertsquad.runtime.availability import why_not
 from bertsquad.scenarios import MODES, SCENARIOS
@@ -190,10 +191,20 @@ def running_order(cases: Sequence[Case], options: Options, cores: int) -> list[i
     """The order to run `cases` in, as indices into them: by group, then by division of the cores.
 
     So one worker serves a whole group, and seldom makes its sessions anew. Groups, and divisions
-    within a group, come in the order of their first cases.
+    within a group, come in the order of their first cases; but those of a model in fp32 come before
+    its others on the same data, whose answers are compared with those in fp32.
     """
     groups: dict[tuple[str, ...], dict[parallelism.Parallelism, list[int]]] = {}
+    first: dict[tuple[str, str], int] = {}
     for index, case in enumerate(cases):
+        first.setdefault((case.model.name, case.dataset.name), index)
+
+    def place(index: int) -> tuple[int, bool]:
+        case = cases[index]
+        return first[case.model.name, case.dataset.name], case.precision != "fp32"
+
+    for index in sorted(range(len(cases)), key=place):
+        case = cases[index]
         divisions = groups.setdefault(case.group, {})
         divisions.setdefault(division(case, options, cores), []).append(index)
     return [
@@ -204,9 +215,15 @@ def running_order(cases: Sequence[Case], options: Options, cores: int) -> list[i
     ]
 
 
-def sample_count(case: Case, options: Options, available: int) -> int:
-    """How many windows the case runs, of `available`."""
+def sample_count(case: Case, options: Options, available: int, mode: str = "performance") -> int:
+    """How many windows the case runs in a mode, of `available`.
+
+    The scenarios give a sample to the same model, which answers as in Offline. So by default the
+    other three answer fewer for accuracy: enough to show that what they do with samples is right.
+    """
     if options.whole_dataset:
         return available
     wanted = options.dataset_size or case.dataset.quick_samples or available
+    if mode == "accuracy" and options.dataset_size is None and case.scenario != "offline":
+        wanted = min(int(wanted), QUICK_ANSWERS)
     return min(int(wanted), available)

@@ -36,6 +36,7 @@ from bertsquad.suite.cases import Case, division, leaves_out, missing_device, sa
 from bertsquad.suite.judge import Audit, Ran, judge
 from bertsquad.suite.nodes import Nodes
 from bertsquad.suite.options import Options
+from bertsquad.suite.pairs import Pairs
 from bertsquad.worker.handle import OnMessage, Worker
 from bertsquad.worker.protocol import Failing, Ready, Setup
 
@@ -75,6 +76,7 @@ class Harness:
         )
         self._checksums: dict[str, str] = {}  # of each data set, when it was first read
         self._nodes = Nodes(options)
+        self._pairs = Pairs()
         self._worker: tuple[tuple[str, ...], Worker, Ready] | None = None
         # The newest result of each case and mode, whose logs are still in the run folder.
         self._newest: dict[tuple[str, str], Result] = {}
@@ -163,14 +165,15 @@ class Harness:
             self._progress.show(Step("scoring", of=f"{case.id}, accuracy"))
             answered = read_log(data, folder, request.samples, self._options.null_threshold)
             written = predictions.write(folder, answered)
-            result = replace(judge(ran, answered), answers=written.checksums)
+            pair = self._pairs.find(case, data, answered, ran.reference_f1)
+            result = replace(judge(replace(ran, pair=pair), answered), answers=written.checksums)
+            self._pairs.keep(case, answered, result.verdict)
             unwritten = unwritten or written.unwritten
         elif unaudited is not None:
             accuracy, performance = unaudited
             plain = logs.read_run(Path(performance.run_dir))
-            audited = compliance.audit(
-                run, plain, Path(accuracy.run_dir), case.scenario, case.precision
-            )
+            log, asked = Path(accuracy.run_dir), accuracy.sample_count
+            audited = compliance.audit(run, plain, log, case.scenario, case.precision, asked)
             for earlier in unaudited:
                 refuse_another(earlier)
             source, count = performance.target_source, performance.number_of_nodes
@@ -268,7 +271,7 @@ class Harness:
             mode=mode,
             rules=options.rules,
             folder=str(options.output / f"{mode}-{case.id}"),
-            samples=sample_count(case, options, len(data.features)),
+            samples=sample_count(case, options, len(data.features), mode),
             parallelism=division(case, options, self._cores, owned),
             batch_tokens=options.batch_tokens,
             buffer_size=options.buffer_size,

@@ -25,7 +25,7 @@ def estimate_s(case: Case, mode: str, options: Options) -> float:
     speed = device.gflops * (gpus_used if device.is_gpu else cores)
     sample_s = case.model.gflop / speed
     if mode == "accuracy":
-        samples = sample_count(case, options, case.dataset.samples)
+        samples = sample_count(case, options, case.dataset.samples, mode)
         return _OVERHEAD_S + samples * sample_s
     queries = SCENARIOS[case.scenario].samples_per_query * 8
     if options.rules == "mlperf" and case.scenario == "offline":

@@ -12,9 +12,11 @@ from bertsquad.results import nodes, statistics, validity
 from bertsquad.results.accuracy import figures_of, judge_f1
 from bertsquad.results.compliance import Audited
 from bertsquad.results.predictions import Answered
+from bertsquad.results.reference import SESSION, Pair, compare
 from bertsquad.results.result import (
     LATENCIES,
     PASSED,
+    UNDECIDED,
     Result,
     Verdict,
     repeat_command,
@@ -33,7 +35,8 @@ class Ran:
 
     `dataset_samples` are all windows of the data set, which lacks the questions `left_out` for
     calibration; `provenance` says where files, model and
-    machine came from. F1 must reach `accuracy_target` per cent of `reference_f1` (None: unknown).
+    machine came from. F1 must reach `accuracy_target` per cent of `reference_f1` (None: unknown),
+    or of the model's own in fp32 where that is the `pair`, with whose answers a run's are compared.
     """
 
     case: Case
@@ -45,6 +48,7 @@ class Ran:
     accuracy_target: float
     reference_f1: float | None
     left_out: int = 0
+    pair: Pair | None = None
 
     @property
     def what(self) -> str:
@@ -86,6 +90,7 @@ def judge(ran: Ran, answered: Answered | None = None, audit: Audit | None = None
         figures |= {
             "target_source": audit.target_source,
             "compliance_responses": audited.comparison.responses,
+            "compliance_uncompared": audited.comparison.outside,
             "compliance_largest_difference": audited.comparison.largest,
             "compliance_speed_ratio": audited.speed_ratio,
         }
@@ -127,11 +132,21 @@ def judge(ran: Ran, answered: Answered | None = None, audit: Audit | None = None
 
 
 def _accuracy(ran: Ran, answered: Answered) -> tuple[Verdict, dict[str, Any]]:
-    target, score = None, answered.score
-    if ran.reference_f1 is not None:
-        target = ran.accuracy_target / 100 * ran.reference_f1
+    score, aim, reference, target_is = answered.score, ran.reference_f1, None, ""
+    if ran.pair is not None:
+        ids = [one.id for one in answered.questions]
+        reference = compare(ran.pair, ids, score.f1_by_question)
+    if aim is None and reference is not None and reference.source == SESSION:
+        aim = reference.f1
+        target_is = f"{ran.accuracy_target:g} % of its own F1 in fp32 on these questions"
+    target = None if aim is None else ran.accuracy_target / 100 * aim
     subset = ran.request.samples < ran.dataset_samples
-    verdict, bound = judge_f1(score.f1, target, score.f1_by_question, subset, ran.what)
+    verdict, bound = judge_f1(
+        score.f1, target, score.f1_by_question, subset, ran.what, reference, target_is
+    )
+    figures = figures_of(answered)
+    if verdict.word == UNDECIDED and reference is not None:
+        figures["warnings"].append(verdict.reason)
     return verdict, {
         "f1": score.f1 if score.total else None,
         "exact_match": score.exact_match if score.total else None,
@@ -139,9 +154,10 @@ def _accuracy(ran: Ran, answered: Answered) -> tuple[Verdict, dict[str, Any]]:
         "f1_target": target,
         "f1_upper_bound": bound,
         "question_count": score.total,
-        **figures_of(answered),
+        **figures,
         "accuracy_target": ran.accuracy_target,
         "reference_f1": ran.reference_f1,
+        "reference": reference,
     }
 
 

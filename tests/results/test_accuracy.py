@@ -1,6 +1,7 @@
 """F1 must reach its target, and a subset must not be judged by luck."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,11 +10,13 @@ import pytest
 from shared_data import reading
 
 from bertsquad.results.accuracy import figures_of, judge_f1, read_log, score_log
+from bertsquad.results.reference import BUNDLED, Pair, Reference, compare
 from bertsquad.results.result import (
     FAILED,
     NO_TARGET,
     PASSED,
     UNDECIDED,
+    Verdict,
 )
 from bertsquad.results.statistics import upper_bound
 from bertsquad.squad.datasets import Data
@@ -143,3 +146,64 @@ def test_a_threshold_changes_nothing_where_every_question_has_an_answer(tmp_path
     data = ask(tmp_path, "six")
     answer(data, tmp_path, -50)
     assert read_log(data, tmp_path, 1, -100.0).texts["0"]
+
+
+def paired(own: Sequence[float], theirs: Sequence[float], whole_f1: float = 83.5) -> Reference:
+    ids = [str(number) for number in range(len(own))]
+    pair = Pair(BUNDLED, "minilm", dict(zip(ids, theirs, strict=True)), whole_f1)
+    found = compare(pair, ids, own)
+    assert found is not None
+    return found
+
+
+def judged(own: Sequence[float], theirs: Sequence[float], target: float = 82.7) -> Verdict:
+    f1 = 100 * sum(own) / len(own)
+    return judge_f1(f1, target, own, True, WHAT, paired(own, theirs))[0]
+
+
+def test_seven_right_answers_of_seventeen_fail_where_others_have_sixteen() -> None:
+    own, theirs = [1.0] * 7 + [0.0] * 10, [1.0] * 16 + [0.0]
+    alone, bound = judge_f1(100 * 7 / 17, 82.7, own, True, WHAT)
+    assert alone.word == PASSED
+    assert bound is not None
+    assert bound > 82.7
+    verdict = judged(own, theirs)
+    assert verdict.word == FAILED
+    for part in ("F1 41.176", "minilm", "94.1", "paired, 52.9 ± ", "over 17 questions", "82.700"):
+        assert part in verdict.reason
+
+
+def test_what_the_bound_leaves_open_is_undecided_and_names_both_figures() -> None:
+    verdict = judged([1.0] * 9 + [0.0] * 7 + [1.0], [1.0] * 16 + [0.0])
+    assert verdict.word == UNDECIDED
+    for part in ("F1 58.824", "94.1 (paired, 35.3 ± ", "over 17 questions", "82.700", "likely"):
+        assert part in verdict.reason
+
+
+def test_hard_questions_excuse_a_model_that_answers_as_well_as_others() -> None:
+    hard = [0.0] * 14 + [1.0] * 3
+    assert judge_f1(100 * 3 / 17, 82.7, hard, True, WHAT)[0].word == FAILED
+    assert judged(hard, hard).word == PASSED
+
+
+def test_the_whole_data_set_is_judged_by_f1_alone_whatever_the_reference() -> None:
+    own = [1.0] * 9 + [0.0]
+    beside = paired(own, [1.0] * 10)
+    for target, word in ((90.0, PASSED), (90.1, FAILED)):
+        assert judge_f1(90.0, target, own, False, WHAT, beside)[0].word == word
+
+
+@pytest.mark.parametrize("count", [2, 3, 4])
+def test_single_questions_decide_nothing(count: int) -> None:
+    assert judged([0.0] * count, [1.0] * count).word == UNDECIDED
+
+
+def test_answers_that_are_all_alike_prove_nothing_of_a_better_model() -> None:
+    # Both answer all of 17 easy questions: the one that should have 90 on the whole may well.
+    for count, word in ((17, PASSED), (200, FAILED)):
+        assert judged([1.0] * count, [1.0] * count, target=89.1).word == word
+
+
+def test_a_target_says_where_it_comes_from_if_that_is_not_plain() -> None:
+    verdict, _ = judge_f1(90.0, 89.0, [0.9] * 20, False, WHAT, None, "99 % of its own F1 in fp32")
+    assert verdict.reason.endswith("the target of 89.000, 99 % of its own F1 in fp32")
