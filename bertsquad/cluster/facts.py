@@ -1,6 +1,7 @@
 """What a node is, what it did in a run, and how it was lost: all as JSON can hold it."""
 
 from dataclasses import dataclass, field
+from typing import Any
 
 from bertsquad.machine.noise import Disturbance
 
@@ -12,7 +13,7 @@ class NodeFacts:
     `node` is its address, by which messages name it; `machine` is the same for nodes that share a
     machine. `cores` are those that it may use, `gpus` the names of the GPUs that it uses. `source`
     is the digest of the suite's own code there. `instances`, `threads` and `batch_tokens` are its
-    engine's.
+    engine's. `processor` has more of that, by the keys of a result's provenance.
     """
 
     node: str
@@ -33,6 +34,7 @@ class NodeFacts:
     instances: int
     threads: int
     batch_tokens: int
+    processor: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

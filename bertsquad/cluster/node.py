@@ -23,7 +23,7 @@ from bertsquad.cluster.facts import NodeFacts
 from bertsquad.cluster.shipping import Parcel, Receiver
 from bertsquad.devices import DEVICES, Device
 from bertsquad.errors import SuiteError, Unavailable, describe
-from bertsquad.machine import device_lock, gpus, hardware, noise, provenance
+from bertsquad.machine import device_lock, gpus, hardware, noise, processor, provenance
 from bertsquad.machine.distributions import installed, owners
 from bertsquad.models.preparation import Prepared
 from bertsquad.runtime import parallelism
@@ -215,6 +215,7 @@ class Node:
             instances=shape.instances,
             threads=shape.threads,
             batch_tokens=wanted.batch_tokens,
+            processor=processor.read().facts(),
         )
 
     @property

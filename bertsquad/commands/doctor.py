@@ -7,7 +7,7 @@ from bertsquad import __version__
 from bertsquad.assets import cache, registry
 from bertsquad.console import echo
 from bertsquad.errors import SuiteError
-from bertsquad.machine import gpus, hardware, processor, provenance, tuning
+from bertsquad.machine import gpus, hardware, identity, processor, provenance, tuning
 from bertsquad.worker.handle import try_devices
 
 
@@ -20,7 +20,7 @@ def add(commands: Any) -> None:
 def _doctor(given: argparse.Namespace) -> int:
     echo(f"bertsquad {__version__}")
     echo("versions: " + ", ".join(f"{name} {v}" for name, v in provenance.versions().items()))
-    echo(f"machine:  {hardware.cpu_name()}, {hardware.cores()} cores")
+    echo(f"machine:  {identity.name()} ({hardware.cpu_name()}, {hardware.cores()} cores)")
     echo(f"GPU:      {gpus.summary()}")
     found, quota = processor.read(), hardware.quota()
     echo("processor:")
@@ -46,7 +46,8 @@ def _doctor(given: argparse.Namespace) -> int:
         state = f"no: {reason}" if reason else f"ok ({', '.join(tried.precisions[name])})"
         echo(f"  {name}: {state}")
     cores = len(hardware.core_cpus())
-    advice = tuning.advice(found, quota, cores, openvino=not tried.reasons["openvino"])
+    openvino, is_named = not tried.reasons["openvino"], bool(identity.given())
+    advice = tuning.advice(found, quota, cores, openvino=openvino, is_named=is_named)
     echo("advice:" if advice else "advice: none")
     for sentence in advice:
         echo(f"  {sentence}")

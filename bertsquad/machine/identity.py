@@ -9,9 +9,14 @@ from pathlib import Path
 VARIABLE = "BERTSQUAD_MACHINE"
 
 
+def given() -> str:
+    """The name that the user gave this machine by `BERTSQUAD_MACHINE`; empty where none was."""
+    return os.environ.get(VARIABLE, "").strip()
+
+
 def name() -> str:
     """The machine's name for people: the one given by `BERTSQUAD_MACHINE`, else the host's."""
-    return os.environ.get(VARIABLE, "").strip() or platform.node() or "unknown"
+    return given() or platform.node() or "unknown"
 
 
 def identity(root: Path = Path("/")) -> str:
@@ -20,8 +25,7 @@ def identity(root: Path = Path("/")) -> str:
     They are made of the name given by `BERTSQUAD_MACHINE`, or of the system's `machine-id`, which
     is to be kept secret itself (`man machine-id`), or of the host's name where there is none.
     """
-    own = os.environ.get(VARIABLE, "").strip()
-    if own:
+    if own := given():
         kind, value = "name", own
     elif found := _machine_id(root):
         kind, value = "machine-id", found

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 
+from bertsquad.machine.identity import VARIABLE
 from bertsquad.machine.processor import Processor
 
 _UNKNOWN = "unknown"
@@ -60,13 +61,21 @@ def advice(
     quota: float | None = None,
     cores: int = 1,
     openvino: bool = True,
+    is_named: bool = True,
 ) -> list[str]:
     """What to change, or what to expect where nothing can be changed: a sentence each.
 
     `cores` are those that this process may use by its affinity, whatever its quota; `openvino` says
-    whether the device `openvino` can be had.
+    whether the device `openvino` can be had, `is_named` whether the user gave this machine a name.
     """
-    return [*_of_what_it_can(processor, openvino), *_of_how_steady_it_is(processor, quota, cores)]
+    found = [*_of_what_it_can(processor, openvino), *_of_how_steady_it_is(processor, quota, cores)]
+    if processor.container and not is_named:
+        found.append(
+            f"this is a container ({processor.container}), whose name and machine-id may be new, "
+            f"or the same elsewhere: set {VARIABLE}=NAME, so that this machine's runs have one "
+            "history"
+        )
+    return found
 
 
 def _of_what_it_can(processor: Processor, openvino: bool) -> Iterator[str]:

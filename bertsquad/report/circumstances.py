@@ -18,6 +18,12 @@ ENVIRONMENT = (
     *("operating_system", "versions", "suite_version", "git_revision"),
 )
 
+#: Where nothing there means that the system didn't say it, not that there is none.
+_UNTOLD = {
+    *("instruction_sets", "threads_per_core", "numa_nodes", "governor", "turbo"),
+    "hypervisor",
+}
+
 _SHOWN_ELSEWHERE = (
     *("timeline", "provenance", "warnings", "disturbances", "doubt", "reason"),
     *("nodes", "nodes_lost"),
@@ -73,7 +79,9 @@ def _flat(value: dict[str, Any], prefix: str = "") -> Iterable[tuple[str, Any]]:
             yield name, f"{one / 2**30:.1f} GiB"
         elif isinstance(one, list):
             yield name, "; ".join(map(str, one)) or "none"
+        elif isinstance(one, bool):
+            yield name, "yes" if one else "no"
         elif one is None:
-            yield name, "none"
+            yield name, "unknown" if key in _UNTOLD else "none"
         else:
-            yield name, one if is_number(one) else str(one)
+            yield name, one if is_number(one) else str(one) or "none"

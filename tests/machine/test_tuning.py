@@ -78,6 +78,12 @@ def test_a_quota_below_the_cores_is_told(quota: float, cores: int, told: bool) -
     )
 
 
+def test_a_container_wants_a_name_for_its_history() -> None:
+    (sentence,) = tuning.advice(QUIET, is_named=False)
+    assert "set BERTSQUAD_MACHINE=NAME" in sentence
+    assert tuning.advice(of(container=""), is_named=False) == []
+
+
 def test_all_that_is_known_is_told_in_full_and_what_is_not_too() -> None:
     assert dict(tuning.in_full(of(lacking=(), threads_per_core=2, turbo=None), 1.5)) == {
         "instruction sets": "AVX2, AVX-512, VNNI, BF16, AMX",
