@@ -2,6 +2,7 @@
 
 import json
 import re
+import subprocess
 import sys
 from importlib.util import find_spec
 from pathlib import Path
@@ -12,6 +13,7 @@ from pytest_sessions import CHEAP, environment
 from terminals import Terminal, shown
 
 from bertsquad.scenarios import SCENARIOS
+from bertsquad.suite.flags import OPTIONS
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -101,3 +103,14 @@ def test_tables_of_pytest_benchmark_are_drawn_for_those_who_ask(folder: Path) ->
     drawn = next(n for n, line in enumerate(lines) if "benchmark 'offline': 1 tests" in line)
     assert drawn < next(n for n, line in enumerate(lines) if " BERT on SQuAD " in line)
     assert lines[-2].startswith("tiny-pocket-offline-cpu-fp32  ")
+
+
+def test_the_options_stand_together_and_early_in_the_help() -> None:
+    words = [sys.executable, "-m", "pytest", "--help"]
+    done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, timeout=60)
+    groups = re.split(r"^(?=\S.*:$)", done.stdout, flags=re.MULTILINE)
+    names = [group.partition(":")[0] for group in groups if group.partition("\n")[0].endswith(":")]
+    place = names.index("BERT on SQuAD under LoadGen")
+    assert names[place - 1] == "general"  # pytest's own first options, before which nothing can be
+    (ours,) = (group for group in groups if group.startswith(names[place]))
+    assert re.findall(r"^  (--[\w-]+)", ours, re.MULTILINE) == [one.flag for one in OPTIONS]
