@@ -8,32 +8,19 @@ from typing import Any
 
 from bertsquad.loadgen.timeline import padding_share
 from bertsquad.report import plots
-from bertsquad.report.canvas import figure_of
+from bertsquad.results import figures
 from bertsquad.results.archive import Series
 from bertsquad.results.document import started
 from bertsquad.results.machines import Machine, machine_of
 from bertsquad.results.nodes import machines
-from bertsquad.results.result import FAILED, LATENCIES, PASSED, Result
+from bertsquad.results.result import LATENCIES, Result
+from bertsquad.results.words import word
 from bertsquad.scenarios import SCENARIOS, Scenario
 
-#: The plots of a history: the field of a result that is drawn, the title and the unit.
-_HISTORY = (
-    ("qps", "Throughput", "samples/s"),
-    ("mlperf_metric_value", "Latency", "ms"),
-    ("f1", "F1", "F1, %"),
-)
 _STARTED = "started (UTC)"
 
 #: What can be told apart in a plot: so many runs of a history, so many cases side by side.
 MOST_POINTS, MOST_ROWS = 300, 40
-
-
-@dataclass(frozen=True)
-class Chip:
-    """A verdict in a word; `kind` is good, bad, warn or plain."""
-
-    word: str
-    kind: str
 
 
 @dataclass(frozen=True)
@@ -58,39 +45,18 @@ class Plot:
     legend: str = ""
 
 
-def chip(result: Result) -> Chip:
-    """A result's verdict: LoadGen's own for a performance run that didn't fail."""
-    if result.verdict == FAILED:
-        return Chip(FAILED, "bad")
-    if result.mode == "performance":
-        return Chip("VALID", "good") if result.loadgen_valid else Chip("INVALID", "warn")
-    return Chip(result.verdict, "good" if result.verdict == PASSED else "plain")
-
-
 def brief(result: Result) -> str:
     """A result in a few words, for the list of verdicts."""
-    if result.mode == "accuracy":
-        size = "" if result.whole else " (subset)"
-        return "no F1" if result.f1 is None else f"F1 {result.f1:.2f}{size}"
-    if result.mode == "compliance":
+    figure, beside = figures.judged(result), figures.plain(result)
+    if figure is None:
         return f"{result.compliance_responses} responses"
-    return _headline(result)
-
-
-def _headline(result: Result) -> str:
-    """The throughput, or the latency by which the scenario is judged."""
-    if result.qps is not None:
-        return f"{figure_of(result.qps)} samples/s"
-    percentile, ms = SCENARIOS[result.scenario].percentile, _latency_ms(result)
-    if percentile is None:
-        return "rate -"
-    return f"p{percentile} -" if ms is None else f"p{percentile} {figure_of(ms)} ms"
-
-
-def _latency_ms(result: Result) -> float | None:
-    """The latency by which the scenario is judged; None for one that is judged by its rate."""
-    percentile = SCENARIOS[result.scenario].percentile
-    return None if percentile is None else dict(logged(result)).get(percentile)
+    margin = figures.f1_margin(result)
+    said = f"no {figure.name}" if figure.value is None else figure.told(margin)
+    if result.mode == "accuracy" and not result.whole:
+        said += " (subset)"
+    if beside is None or beside.value is None:
+        return said
+    return f"{said} (plain {beside})"
 
 
 def logged(result: Result) -> list[tuple[float, float]]:
@@ -110,6 +76,8 @@ def latency(anchor: str, result: Result) -> list[Plot]:
     rows: list[tuple[Any, ...]] = [(p, ms, own.get(p)) for p, ms in loadgen.items()]
     if bound is not None:
         rows.append(("bound", bound, None))
+    if (figure := figures.judged(result)) is not None and figure.unit == "ms":
+        rows.append((f"{figure.name} as MLPerf judges it", figure.value, None))
     rows += [(p, None, ms) for p, ms in own.items() if p not in loadgen]
     off_by = result.timeline.get("off_by_us")
     notes = []
@@ -181,22 +149,27 @@ def accuracy(anchor: str, result: Result, f1: float) -> Plot:
 
 
 def history(name: str, series: Series) -> list[Plot]:
-    """The figures of a case run by run, of the runs that are like the newest."""
-    made = []
-    for key, title, unit in _HISTORY:
-        if key == "mlperf_metric_value" and series.newest.qps is not None:
-            continue
-        alike = [run for run in series.alike if getattr(run, key) is not None]
-        if len(alike) < 2:
-            continue
-        points = [plots.Point(_label(run), getattr(run, key)) for run in alike]
-        target = series.newest.f1_target if key == "f1" else None
-        rows = [(_when(run), _revision(run), getattr(run, key)) for run in alike]
-        draw = partial(plots.history, f"{name}-{key}", points[-MOST_POINTS:], unit, target)
-        table = Table((_STARTED, "revision", unit), rows)
-        legend = _drawn("newest", rows, MOST_POINTS, "runs")
-        made.append(Plot(f"{title}, run by run", draw, table, legend=legend))
-    return made
+    """The figure that MLPerf judges, run by run, of the runs that are like the newest."""
+    figure, beside = figures.judged(series.newest), figures.plain(series.newest)
+    if figure is None:
+        return []
+    alike = [run for run in series.alike if getattr(run, figure.key) is not None]
+    if len(alike) < 2:
+        return []
+    title = {"qps": "Throughput", "f1": "F1"}.get(figure.key, f"{figure.name} as MLPerf judges it")
+    unit = "F1, %" if figure.key == "f1" else figure.unit
+    points = [plots.Point(_label(run), getattr(run, figure.key)) for run in alike]
+    target = series.newest.f1_target if figure.key == "f1" else None
+    head: tuple[str, ...] = (_STARTED, "revision", unit)
+    rows: list[tuple[Any, ...]] = []
+    for run in alike:
+        more = () if beside is None else (getattr(run, beside.key),)
+        rows.append((_when(run), _revision(run), getattr(run, figure.key), *more))
+    if beside is not None:
+        head = (*head, f"plain {beside.name}, ms")
+    draw = partial(plots.history, f"{name}-{figure.key}", points[-MOST_POINTS:], unit, target)
+    legend = _drawn("newest", rows, MOST_POINTS, "runs")
+    return [Plot(f"{title}, run by run", draw, Table(head, rows), legend=legend)]
 
 
 def runs(series: Series) -> Table:
@@ -204,7 +177,7 @@ def runs(series: Series) -> Table:
     head = (_STARTED, "revision", "result", "verdict", "rules", "samples", "CPU", "comparable")
     rows: list[tuple[Any, ...]] = []
     for run, comparable in zip(series.runs, series.comparable, strict=True):
-        what = (brief(run), chip(run).word, run.rules, run.sample_count)
+        what = (brief(run), word(run).text, run.rules, run.sample_count)
         rows.append(
             (_when(run), _revision(run), *what, machines(run), "yes" if comparable else "no")
         )
@@ -250,31 +223,33 @@ def _bar_name(run: Result, case: str, names: Mapping[Machine, str]) -> str:
 def _speeds(
     timed: Sequence[Result], scenario: Scenario, names: Mapping[Machine, str]
 ) -> list[Plot]:
-    """The cases of one scenario, the fastest first."""
-    if scenario.has_rate:
-        unit, order = "samples/s", "more"
-    else:
-        unit, order = f"p{scenario.percentile}, ms", "less"
-    found = []
+    """The cases of one scenario, the fastest first; one without a figure is in the table alone."""
+    found, without = [], []
     for run in timed:
-        value = run.qps if scenario.has_rate else _latency_ms(run)
-        if run.scenario == scenario.name and value is not None:
-            found.append((value, run))
+        if run.scenario == scenario.name and (figure := figures.judged(run)) is not None:
+            if figure.value is None:
+                without.append(run)
+            else:
+                found.append((figure.value, run))
     if len(found) < 2:
         return []
     found.sort(key=lambda pair: pair[0], reverse=scenario.has_rate)
     best = found[0][0]
+    unit = "samples/s" if scenario.has_rate else f"p{scenario.percentile}, ms"
     bars, rows = [], []
-    for value, run in found:
+    for value, run in [*found, *((None, run) for run in without)]:
         case = run.case.replace(f"-{run.scenario}-", "-", 1)  # the title says the scenario
         name = _bar_name(run, case, names)
-        share = round(value / best, 4) if best else None
-        bars.append(plots.Bar(name, value, bool(run.loadgen_valid)))
-        rows.append((name, value, share, chip(run).word, run.sample_count))
-    said = f"{unit}; {order} is better"
+        if value is not None:
+            bars.append(plots.Bar(name, value, bool(run.loadgen_valid)))
+        share = round(value / best, 4) if value is not None and best else None
+        beside = () if scenario.has_rate else (getattr(figures.plain(run), "value", None),)
+        rows.append((name, value, *beside, share, word(run).text, run.sample_count))
+    said = f"{unit}; {'more' if scenario.has_rate else 'less'} is better"
     draw = partial(plots.comparison, f"compare-{scenario.name}", bars[:MOST_ROWS], said)
-    table = Table(("case", unit, "of the best", "verdict", "samples"), rows)
-    legend = _drawn("best", rows, MOST_ROWS, "cases")
+    plain = () if scenario.has_rate else ("plain, ms",)
+    table = Table(("case", unit, *plain, "of the best", "verdict", "samples"), rows)
+    legend = _drawn("best", bars, MOST_ROWS, "cases")
     return [Plot(scenario.loadgen_name, draw, table, legend=legend)]
 
 

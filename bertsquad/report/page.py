@@ -20,9 +20,9 @@ from bertsquad.files import unwritable, write_whole
 from bertsquad.report import exhibits, links, nodes, published
 from bertsquad.report.canvas import figure_of
 from bertsquad.report.circumstances import environments, is_number, made
-from bertsquad.report.exhibits import Chip, Plot, Table
+from bertsquad.report.exhibits import Plot, Table
 from bertsquad.report.links import Link
-from bertsquad.results import remarks, table
+from bertsquad.results import remarks, table, words
 from bertsquad.results.advice import advise
 from bertsquad.results.archive import Archive, Lost, Series
 from bertsquad.results.document import started
@@ -30,6 +30,7 @@ from bertsquad.results.machines import Machine, labels, machine_of
 from bertsquad.results.nodes import machines
 from bertsquad.results.result import FAILED, SKIPPED, Outcome, Result
 from bertsquad.results.table import Line
+from bertsquad.results.words import KINDS, Word
 from bertsquad.scenarios import MODES, SCENARIOS
 
 #: Marks a page as one of ours, since only such a file may be overwritten.
@@ -60,7 +61,7 @@ class CaseView:
     name: str
     anchor: str
     machine: str = ""
-    chips: dict[str, Chip] = field(default_factory=dict)
+    chips: dict[str, Word] = field(default_factory=dict)
     brief: dict[str, str] = field(default_factory=dict)
     what: str = ""
     figures: list[Figure] = field(default_factory=list)
@@ -72,8 +73,8 @@ class CaseView:
     run_dir: str = ""
 
     @property
-    def failed(self) -> bool:
-        """Whether the case failed in any mode."""
+    def bad(self) -> bool:
+        """Whether the case failed in any mode, or is INVALID for more than being short or slow."""
         return any(chip.kind == "bad" for chip in self.chips.values())
 
 
@@ -171,7 +172,7 @@ def render(archive: Archive, path: Path | None = None) -> str:
         modes=[mode for mode in MODES if any(mode in case.chips for case in cases)],
         cases=cases,
         drawn=DRAWN_CASES,
-        verdicts=sorted(cases, key=lambda case: not case.failed),
+        verdicts=sorted(cases, key=lambda case: not case.bad),
         counts=list(Counter(chips).items()),
         period=_period(newest),
         machines=list(dict.fromkeys(map(machines, newest)) if len(names) < 2 else map(str, names)),
@@ -200,9 +201,9 @@ def _text(table: Table) -> str:
     return "\n".join("\t".join(_cell(cell).replace("\t", " ") for cell in row) for row in rows)
 
 
-def _gravity(chip: Chip) -> tuple[int, str]:
+def _gravity(chip: Word) -> tuple[int, str]:
     """The key that sorts verdicts, the worst first."""
-    return ("bad", "warn", "plain", "good").index(chip.kind), chip.word
+    return KINDS.index(chip.kind), chip.text
 
 
 def _period(newest: Sequence[Result]) -> str:
@@ -247,7 +248,7 @@ def _cases(
         view = views[place]
         before = "; its figures are of the run before" if one.mode in view.chips else ""
         view.sentences.append(f"{one.mode}: {one.reason} ({one.source}){before}")
-        view.chips[one.mode] = Chip(FAILED, "bad")
+        view.chips[one.mode] = words.word(one)
         view.brief[one.mode] = "no result"
     return list(views.values())
 
@@ -260,7 +261,7 @@ def _fill(view: CaseView, modes: dict[str, Series], path: Path | None) -> None:
         f"{any_one.device}, {any_one.precision}"
     )
     for mode, result in newest.items():
-        view.chips[mode] = exhibits.chip(result)
+        view.chips[mode] = words.word(result)
         view.brief[mode] = exhibits.brief(result)
         for advice in advise(result):
             cure = f" \N{RIGHTWARDS ARROW} {advice.cure}" if advice.cure else ""
@@ -302,7 +303,8 @@ def _speed_figures(result: Result) -> list[Figure]:
         note = f"target {target} ({result.target_source})" if target else ""
         found.append(Figure("throughput", result.qps, "samples/s", note))
     elif result.mlperf_metric_value is not None:
-        note = "MLPerf's metric: early stopping's estimate"
+        percentile = SCENARIOS[result.scenario].percentile
+        note = f"p{percentile} as MLPerf judges it: early stopping's estimate"
         found.append(Figure("latency", result.mlperf_metric_value, "ms", note))
     if result.scenario != "offline":
         found += [Figure(f"p{percent:g}", ms, "ms") for percent, ms in exhibits.logged(result)]

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from bertsquad.results import names
 from bertsquad.results.advice import advise
-from bertsquad.results.result import FAILED, SKIPPED, Outcome, Result
+from bertsquad.results.result import FAILED, SKIPPED, Outcome, Result, failed
 
 _PADDED = "run padded to its fixed length, which costs more than twice the work"
 
@@ -30,7 +30,7 @@ def advice(outcomes: Sequence[Outcome], skips: bool = True) -> list[Remark]:
     """What is no plain success, what to do about it, and with `skips` what was not run."""
     results = [one for one in outcomes if isinstance(one, Result)]
     by_cure: dict[str, list[tuple[str, Result]]] = {}
-    for result in sorted(results, key=lambda one: one.verdict != FAILED):
+    for result in sorted(results, key=lambda one: not failed(one)):
         for found in advise(result):
             by_cure.setdefault(found.cure, []).append((found.matter, result))
     made = [Remark(tuple(grouped(found)), cure) for cure, found in by_cure.items()]
@@ -47,10 +47,10 @@ def advice(outcomes: Sequence[Outcome], skips: bool = True) -> list[Remark]:
 
 def _without_result(outcomes: Sequence[Outcome]) -> Iterator[Remark]:
     """Why cases failed that gave no result; of a traceback its last line."""
-    failed = [one for one in outcomes if one.verdict == FAILED and not isinstance(one, Result)]
-    if failed:
-        lines = [(one.reason.splitlines() or [""])[-1] for one in failed]
-        yield Remark(tuple(grouped(list(zip(lines, failed, strict=True)))))
+    lost = [one for one in outcomes if one.verdict == FAILED and not isinstance(one, Result)]
+    if lost:
+        lines = [(one.reason.splitlines() or [""])[-1] for one in lost]
+        yield Remark(tuple(grouped(list(zip(lines, lost, strict=True)))))
 
 
 def _of_versions(results: Sequence[Result]) -> Iterator[Remark]:

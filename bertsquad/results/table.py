@@ -10,7 +10,7 @@ from pathlib import Path
 from bertsquad.results import figures, names, words
 from bertsquad.results.figures import Figure
 from bertsquad.results.remarks import remarks
-from bertsquad.results.result import FAILED, RESULT, SKIPPED, Outcome, Result
+from bertsquad.results.result import RESULT, SKIPPED, Outcome, Result
 from bertsquad.results.words import Word
 
 COLUMNS = ("case", "F1", "MLPerf judges", "plain", "verdict", "TEST01")
@@ -178,10 +178,13 @@ def _row(case: str, outcomes: Sequence[Outcome]) -> _Row:
 
 
 def _verdict(verdicts: Mapping[str, Word]) -> str:
-    """The words on F1 and on the speed; of the two, a failure of F1 says that it is one."""
-    said = [one.text for one in verdicts.values()]
-    if len(said) > 1 and said[0] == FAILED and "accuracy" in verdicts:
-        said[0] = f"F1 {FAILED}"
+    """The words on F1 and on the speed; beside another, a bad one of F1 says that it is of it."""
+    said = [
+        f"F1 {one.text}"
+        if len(verdicts) > 1 and (mode, one.kind) == ("accuracy", "bad")
+        else one.text
+        for mode, one in verdicts.items()
+    ]
     return ", ".join(said)
 
 

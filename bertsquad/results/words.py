@@ -11,6 +11,9 @@ VALID, INVALID = "VALID", "INVALID"
 #: its bound.
 SHORT, TOO_SLOW = "short", "too slow"
 
+#: What a result is called that passes, but not the gate.
+WORSE = "worse"
+
 #: The causes of an INVALID run that more queries or more time would cure.
 _OF_LENGTH = frozenset({"min_duration", "min_queries", "early_stopping"})
 _BOUND = "latency_bound"
@@ -38,6 +41,8 @@ def word(outcome: Outcome) -> Word:
     if outcome.verdict == FAILED:
         unfit = outcome.rules == "mlperf" and outcome.loadgen_valid is False
         return Word(INVALID if unfit else FAILED, "bad")
+    if outcome.gate is not None and outcome.gate.failed:
+        return Word(WORSE, "bad")
     if outcome.mode == "performance":
         return _of_loadgen(outcome)
     if outcome.verdict == PASSED:

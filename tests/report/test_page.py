@@ -37,6 +37,7 @@ from bertsquad.__main__ import main
 from bertsquad.cluster.facts import Loss
 from bertsquad.errors import SuiteError
 from bertsquad.loadgen import logs
+from bertsquad.loadgen.logs import Cause
 from bertsquad.loadgen.timeline import TIMELINE
 from bertsquad.machine.noise import Disturbance
 from bertsquad.report.page import DRAWN_CASES, lines, render, write
@@ -259,8 +260,10 @@ def test_a_history_has_every_comparable_run_with_its_revision() -> None:
     scored = [accuracy("server", day, f1=83.0 + day / 10) for day in (1, 2)]
     shown = plots(article(page_of(*days, *scored), days[0].case))
     history = rows(shown["Throughput, run by run"])
+    assert history[0][2:] == ["samples/s", "plain p99, ms"]
     assert [row[1:] for row in history[1:]] == [
-        [f"{day:02d}abcdef0123", str(30 + day)] for day in (1, 2, 3)
+        [f"{day:02d}abcdef0123", str(30 + day), f"{days[0].latency_p99_ms:.10g}"]
+        for day in (1, 2, 3)
     ]
     labels = text_of(next(shown["Throughput, run by run"].iter(f"{SVG}svg")))
     for day in (1, 2, 3):
@@ -269,6 +272,60 @@ def test_a_history_has_every_comparable_run_with_its_revision() -> None:
     unlike = article(page_of(*days, other), other.case)
     assert "Throughput, run by run" not in plots(unlike)
     assert text_of(unlike).count("All performance runs") == 1
+
+
+@pytest.mark.parametrize(("scenario", "name"), [("singlestream", "p90"), ("multistream", "p99")])
+def test_a_stream_shows_what_mlperf_judges_and_the_plain_percentile_everywhere(
+    scenario: str, name: str
+) -> None:
+    plain: dict[str, Any] = {f"latency_{name}_ms": 71.5}
+    days = [performance(scenario, day, mlperf_metric_value=80.0 + day, **plain) for day in (1, 2)]
+    case = f"other-pocket-{scenario}-cpu-fp32"
+    beside = performance(scenario, case=case, mlperf_metric_value=90.0, **plain)
+    short = performance(scenario, case=f"a{case}", mlperf_metric_value=None, **plain)
+    page = page_of(*days, beside, short)
+    (verdicts,) = by_class(page, "verdicts")
+    briefs = [row[1].partition(" ")[2] for row in rows(verdicts)[1:]]
+    said = f"plain {name} 71.50 ms"
+    assert sorted(briefs) == sorted(
+        [
+            f"VALID {name} 82.00 ms ({said})",
+            f"VALID {name} 90.00 ms ({said})",
+            f"VALID no {name} ({said})",
+        ]
+    )
+    shown = plots(article(page, days[0].case))
+    history = rows(shown[f"{name} as MLPerf judges it, run by run"])
+    assert [row[2:] for row in history] == [
+        ["ms", f"plain {name}, ms"],
+        *(["81", "71.5"], ["82", "71.5"]),
+    ]
+    assert [f"{name} as MLPerf judges it", "82", "-"] in rows(shown["Latency"])
+    compared = rows(plots(page)[SCENARIOS[scenario].loadgen_name])
+    assert [row[1:3] for row in compared] == [
+        [f"{name}, ms", "plain, ms"],
+        *(["82", "71.5"], ["90", "71.5"], ["-", "71.5"]),
+    ]
+
+
+def test_an_invalid_quick_run_has_the_same_word_as_in_the_terminal() -> None:
+    kinds = {"short": "early_stopping", "too slow": "latency_bound", "INVALID": "error"}
+    runs = [
+        performance(
+            case=f"{kind}-pocket-server-cpu-fp32",
+            loadgen_valid=False,
+            invalid_causes=[Cause(kind, "why")],
+        )
+        for kind in kinds.values()
+    ]
+    page = page_of(*runs)
+    for run, word in zip(runs, kinds, strict=True):
+        assert f"! {word}" in text_of(article(page, run.case)) or word == "INVALID"
+        row, _ = lines(Archive([run]))[-1]
+        assert row.endswith(f"  {word}")
+    assert "✕ INVALID" in text_of(article(page, runs[-1].case))
+    (chips,) = [one for one in by_class(page, "chips") if one.get("aria-label")]
+    assert text_of(chips).split() == "✕ 1 INVALID ! 1 too slow ! 1 short".split()
 
 
 def night_on(machine: str, day: int, qps: float, **changes: Any) -> Result:

@@ -6,6 +6,8 @@ import pytest
 from made import ACCURACY, COMPLIANCE, LOSS, OFFLINE, SERVER, on_nodes
 
 from bertsquad.loadgen.logs import Cause
+from bertsquad.results import gate
+from bertsquad.results.gate import GateVerdict
 from bertsquad.results.result import FAILED, NO_TARGET, SKIPPED, UNDECIDED, Missing, Result
 from bertsquad.results.words import KINDS, Word, word, worst
 
@@ -53,6 +55,12 @@ def test_a_valid_run_is_called_as_loadgen_calls_it_unless_it_failed() -> None:
     assert word(replace(OFFLINE, verdict=FAILED)) == Word("failed", "bad")
     lost = on_nodes(SERVER, verdict=FAILED, nodes_lost=[LOSS])
     assert word(lost) == Word("failed", "bad")
+
+
+def test_a_result_that_passes_but_not_the_gate_is_worse() -> None:
+    verdict = GateVerdict(gate.FAILED, "qps", 14.0, 16.0, 10, -12.5, 5.0)
+    assert word(replace(OFFLINE, gate=verdict)) == Word("worse", "bad")
+    assert word(replace(OFFLINE, gate=replace(verdict, verdict=gate.PASSED))).text == "VALID"
 
 
 def test_other_modes_have_their_verdict() -> None:
