@@ -19,6 +19,8 @@ _CSV = (
     *("interval_low", "interval_high", "interval_of", "difference", "seen", "unlike"),
 )
 _FACTS = ("what differs", "A", "B", "in")
+#: So many cases are named that only one side has.
+_MOST = 5
 #: What a reader of an interval could misunderstand.
 _ONE_RUN = (
     "Intervals of one run each come from how its queries scatter and its speed drifted; how runs "
@@ -105,8 +107,9 @@ def _notes(found: Contrast) -> Iterator[str]:
     for sentence, names in found.unlike.items():
         yield f"unlike runs, {where(names, found.common)}: {sentence} (in B, in A)"
     for name, only in (("A", found.only_a), ("B", found.only_b)):
-        for one in only:
-            yield f"only in {name}: {one}"
+        yield from (f"only in {name}: {one}" for one in only[:_MOST])
+        if len(only) > _MOST:
+            yield f"only in {name}: {len(only) - _MOST} more"
     yield from found.notes
     if any(one.difference is not None for one in found.changes):
         yield _F1

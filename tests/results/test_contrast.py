@@ -61,6 +61,14 @@ def test_runs_on_a_side_show_how_runs_differ() -> None:
     assert only(compared(a, [offline(4, 40.0)]), "qps").seen == module.FASTER
 
 
+def test_two_runs_beside_one_are_too_few_to_show_how_runs_differ() -> None:
+    a = [offline(1, 30.0), offline(2, 40.0)]
+    found = only(compared(a, [offline(3, 50.0)]), "qps")
+    assert (found.a, found.ratio, found.interval_of) == (40.0, 1.25, resampling.ONE_RUN)
+    twice = only(compared(a, [offline(3, 50.0), offline(4, 50.0)]), "qps")
+    assert twice.interval_of == "2 and 2 runs" and twice.seen == module.NO_DIFFERENCE
+
+
 def test_runs_that_are_unlike_the_newest_are_no_repeats_of_it() -> None:
     odd = performance("offline", 1, qps=5.0, sample_count=7)
     found = only(compared([odd, offline(2, 30.0)], [offline(3, 30.0)]), "qps")
@@ -118,11 +126,11 @@ def test_a_later_run_without_a_result_is_said() -> None:
 
 
 def test_a_run_that_both_have_is_not_compared_with_itself() -> None:
-    history, new = [offline(1, 30.0), offline(2, 31.0)], offline(3, 32.0)
+    history, new = [offline(day, 30.0 + day) for day in (1, 2, 3)], offline(4, 32.0)
     found = compared([*history, new], [new])
-    assert only(found, "qps").interval_of == "2 and 1 runs"
+    assert only(found, "qps").interval_of == "3 and 1 runs"
     assert found.notes == ["1 of the runs are in A and in B: they are left out of A"]
-    assert only(compared([new], [*history, new]), "qps").interval_of == "1 and 2 runs"
+    assert only(compared([new], [*history, new]), "qps").interval_of == "1 and 3 runs"
     with pytest.raises(SuiteError, match="hold the same runs"):
         compared(history, history)
 
