@@ -208,7 +208,7 @@ NAMES: dict[str, Collection[str]] = {
 }
 
 NUMBER = (("0.5", "1e3"), ("0", "-1", "fast", "inf"))
-SHARE = (("0.1", "99", "99.9", "100"), ("0", "100.1", "99%"))
+SHARE = (("1.5", "99", "99.9", "100"), ("0", "0.885", "1", "100.1", "99%"))
 #: What the forms that a help names take, and what they don't.
 FORMS = {
     "N": (("384", "10000"), ("0", "384.5", "all")),
