@@ -228,8 +228,8 @@ OPTIONS = (
     Option(
         "--gate",
         parsers.band,
-        "PERCENT",
-        "fail a case whose figure is worse, by more than so many per cent or by more than noise, "
+        "BAND",
+        "fail a case whose figure is worse, by more than BAND per cent or by more than noise, "
         "than the median of the last good runs in --benchmark-storage, where results are saved "
         f"then; what misses is run again once first (without a number: {BAND:g})",
         bare=BAND,

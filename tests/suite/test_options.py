@@ -215,6 +215,7 @@ FORMS = {
     "N|all": (("1", "384", "all"), ("0", "1.5", "some")),
     **dict.fromkeys(("QPS", "MS", "S"), NUMBER),
     **dict.fromkeys(("PERCENT", "F1"), SHARE),
+    "BAND": (("0.5", "5", "100"), ("0", "-1", "101", "5%")),
 }
 
 
