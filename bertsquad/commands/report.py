@@ -8,7 +8,7 @@ from typing import Any
 
 from bertsquad.console import echo
 from bertsquad.errors import SuiteError
-from bertsquad.results import archive
+from bertsquad.results import archive, newest
 
 
 def add(commands: Any) -> None:
@@ -36,7 +36,7 @@ def _report(given: argparse.Namespace) -> int:
     read = archive.read(given.results).of(given.case)
     size = page.write(read, given.output)
     width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
-    for line, _ in page.lines(read, width):
+    for line, _ in newest.lines(read, width):
         echo(line)
     echo("")
     echo(f"made {given.output} ({size / 1000:.0f} kB)")

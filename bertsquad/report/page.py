@@ -6,7 +6,7 @@ of a run and its batches aren't in that log: the SUT measured them with its own 
 
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC
 from pathlib import Path
@@ -22,14 +22,14 @@ from bertsquad.report.canvas import figure_of
 from bertsquad.report.circumstances import environments, is_number, made
 from bertsquad.report.exhibits import Plot, Table
 from bertsquad.report.links import Link
-from bertsquad.results import remarks, table, words
+from bertsquad.results import remarks, words
 from bertsquad.results.advice import advise
 from bertsquad.results.archive import Archive, Lost, Series
 from bertsquad.results.document import started
-from bertsquad.results.machines import Machine, labels, machine_of
+from bertsquad.results.machines import Machine, labels
+from bertsquad.results.newest import named, newest_of
 from bertsquad.results.nodes import machines
-from bertsquad.results.result import FAILED, SKIPPED, Outcome, Result
-from bertsquad.results.table import Line
+from bertsquad.results.result import FAILED, Result
 from bertsquad.results.words import KINDS, Word
 from bertsquad.scenarios import MODES, SCENARIOS
 
@@ -104,50 +104,6 @@ def _check_target(path: Path) -> None:
             raise SuiteError(f"{path} is there already and is no report of this suite: {way}")
 
 
-def lines(archive: Archive, width: int | None = None) -> list[Line]:
-    """What the terminal shows of the newest runs: the remarks, and the table last."""
-    rows = _rows(archive)
-    left_out = [f"left out: {sentence}" for sentence in archive.left_out]
-    told = [*left_out, *remarks.remarks(rows)]
-    shown = [row for row in rows if row.verdict != SKIPPED]
-    made: list[Line] = [(one, {}) for line in told for one in table.wrapped(line, width)]
-    for machine, some in _by_machine(shown, labels(archive.machines)):
-        named: list[Line] = [(f"On {machine}:", {})] if machine else []
-        made += [("", {}), *named, *table.table(some, width)]
-    return made
-
-
-def _by_machine(
-    outcomes: Sequence[Outcome], names: Mapping[Machine, str]
-) -> Iterator[tuple[str, list[Outcome]]]:
-    """The outcomes of each machine, with its name where there are several machines."""
-    found: dict[str, list[Outcome]] = {}
-    for one in outcomes:
-        machine = machine_of(one) if isinstance(one, Result) else getattr(one, "machine", None)
-        found.setdefault(_named(machine, names), []).append(one)
-    yield from found.items()
-
-
-def _named(machine: Machine | None, names: Mapping[Machine, str]) -> str:
-    """What a machine is called on a page of several; nothing on one of a single machine."""
-    if len(names) < 2:
-        return ""
-    return "a machine that isn't known" if machine is None else names[machine]
-
-
-def _rows(archive: Archive) -> list[Outcome]:
-    """The newest of each series: its result, or that it failed later without a result."""
-    failed = [one for one in archive.missing if one.verdict == FAILED]
-    series = [one for one in archive.series if not any(_of_series(lost, one) for lost in failed)]
-    return [*(one.newest for one in series), *archive.missing]
-
-
-def _of_series(lost: Lost, series: Series) -> bool:
-    """Whether a run without a result was one of a series, as far as is known."""
-    same = (lost.mode, lost.case) == (series.mode, series.case)
-    return same and lost.machine in (None, series.machine)
-
-
 def render(archive: Archive, path: Path | None = None) -> str:
     """The whole page as HTML, with links as they are right in the file `path`."""
     environment = jinja2.Environment(
@@ -179,7 +135,7 @@ def render(archive: Archive, path: Path | None = None) -> str:
         mlperf_valid=sum(one.mlperf_valid for one in newest),
         shown=len(newest),
         failed=_failed(newest, failed),
-        remarks=remarks.advice([one for one in _rows(archive) if one not in failed]),
+        remarks=remarks.advice([one for one in newest_of(archive) if one not in failed]),
         left_out=archive.left_out,
         comparisons=exhibits.comparisons(series, names),
         published=_published(newest),
@@ -230,13 +186,13 @@ def _cases(
     """A view for each case on each machine, as `series` has them; those without a result last."""
     by_case: dict[tuple[str, str], dict[str, Series]] = {}
     for runs in series:
-        by_case.setdefault((runs.case, _named(runs.machine, names)), {})[runs.mode] = runs
+        by_case.setdefault((runs.case, named(runs.machine, names)), {})[runs.mode] = runs
     lost: list[tuple[tuple[str, str], Lost]] = []
     for one in missing:
         # Of a run whose machine isn't known the only one is meant that has the case, if one is.
         places = [place for place in by_case if place[0] == one.case]
         known = one.machine is not None or len(places) != 1
-        lost.append(((one.case, _named(one.machine, names)) if known else places[0], one))
+        lost.append(((one.case, named(one.machine, names)) if known else places[0], one))
     views: dict[tuple[str, str], CaseView] = {}
     for case, machine in dict.fromkeys([*by_case, *(place for place, _ in lost)]):
         word = re.sub(r"[^A-Za-z0-9]+", "-", case).strip("-")

@@ -20,6 +20,7 @@
 - `archive`: results read back from run folders and from JSON files.
 - `contrast`: two sets of results side by side, and what else differs between them.
 - `resampling`: how far the ratio of a figure in two sets of runs may be off.
+- `newest`: the newest run of each case in each mode, machine by machine.
 - `columns`: the keys of `result.json` as columns, those within others joined by dots.
 - `rows`: results as rows for people.
 - `formats`: rows as text: aligned, Markdown, CSV, JSON.

@@ -40,9 +40,10 @@ from bertsquad.loadgen import logs
 from bertsquad.loadgen.logs import Cause
 from bertsquad.loadgen.timeline import TIMELINE
 from bertsquad.machine.noise import Disturbance
-from bertsquad.report.page import DRAWN_CASES, lines, render, write
+from bertsquad.report.page import DRAWN_CASES, render, write
 from bertsquad.results import archive
 from bertsquad.results.archive import Archive
+from bertsquad.results.newest import lines
 from bertsquad.results.result import FAILED, NO_TARGET, RESULT, SKIPPED, Result
 from bertsquad.scenarios import SCENARIOS
 
@@ -365,15 +366,6 @@ def test_the_page_of_one_machine_says_nothing_of_it_case_by_case() -> None:
     page = page_of(night_on("a", 1, 30.0), night_on("a", 2, 31.0))
     (shown,) = page.iter(f"{HTML}article")
     assert " on a" not in text_of(shown.find(f"{HTML}p"))
-    assert not [one for one, _ in lines(Archive([night_on("a", 1, 30.0)])) if "On " in one]
-
-
-def test_the_table_has_a_part_for_each_machine() -> None:
-    read = Archive([night_on("a", 1, 30.0), night_on("b", 2, 50.0)])
-    told = [line for line, _ in lines(read)]
-    at = [told.index(f"On {name}:") for name in "ab"]
-    assert ["30.00" in line for line in told[at[0] : at[1]]].count(True) == 1
-    assert not any("30.00" in line for line in told[at[1] :])
 
 
 def test_a_night_that_failed_is_that_of_its_machine(tmp_path: Path) -> None:
