@@ -26,6 +26,8 @@ HIGHER, LOWER, EQUAL = "higher", "lower", "equal"
 #: offered isn't what it can do.
 UNLIKE, OFFERED = "unlike runs", "as offered"
 
+#: What else than the provenance may differ though the runs are alike.
+_SETTINGS = ("provider", "target_source", "accuracy_target", "reference_f1")
 #: What of the provenance differs from run to run, or is told by something else.
 _PASSED_OVER = frozenset(
     "started_at command working_folder environment log_checksums batches pinned_cpus gpu_ids given "
@@ -239,7 +241,7 @@ def _facts(a: Result, b: Result) -> Iterator[tuple[str, Any, Any]]:
     pairs = [
         ("machine", str(machine_of(a)), str(machine_of(b))),
         ("verdict", word(a).text, word(b).text),
-        ("provider", a.provider, b.provider),
+        *((key, getattr(a, key), getattr(b, key)) for key in _SETTINGS),
         ("disturbed", bool(a.disturbances), bool(b.disturbances)),
     ]
     then, now = (dict(_flat(run.provenance)) for run in (a, b))

@@ -38,7 +38,7 @@ class Ratio:
 
 
 #: What an interval is made of, where it isn't of several runs, or why there is none.
-ONE_RUN, TOO_SHORT, NOT_KEPT = "one run each", "too short a run", "not kept by an older run"
+ONE_RUN, TOO_SHORT, NOT_KEPT = "one run each", "too short a run", "not kept by the run"
 
 
 def of_runs(a: Sequence[float], b: Sequence[float]) -> Ratio:
@@ -73,7 +73,10 @@ def of_one_run(a: Result, b: Result, key: str) -> Ratio:
         if isinstance(drawn, str):
             return Ratio(ratio, None, drawn)
         draws.append(drawn)
-    low, high = np.percentile(draws[1] / draws[0], (2.5, 97.5))
+    with np.errstate(all="ignore"):  # of figures that no run has, but a damaged file may
+        low, high = np.percentile(draws[1] / draws[0], (2.5, 97.5))
+    if not (math.isfinite(low) and math.isfinite(high)):
+        return Ratio(ratio, None, NOT_KEPT)
     return Ratio(ratio, (ratio * float(low), ratio * float(high)), ONE_RUN)
 
 

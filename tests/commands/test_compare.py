@@ -5,8 +5,11 @@ import io
 import json
 import math
 from pathlib import Path
+from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from made import accuracy, benchmark_json, performance, provenance, run_folder
 
 from bertsquad.__main__ import main
@@ -101,3 +104,36 @@ def test_what_cannot_be_compared_is_one_sentence(
     out, err = capsys.readouterr()
     assert out == "" and sentence in err
     assert len(err.splitlines()) == 1 and err.startswith("python -m bertsquad compare: ")
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+@given(data=st.data())
+def test_whatever_is_read_is_compared_and_shown(
+    tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
+) -> None:
+    some: Any = st.none() | st.booleans() | st.floats() | st.integers() | st.text(max_size=9)
+    value = some | st.lists(some, max_size=3) | st.sampled_from([1e18, 1e-9, 0.0, 10**18])
+    value |= st.dictionaries(st.text(max_size=3), some, max_size=2)
+    made = [performance("singlestream", query_count=640), performance(), accuracy()]
+    first = data.draw(st.sampled_from(made))
+    document: Any = first.as_dict()
+    curves = [document["timeline"]["latency"], document["timeline"]["course"]]
+    parts = [document, document["provenance"], *curves]
+    for _ in range(3):
+        part = data.draw(st.sampled_from(parts))
+        key = data.draw(st.sampled_from(sorted(part)))
+        inner = part[key]
+        if isinstance(inner, list) and inner and data.draw(st.booleans()):
+            inner[data.draw(st.integers(0, len(inner) - 1))] = data.draw(value)
+        elif key not in ("case", "mode"):
+            part[key] = data.draw(value)
+    folder = tmp_path_factory.mktemp("fuzzed")
+    odd = folder / "odd.json"
+    odd.write_text(json.dumps(document), "utf-8")
+    later = run_folder(folder, type(first)(**first.as_dict() | {"provenance": provenance(9)}))
+    for form in ("table", "md", "csv", "json"):
+        for places in ((odd, later), (later, odd)):
+            assert main(["compare", *map(str, places), "--format", form]) in (0, 1)
+    for form in ("table", "md", "csv", "jsonl"):
+        assert main(["show", str(odd), "--format", form]) in (0, 1)
+    assert main(["get", str(odd), first.case, "qps"]) in (0, 1)
