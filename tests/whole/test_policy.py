@@ -19,6 +19,7 @@ from pytest_sessions import (
     run_tiny,
 )
 
+from bertsquad.__main__ import main
 from bertsquad.assets import registry
 from bertsquad.devices import DEVICES
 from bertsquad.loadgen import timeline
@@ -506,10 +507,15 @@ bert.MultiStream.min_query_count = 11
 """
 
 
-def test_what_only_a_user_conf_can_set_decides_a_real_run(folder: Path) -> None:
+@pytest.fixture(scope="module")
+def conf_alone(folder: Path) -> PytestSession:
     conf = folder / "alone.conf"
     conf.write_text(CONF_ALONE)
-    done = run_tiny(folder / "alone", "-k", "performance", *JSON, "--user-conf", str(conf))
+    return run_tiny(folder / "alone", "-k", "performance", *JSON, "--user-conf", str(conf))
+
+
+def test_what_only_a_user_conf_can_set_decides_a_real_run(conf_alone: PytestSession) -> None:
+    done = conf_alone
     assert done.code == 0, done.out
     assert "user.conf set samples_per_query 3 (usually 8)" in " ".join(done.out.split())
     results = {name: done.result(name_of("performance", name)) for name in SCENARIOS}
@@ -525,6 +531,21 @@ def test_what_only_a_user_conf_can_set_decides_a_real_run(folder: Path) -> None:
     for key in ("coalesce_queries", "max_async_queries", "sample_concatenate_permutation"):
         assert results["server"]["settings"][key] == 1
     assert results["offline"]["settings"]["performance_issue_unique"] == 1
+
+
+def test_pytest_sessions_of_unlike_settings_are_compared_and_called_unlike(
+    performance: PytestSession, conf_alone: PytestSession, capsys: pytest.CaptureFixture[str]
+) -> None:
+    files = [str(one.folder / "benchmarks.json") for one in (performance, conf_alone)]
+    assert main(["compare", *files, "--format", "json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    seen = {(one["case"].split("-")[2], one["key"]): one["seen"] for one in found["changes"]}
+    assert seen["offline", "qps"] == seen["server", "qps"] == "unlike runs"
+    assert {one["ratio"] > 0 for one in found["changes"]} == {True}
+    (where,) = (
+        names for why, names in found["unlike"].items() if why == "samples_per_query is 3 and was 8"
+    )
+    assert where == [f"{name_of('performance', 'multistream')[17:-1]} (performance)"]
 
 
 def test_a_user_conf_cannot_shorten_a_run_under_mlperfs_rules_unnoticed(folder: Path) -> None:
