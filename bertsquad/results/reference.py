@@ -109,8 +109,8 @@ def compare(pair: Pair, questions: Sequence[str], f1: Sequence[float]) -> Refere
     if count < 2 or any(one not in pair.f1 for one in questions):
         return None
     theirs = [pair.f1[one] for one in questions]
-    gains = [own - other for own, other in zip(f1, theirs, strict=True)]
-    gain, reached = 100 * fsum(gains) / count, 100 * fsum(theirs) / count
+    lacks = [other - own for own, other in zip(f1, theirs, strict=True)]
+    lack, reached = 100 * fsum(lacks) / count, 100 * fsum(theirs) / count
     differing = [
         Difference(question, other, own)
         for question, other, own in zip(questions, theirs, f1, strict=True)
@@ -121,10 +121,10 @@ def compare(pair: Pair, questions: Sequence[str], f1: Sequence[float]) -> Refere
         model=pair.model,
         questions=count,
         f1=reached,
-        difference=-gain,
-        half_width=100 * half_width(gains, CONFIDENCE),
-        half_width_95=100 * half_width(gains, LIKELY),
-        estimate=gain + (reached if pair.whole_f1 is None else pair.whole_f1),
+        difference=lack,
+        half_width=100 * half_width(lacks, CONFIDENCE),
+        half_width_95=100 * half_width(lacks, LIKELY),
+        estimate=(reached if pair.whole_f1 is None else pair.whole_f1) - lack,
         differing=len(differing),
         first=differing[:MOST_TOLD],
     )

@@ -37,6 +37,25 @@ def test_nan_another_length_and_an_unknown_sample_differ() -> None:
     assert compare(sampled, LOGITS, 1e-3).differing == (0, 1, 9)
 
 
+def test_what_the_accuracy_run_was_not_asked_for_is_not_compared_and_that_is_said() -> None:
+    accuracy = {sample: LOGITS[sample] for sample in (0, 1)}
+    some = compare(list(LOGITS.items()), accuracy, 1e-3, asked=2)
+    assert some == Comparison(2, (), 0.0, outside=2)
+    verdict = Audited(some, 1.0, 1e-3).judge("quick", "case")
+    assert verdict.word == PASSED
+    assert "2 sampled responses equal" in verdict.reason
+    assert "the samples of 2 more" in verdict.reason
+    # A sample that it was asked for and did not answer is another matter.
+    assert compare(list(LOGITS.items()), accuracy, 1e-3, asked=3).differing == (2,)
+
+
+def test_a_run_without_a_response_to_compare_is_no_pass() -> None:
+    none = compare([(3, LOGITS[3])], {0: LOGITS[0]}, 1e-3, asked=1)
+    verdict = Audited(none, 1.0, 1e-3).judge("quick", "minilm on cpu")
+    assert verdict.word == FAILED
+    assert "none of the 1 sampled responses" in verdict.reason
+
+
 def test_no_response_is_no_pass() -> None:
     assert Audited(compare([], LOGITS, 1e-3), 1.0, 1e-3).judge("quick", "case").word == FAILED
 

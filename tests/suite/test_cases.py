@@ -11,7 +11,7 @@ from bertsquad.errors import SuiteError
 from bertsquad.machine import gpus
 from bertsquad.models.zoo import MODELS, find
 from bertsquad.runtime.parallelism import Parallelism
-from bertsquad.scenarios import MODES
+from bertsquad.scenarios import MODES, SCENARIOS
 from bertsquad.squad import datasets
 from bertsquad.squad.datasets import DATASETS
 from bertsquad.suite import cases
@@ -234,6 +234,41 @@ def test_the_samples_are_those_asked_for_but_no_more_than_there_are(
     dataset: str, options: Options, samples: int
 ) -> None:
     assert sample_count(replace(CASE, dataset=DATASETS[dataset]), options, 494) == samples
+
+
+@pytest.mark.parametrize(
+    ("options", "offline", "others"),
+    [
+        (Options(), 494, 100),
+        (Options(dataset_size=300), 300, 300),
+        (Options(dataset_size="all"), 494, 494),
+        (Options(rules="mlperf"), 494, 494),
+    ],
+)
+def test_by_default_offline_alone_answers_all_for_accuracy(
+    options: Options, offline: int, others: int
+) -> None:
+    for scenario in SCENARIOS:
+        case = replace(CASE, scenario=scenario)
+        expected = offline if scenario == "offline" else others
+        assert sample_count(case, options, 494, "accuracy") == expected
+        assert sample_count(case, options, 494) == offline  # what is timed stays as it is
+
+
+def test_a_model_in_fp32_runs_before_its_other_precisions() -> None:
+    other = replace(MINILM, name="other")
+    asked = [
+        Case(model, DATASETS["pocket"], scenario, device, precision)
+        for model in (MINILM, other)
+        for precision in ("int8", "fp32")
+        for device in ("cpu", "openvino")
+        for scenario in ("offline", "server")
+    ]
+    order = [asked[index] for index in running_order(asked, Options(), 8)]
+    assert sorted(order, key=str) == sorted(asked, key=str)
+    assert [(one.model.name, one.precision) for one in order[::4]] == [
+        *(("minilm", "fp32"), ("minilm", "int8"), ("other", "fp32"), ("other", "int8"))
+    ]
 
 
 def test_a_device_that_shows_to_be_missing_is_named_with_the_reason(

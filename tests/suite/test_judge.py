@@ -14,10 +14,12 @@ from bertsquad.machine.noise import Disturbance
 from bertsquad.models.zoo import MODELS
 from bertsquad.results.compliance import Audited, Comparison
 from bertsquad.results.predictions import Answered
+from bertsquad.results.reference import BUNDLED, KNOWN, SESSION, Pair
 from bertsquad.results.remarks import remarks
-from bertsquad.results.result import FAILED, NO_TARGET, PASSED
+from bertsquad.results.result import FAILED, NO_TARGET, PASSED, UNDECIDED, Result
 from bertsquad.runtime.parallelism import Parallelism
 from bertsquad.squad.datasets import DATASETS
+from bertsquad.squad.questions import Question
 from bertsquad.squad.score import Score
 from bertsquad.suite.cases import Case
 from bertsquad.suite.judge import Audit, Ran, judge
@@ -107,6 +109,50 @@ def test_an_accuracy_run_has_f1_and_its_target() -> None:
     assert missed.verdict == FAILED
     unknown = judge(replace(ran("accuracy"), reference_f1=None), answered=scored(0.7, 0.8))
     assert (unknown.f1_target, unknown.verdict) == (None, NO_TARGET)
+
+
+QUESTIONS = tuple(Question(f"q{number}", "", 0, ("",)) for number in range(17))
+
+
+def beside(source: str, own: float, theirs: float, reference_f1: float | None = 80.0) -> Result:
+    """Seventeen questions of ten thousand, of which a share is answered rightly, beside others."""
+    right, others = round(17 * own), round(17 * theirs)
+    score = Score(0, 100 * right / 17, 17, (1.0,) * right + (0.0,) * (17 - right))
+    rated = {one.id: float(number < others) for number, one in enumerate(QUESTIONS)}
+    pair = Pair(source, "minilm", rated, reference_f1)
+    asked = replace(ran("accuracy"), dataset_samples=10_833, reference_f1=reference_f1, pair=pair)
+    return judge(asked, answered=Answered(QUESTIONS, {}, score))
+
+
+def test_a_subset_stands_beside_other_answers_to_its_questions() -> None:
+    sound, doubtful, broken = (beside(KNOWN, own, 16 / 17) for own in (15 / 17, 9 / 17, 5 / 17))
+    assert (sound.verdict, doubtful.verdict, broken.verdict) == (PASSED, UNDECIDED, FAILED)
+    assert (sound.warnings, doubtful.warnings) == ([], [doubtful.reason])
+    assert doubtful.reference is not None
+    assert doubtful.reference.difference == pytest.approx(700 / 17)
+    assert doubtful.f1_upper_bound == doubtful.reference.bound
+    told = [line for line in remarks([doubtful]) if "paired, 41.2" in line]
+    assert len(told) == 1
+    assert not any("paired" in line for line in remarks([sound]))
+
+
+def test_where_no_reference_is_known_the_target_is_the_fp32_run_s_share() -> None:
+    result = beside(SESSION, 15 / 17, 16 / 17, None)
+    assert result.f1_target == pytest.approx(0.99 * 1600 / 17)
+    assert (result.verdict, result.reference_f1) == (PASSED, None)
+    assert "99 % of its own F1 in fp32 on these questions" in result.reason
+    assert beside(BUNDLED, 15 / 17, 16 / 17, None).verdict == NO_TARGET
+
+
+def test_each_question_that_a_known_model_answers_otherwise_is_told_and_fails_nothing() -> None:
+    result = beside(KNOWN, 15 / 17, 16 / 17)
+    assert result.reference is not None
+    assert (result.verdict, result.reference.differing) == (PASSED, 1)
+    (told,) = [line for line in remarks([result]) if "another F1" in line]
+    for part in ("1 of 17 questions", "minilm's known answers", "q15 (1.00 -> 0.00)"):
+        assert part in told
+    for other in (beside(BUNDLED, 15 / 17, 16 / 17), beside(KNOWN, 16 / 17, 16 / 17)):
+        assert not any("another F1" in line for line in remarks([other]))
 
 
 def test_a_subset_is_judged_by_the_bound_that_it_says() -> None:
