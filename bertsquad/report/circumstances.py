@@ -26,7 +26,7 @@ _UNTOLD = {
 
 _SHOWN_ELSEWHERE = (
     *("timeline", "provenance", "warnings", "disturbances", "doubt", "reason"),
-    *("nodes", "nodes_lost"),
+    *("nodes", "nodes_lost", "gate"),
 )
 
 

@@ -17,7 +17,7 @@ import jinja2
 from bertsquad import __version__
 from bertsquad.errors import SuiteError
 from bertsquad.files import unwritable, write_whole
-from bertsquad.report import exhibits, links, nodes, published
+from bertsquad.report import exhibits, gate, links, nodes, published
 from bertsquad.report.canvas import figure_of
 from bertsquad.report.circumstances import environments, is_number, made
 from bertsquad.report.exhibits import Plot, Table
@@ -170,10 +170,11 @@ def _period(newest: Sequence[Result]) -> str:
 
 def _failed(newest: Sequence[Result], missing: Sequence[Lost]) -> dict[str, list[str]]:
     """Why cases failed: each reason, and the cases that failed for it."""
-    failed: list[Result | Lost] = [one for one in newest if one.verdict == FAILED]
+    reasons = [(one.failure, one) for one in newest] + [(one.reason, one) for one in missing]
     found: dict[str, list[str]] = {}
-    for one in failed + list(missing):
-        found.setdefault(one.reason, []).append(f"{one.case} ({one.mode})")
+    for reason, one in reasons:
+        if reason is not None:
+            found.setdefault(reason, []).append(f"{one.case} ({one.mode})")
     return found
 
 
@@ -241,6 +242,8 @@ def _fill(view: CaseView, modes: dict[str, Series], path: Path | None) -> None:
             view.plots += exhibits.history(f"{view.anchor}-{one.mode}", one)
         if len(one.runs) > 1:
             view.details.append((f"All {one.mode} runs", exhibits.runs(one)))
+    if gated := gate.table(newest):
+        view.tables.append(("The gate: compared with the runs before", gated))
     for mode, result in newest.items():
         if result.nodes:
             tables = view.tables if result is timed else view.details

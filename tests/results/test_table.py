@@ -23,6 +23,7 @@ from made import (
 from made import accuracy as accurate
 
 from bertsquad.loadgen.logs import Cause
+from bertsquad.results.gate import GateVerdict
 from bertsquad.results.remarks import remarks
 from bertsquad.results.result import (
     FAILED,
@@ -264,3 +265,11 @@ def test_advice_is_broken_between_words_and_as_it_is_without_a_terminal() -> Non
     assert all(line.startswith("      ") for line in broken[1:])
     assert max(map(len, wrapped("a word " * 40, 300))) <= 100
     assert wrapped(said, None) == [said]
+
+
+def test_the_row_says_which_of_its_runs_the_gate_fails() -> None:
+    lost = GateVerdict("failed", "f1", 80.0, reason="gate: F1 80 is 3.5 points under")
+    shown = "\n".join(line for line, _ in lines([replace(ACCURACY, gate=lost), OFFLINE]))
+    assert "F1 worse, VALID" in shown
+    assert "gate: F1 80 is 3.5 points under" in shown
+    assert "with --gate-accept" in shown

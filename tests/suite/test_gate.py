@@ -1,0 +1,253 @@
+"""Results compared with those of the nights before: a storage, a second run, whole nights."""
+
+import json
+import os
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from made import accuracy, benchmark_json, performance, run_folder
+from pytest_sessions import PytestSession, Reported, name_of, run_pytest_sessions, run_tiny
+
+from bertsquad.errors import SuiteError
+from bertsquad.results import gate
+from bertsquad.results.result import RESULT, Result
+from bertsquad.suite.gate import Gate, storage_folder
+
+TIMED, SCORED = name_of("performance", "offline"), name_of("accuracy", "offline")
+
+
+# One case, whose runs are replayed.
+
+
+@pytest.fixture
+def said() -> list[str]:
+    return []
+
+
+def storage(folder: Path, *qps: float) -> Path:
+    """A storage with one file a night."""
+    for day, figure in enumerate(qps, 1):
+        file = benchmark_json(
+            folder / f"{day:04}_gate.json", performance("offline", day, qps=figure)
+        )
+        os.utime(file, (day, day))
+    return folder
+
+
+def runs(tmp_path: Path, *qps: float) -> Callable[[], Result]:
+    """A case that is run, each time with another figure; its folder is as the suite leaves it."""
+    left = list(qps)
+    made = performance("offline", 28)
+    place = run_folder(tmp_path / "results", made)
+
+    def run_once() -> Result:
+        return replace(made, qps=left.pop(0), run_dir=str(place))
+
+    return run_once
+
+
+def test_a_miss_is_run_again_and_the_second_run_counts(tmp_path: Path, said: list[str]) -> None:
+    before = storage(tmp_path / "storage", *[100.0] * 10)
+    result = Gate(5.0, False, before, said.append).run(runs(tmp_path, 90.0, 99.0))
+    assert result.qps == 99.0
+    assert result.failure is None
+    assert result.gate is not None
+    assert (result.gate.verdict, result.gate.first_value) == (gate.PASSED, 90.0)
+    (line,) = said
+    assert "QPS 90 is 10.0 % under the median of 10 good runs, 100 (band 5.0 %)" in line
+    assert line.endswith("it is run again")
+    kept = json.loads((Path(result.run_dir) / RESULT).read_bytes())
+    assert (kept["qps"], kept["gate"]["verdict"]) == (99.0, "passed")
+
+
+def test_what_misses_twice_fails_and_says_both_figures(tmp_path: Path, said: list[str]) -> None:
+    before = storage(tmp_path / "storage", *[100.0] * 10)
+    result = Gate(5.0, False, before, said.append).run(runs(tmp_path, 90.0, 89.0))
+    assert result.failure == (
+        "gate: QPS 89 is 11.0 % under the median of 10 good runs, 100 (band 5.0 %); run again "
+        "after 90"
+    )
+    assert len(said) == 1
+
+
+def test_what_hits_or_is_accepted_runs_once(tmp_path: Path, said: list[str]) -> None:
+    before = storage(tmp_path / "storage", *[100.0] * 10)
+    assert Gate(5.0, False, before, said.append).run(runs(tmp_path / "a", 97.0)).failure is None
+    accepted = Gate(5.0, True, before, said.append).run(runs(tmp_path / "b", 50.0))
+    assert accepted.gate is not None
+    assert accepted.gate.verdict == gate.ACCEPTED
+    assert accepted.failure is None
+    assert said == []
+
+
+def test_a_file_that_cannot_be_read_is_told_and_left_out(tmp_path: Path, said: list[str]) -> None:
+    before = storage(tmp_path / "storage", *[100.0] * 10)
+    (before / "0011_gate.json").write_text('{"benchmarks": [', "utf-8")
+    (before / "0012_other.json").write_text('{"benchmarks": []}', "utf-8")
+    found = Gate(5.0, False, before, said.append).run(runs(tmp_path, 99.0)).gate
+    assert found is not None
+    assert found.runs == 10
+    (line,) = said
+    assert "the gate leaves a file of the history out: " in line
+    assert "0011_gate.json is cut short or damaged" in line
+
+
+def test_f1_has_a_history_too(tmp_path: Path, said: list[str]) -> None:
+    for day in range(1, 6):
+        benchmark_json(tmp_path / "storage" / f"untimed_{day}.json", accuracy(day=day))
+    made = accuracy(day=28, f1=83.0)
+    place = run_folder(tmp_path / "results", made)
+    found = Gate(5.0, False, tmp_path / "storage", said.append).run(
+        lambda: replace(made, run_dir=str(place))
+    )
+    assert found.failure is not None
+    assert "F1 83 is 0.5 points under" in found.failure
+
+
+def test_a_storage_that_is_no_folder_of_files_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(SuiteError, match="give a folder with --benchmark-storage"):
+        storage_folder("elasticsearch+http://localhost:9200")
+    (tmp_path / "file").touch()
+    with pytest.raises(SuiteError, match="can't be read"):
+        storage_folder(str(tmp_path / "file"))
+    assert storage_folder(f"file://{tmp_path}") == tmp_path
+
+
+# The same for real. Others work on this machine too, so the history is changed by much, and what
+# disturbed its runs is taken out.
+
+
+def let_have_been(times: float, storage: Path) -> None:
+    """Change the figures of the storage's timed runs by a factor."""
+    for file in storage.rglob("*.json"):
+        document = json.loads(file.read_bytes())
+        for entry in document["benchmarks"]:
+            entry["extra_info"]["disturbances"] = []
+            entry["extra_info"]["qps"] *= times
+        file.write_text(json.dumps(document), "utf-8")
+
+
+@dataclass(frozen=True)
+class Night:
+    """A pytest session that has ended, with what it left, which the next one overwrites."""
+
+    ended: PytestSession
+    cases: dict[str, Reported]
+    document: dict[str, Any]
+    result: dict[str, Any]
+
+
+NIGHTS = {
+    # How fast the runs before are said to have been, and what else is given.
+    "first": (1.0, ()),
+    "quick": (0.1, ()),
+    "slow": (100.0, ()),
+    "slow again": (1.0, ()),
+    "accepted": (1.0, ("--gate-accept",)),
+    "after": (0.1, ()),
+}
+
+
+@pytest.fixture(scope="module")
+def storage_of_nights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("gate") / "storage"
+
+
+@pytest.fixture(scope="module")
+def nights(storage_of_nights: Path) -> dict[str, Night]:
+    chosen = ("-k", "offline and not compliance", "--benchmark-json", "benchmarks.json")
+    given = ("--gate", "--benchmark-storage", str(storage_of_nights))
+    done = {}
+    for name, (times, more) in NIGHTS.items():
+        let_have_been(times, storage_of_nights)
+        ended = run_tiny(storage_of_nights.parent / "here", *chosen, *given, *more)
+        done[name] = Night(ended, ended.cases, ended.benchmarks, ended.result(TIMED))
+    return done
+
+
+def verdicts(nights: dict[str, Night]) -> dict[str, str]:
+    return {name: night.result["gate"]["verdict"] for name, night in nights.items()}
+
+
+def test_a_slower_run_fails_every_night_until_it_is_accepted(nights: dict[str, Night]) -> None:
+    assert verdicts(nights) == {
+        "first": gate.NO_BASELINE,
+        "quick": gate.PASSED,
+        "slow": gate.FAILED,
+        "slow again": gate.FAILED,
+        "accepted": gate.ACCEPTED,
+        "after": gate.PASSED,
+    }
+    codes = {name: night.ended.code for name, night in nights.items()}
+    assert codes == {name: int(name.startswith("slow")) for name in NIGHTS}
+    assert nights["slow"].result["gate"]["runs"] == 2
+    assert nights["slow again"].result["gate"]["runs"] == 2
+    assert nights["after"].result["gate"]["runs"] == 1
+
+
+def test_what_fails_was_run_twice_and_is_told_everywhere(nights: dict[str, Night]) -> None:
+    night = nights["slow"]
+    reason = night.result["gate"]["reason"]
+    assert "under the median of 2 good runs" in reason
+    assert f"run again after {night.result['gate']['first_value']:.5g}" in reason
+    assert reason in night.cases[TIMED].message
+    assert night.cases[TIMED].properties["gate"] == "failed"
+    assert float(night.cases[TIMED].properties["gate_change"]) < -90
+    (failure,) = night.document["failures"]
+    assert failure["gate"] == night.result["gate"]
+    assert night.ended.err.count("it is run again") == 1
+    told = night.ended.out.replace("\n", " ")
+    assert "take it as the new baseline with --gate-accept" in told
+    assert "Traceback" not in night.ended.out + night.ended.err
+
+
+def test_f1_passes_the_gate_each_night_to_the_digit(nights: dict[str, Night]) -> None:
+    for name, night in nights.items():
+        (result,) = night.document["accuracy"]
+        if name == "first":
+            assert result["gate"]["verdict"] == gate.NO_BASELINE
+        elif name == "accepted":
+            assert result["gate"]["verdict"] == gate.ACCEPTED
+        else:
+            assert (result["gate"]["verdict"], result["gate"]["change"]) == (gate.PASSED, 0.0)
+
+
+def test_each_night_is_saved_with_its_verdicts(
+    nights: dict[str, Night], storage_of_nights: Path
+) -> None:
+    files = sorted(storage_of_nights.rglob("*.json"))
+    assert [file.name for file in files] == [f"{n:04}_gate.json" for n in range(1, len(nights) + 1)]
+    for file, verdict in zip(files, verdicts(nights).values(), strict=True):
+        (entry,) = json.loads(file.read_bytes())["benchmarks"]
+        assert entry["extra_info"]["gate"]["verdict"] == verdict
+
+
+def test_accuracy_alone_has_a_history_also_under_n(storage_of_nights: Path) -> None:
+    folder = storage_of_nights.parent
+    given = ("-k", "offline and accuracy", "--gate", "--benchmark-storage", str(folder / "alone"))
+    for more in ((), ("-n", "1"), ()):
+        last = run_tiny(folder / "scored", *given, *more)
+        assert last.code == 0, last.out
+    assert last.result(SCORED)["gate"]["runs"] == 2
+    names = [file.name for file in (folder / "alone").rglob("*.json")]
+    assert len(names) == 3
+    assert all(name.startswith("untimed_") for name in names)
+
+
+def test_a_gate_that_cannot_work_is_refused_before_anything_runs(tmp_path: Path) -> None:
+    commands = {
+        "--gate: expected per cent above 0": ["--gate", "benchmarks"],
+        "--gate-accept is for --gate": ["--gate-accept"],
+        "--gate reads earlier results from files": [
+            *("--gate", "--benchmark-storage", "elasticsearch+http://localhost:9/a/b")
+        ],
+        "--gate needs pytest-benchmark": ["--gate", "-p", "no:benchmark"],
+    }
+    done = run_pytest_sessions(tmp_path / "here", list(commands.values()))
+    for said, ended in zip(commands, done, strict=True):
+        assert ended.code == pytest.ExitCode.USAGE_ERROR
+        assert said in ended.err
+        assert "Traceback" not in ended.out + ended.err
