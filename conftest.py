@@ -19,6 +19,7 @@ from bertsquad.runtime import parallelism
 from bertsquad.scenarios import MODES, SCENARIOS
 from bertsquad.suite import (
     cases,
+    durations,
     earlier,
     flags,
     gate,
@@ -147,9 +148,24 @@ def harness(pytestconfig: pytest.Config, progress: console.Progress) -> Iterator
     made.close()
 
 
+@pytest.fixture(scope="session")
+def stopwatch(pytestconfig: pytest.Config) -> Iterator[durations.Stopwatch | None]:
+    """What notes how long cases take; None where they don't have this machine to themselves."""
+    given = pytestconfig.stash[OPTIONS]
+    if _is_parallel(pytestconfig) or given.cluster is not None:
+        yield None
+        return
+    made = durations.Stopwatch(given)
+    yield made
+    made.save()
+
+
 @pytest.fixture
 def run(
-    request: pytest.FixtureRequest, harness: Harness, gatekeeper: gate.Gate | None
+    request: pytest.FixtureRequest,
+    harness: Harness,
+    gatekeeper: gate.Gate | None,
+    stopwatch: durations.Stopwatch | None,
 ) -> Iterator[RunCase]:
     """Run a case in a mode: its result, a skip for what is merely missing, or a failure."""
     outcomes.forget(request.node)
@@ -160,6 +176,8 @@ def run(
         skips = False
         try:
             run_once = functools.partial(harness.run, case, mode)
+            if stopwatch is not None:
+                run_once = functools.partial(stopwatch.run, case, mode, run_once)
             result = run_once() if gatekeeper is None else gatekeeper.run(run_once)
         except Unavailable as error:
             skips, message = not cases.is_named(error.subject, case, given), str(error)
@@ -297,7 +315,9 @@ def pytest_report_collectionfinish(items: list[pytest.Item]) -> list[str]:
         for item in items
         if (case := _case(item)) is not None and not item.get_closest_marker("skip")
     ]
-    return [header.workload(chosen, items[0].config.stash[OPTIONS])] if chosen else []
+    if not chosen:
+        return []
+    return [header.workload(chosen, items[0].config.stash[OPTIONS], durations.read())]
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:

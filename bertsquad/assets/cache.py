@@ -25,6 +25,7 @@ from bertsquad.files import unreadable, unwritable, user_path, write_whole
 PACKAGE = Path(__file__).resolve().parents[1]
 #: The folders in the cache folder; `cleaning` knows what lies in them.
 FEATURES, PREPARED, TENSORRT, LOCKS = "features", "prepared", "tensorrt", "locks"
+TIMES = "times"  # how long cases took
 SHIPPED = "shipped"  # models that a node of a cluster was sent
 #: How the folders begin that TENSORRT has for GPUs of one name each.
 GPU = "gpu-"

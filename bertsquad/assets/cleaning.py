@@ -23,6 +23,7 @@ from bertsquad.assets.cache import (
     PREPARED,
     SHIPPED,
     TENSORRT,
+    TIMES,
     cache_folder,
     lock_file,
 )
@@ -43,6 +44,7 @@ MADE = {
         rf"|\.{_MODEL}\.(?:{_TEMPORARY}\.(?:onnx|json)|onnx\.{_TEMPORARY}\.data|calibration)"
     ),
     TENSORRT: r"TensorrtExecutionProvider_.+\.(?:engine|profile|timing)",  # ONNX Runtime's names
+    TIMES: rf"durations\.json|\.durations\.{_TEMPORARY}\.json",
     SHIPPED: rf"{_SUM}\.model|\.{_SUM}\.[A-Za-z0-9-]+\.\d+\.model",
 }
 #: The kinds of what is made that are folders.
@@ -95,7 +97,7 @@ def clean_cache() -> Cleaned:
     """Remove the derived files and the locks, then the folders that are empty."""
     done, top = Cleaned(), cache_folder()
     for folder, pattern in _folders(top, done):
-        suffix = {FEATURES: ".npz", SHIPPED: ".model"}.get(folder.name, ".onnx")
+        suffix = {FEATURES: ".npz", SHIPPED: ".model", TIMES: ".json"}.get(folder.name, ".onnx")
         for path in _named(folder, pattern, done):
             _remove_unless_in_use(path, f"{path.name.strip('.').partition('.')[0]}{suffix}", done)
     of = [

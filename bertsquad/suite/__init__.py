@@ -6,6 +6,7 @@
 - `parsers`: what an option takes: from its text to its value, or a sentence what is wrong.
 - `cases`: which cases there are.
 - `header`: what is said before the first case: what is under test, and how long it may take.
+- `durations`: how long cases took here, kept for the next estimate.
 - `harness`: from a case to its result: files, features, a worker, a run.
 - `nodes`: the cluster that cases run on, which may be started for the pytest session.
 - `pairs`: whose answers a run's are compared with, question by question.

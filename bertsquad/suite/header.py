@@ -1,6 +1,7 @@
 """What is said before anything runs: what is under test, and how long it may take."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from types import MappingProxyType
 
 from bertsquad.assets import cache
 from bertsquad.devices import DEVICES
@@ -9,10 +10,13 @@ from bertsquad.machine import gpus, hardware, processor, provenance, tuning
 from bertsquad.rules import SAMPLES
 from bertsquad.scenarios import SCENARIOS
 from bertsquad.suite.cases import Case, collect, division, sample_count
+from bertsquad.suite.durations import Course
 from bertsquad.suite.options import Options
 
 #: Seconds for warm-up and probe, and a case's share of loading.
 _OVERHEAD_S = 3.0
+#: From so many seconds on, minutes are exact enough.
+_IN_MINUTES_S = 300
 #: How many of the lines of a user.conf without effect are shown.
 _SHOWN = 10
 
@@ -62,11 +66,22 @@ def _of_user_conf(conf: UserConf | None) -> Iterator[str]:
             yield f"user.conf {conf.file}, of no effect: {', '.join(some)}"
 
 
-def workload(chosen: Sequence[tuple[Case, str]], options: Options) -> str:
-    """How many (case, mode) pairs are to run, and how long that may take."""
+def workload(
+    chosen: Sequence[tuple[Case, str]],
+    options: Options,
+    known: Mapping[str, float] = MappingProxyType({}),
+) -> str:
+    """How many (case, mode) pairs are to run in this order, and how long that may take.
+
+    `known` are the durations of earlier pytest sessions, by the keys of `suite/durations`.
+    """
     count = "1 case" if len(chosen) == 1 else f"{len(chosen)} cases"
     if options.cluster is not None:  # whose speed nobody knows yet
         return f"{count} to run on the cluster {options.cluster} if their files can be had"
-    seconds = sum(estimate_s(case, mode, options) for case, mode in chosen)
-    time = f"{seconds / 60:.0f} min" if seconds >= 90 else f"{seconds:.0f} s"
+    course, seconds = Course(options), 0.0
+    for case, mode in chosen:
+        step = course.next(case, mode)
+        rough = sum(estimate_s(case, one, options) for one in step.modes)
+        seconds += known.get(step.key, rough)
+    time = f"{seconds / 60:.0f} min" if seconds >= _IN_MINUTES_S else f"{seconds:.0f} s"
     return f"{count} to run, about {time} on this machine if their files can be had"

@@ -279,5 +279,12 @@ def test_the_size_of_what_goes_is_that_of_the_files_in_it_and_not_of_what_they_l
 
 
 def test_every_folder_of_the_cache_is_known_to_it() -> None:
-    folders = {cache.FEATURES, cache.PREPARED, cache.TENSORRT, cache.SHIPPED, cache.LOCKS}
+    folders = {
+        cache.FEATURES,
+        cache.PREPARED,
+        cache.TENSORRT,
+        cache.SHIPPED,
+        cache.LOCKS,
+        cache.TIMES,
+    }
     assert {*cleaning.MADE, cache.LOCKS} == folders
