@@ -57,7 +57,10 @@ def judge(
         return None
     before = _alike(result, history)
     good = [value for one in before if is_good(one) and (value := getattr(one, new.key))]
-    failed_last = bool(before) and before[-1].gate is not None and before[-1].gate.failed
+    last = before[-1].gate if before else None
+    failed_last = last is not None and last.failed
+    if last is not None and last.failed and last.baseline and last.runs > len(good):
+        good = [last.baseline] * last.runs  # its runs are no more among those that were read
     verdict = gate.decide(new, good, band, failed_last)
     if verdict.verdict == gate.NO_BASELINE and before:
         count = f"{len(before)} earlier run{'s' if len(before) > 1 else ''}"

@@ -67,6 +67,16 @@ def test_a_night_that_is_slower_by_a_tenth_fails_until_it_is_accepted() -> None:
     assert verdict_of(night(29, 80.0), history).failed
 
 
+def test_a_loss_fails_also_once_the_good_runs_are_too_long_ago_to_be_read() -> None:
+    history = list(HISTORY)
+    for day in range(11, 29):
+        slow = night(day, 93.0)
+        verdict = verdict_of(slow, history[-10:])
+        assert verdict.failed
+        assert (verdict.baseline, verdict.runs) == (100.0, 10)
+        history.append(replace(slow, gate=verdict))
+
+
 SICK = Disturbance("other processes used 40% of this machine's CPU time during the run", "wait")
 
 
