@@ -80,8 +80,9 @@ OPTIONS = (
         parsers.size,
         "N|all",
         "samples (windows) to run, from the first on (default: "
-        f"{DATASETS['squad'].quick_samples} of a downloaded data set, all of a bundled one; always "
-        "all under --rules mlperf)",
+        f"{DATASETS['squad'].quick_samples} of a downloaded data set, all of a bundled one, but "
+        f"{rules.QUICK_ANSWERS} of it for accuracy outside of Offline; always all under --rules "
+        "mlperf)",
     ),
     Option(
         "--buffer-size",

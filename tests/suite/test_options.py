@@ -297,6 +297,7 @@ def test_the_defaults_that_the_help_states_are_those_that_count(
     bundled = {name: registry.entries()[str(one.file)].bundled for name, one in DATASETS.items()}
     (few,) = {samples(name, plain) for name in DATASETS if not bundled[name]}
     (all_of,) = {samples(name, plain) for name in DATASETS if bundled[name]}
+    answered = sample_count(server, plain, 10**6, "accuracy")
     assert {samples(name, mlperf) for name in DATASETS} == {"all"}
     timed, official = (
         expected(offline, given, {"dataset_samples": 494}) for given in (plain, mlperf)
@@ -319,8 +320,8 @@ def test_the_defaults_that_the_help_states_are_those_that_count(
         "--device": ["all"],
         "--precision": [f"the one the model is stored in, fp32 for all but {other}"],
         "--dataset-size": [
-            f"{few} of a downloaded data set, {all_of} of a bundled one; always all under --rules "
-            "mlperf"
+            f"{few} of a downloaded data set, {all_of} of a bundled one, but {answered} of it for "
+            "accuracy outside of Offline; always all under --rules mlperf"
         ],
         "--buffer-size": ["all that are run"],
         "--target-qps": ["probed"],
