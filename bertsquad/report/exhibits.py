@@ -137,6 +137,13 @@ def accuracy(anchor: str, result: Result, f1: float) -> Plot:
     if result.f1_upper_bound is not None:
         rows.append(("one-sided 99.9 % bound", result.f1_upper_bound))
     rows.append(("questions", result.question_count))
+    if (beside := result.reference) is not None:
+        rows += [
+            (f"F1 of {beside.named} to them", beside.f1),
+            ("paired difference to it", beside.difference),
+            ("its one-sided 99.9 % half-width", beside.half_width),
+            ("questions whose F1 differs", beside.differing),
+        ]
     if result.questions_left_out:
         rows.append(("questions left out for calibration", result.questions_left_out))
     score = plots.Score("", f1, result.f1_interval, result.f1_target)

@@ -44,6 +44,7 @@ from bertsquad.report.page import DRAWN_CASES, render, write
 from bertsquad.results import archive
 from bertsquad.results.archive import Archive
 from bertsquad.results.newest import lines
+from bertsquad.results.reference import Reference
 from bertsquad.results.result import FAILED, NO_TARGET, RESULT, SKIPPED, Result
 from bertsquad.scenarios import SCENARIOS
 
@@ -576,6 +577,13 @@ def test_what_to_do_is_told_and_what_was_not_run_makes_no_case() -> None:
     assert "run it when it is quiet" in [text_of(one) for one in by_class(page, "cure")]
     said = text_of(article(page, run.case))
     assert "performance: the CPU was busy → run it when it is quiet" in said
+
+
+def test_a_subset_stands_beside_what_others_answered_to_its_questions() -> None:
+    beside = Reference("bundled", "minilm", 17, 91.2, 40.4, 43.5, 20.6, 43.1, 8, [])
+    said = text_of(page_of(accuracy(sample_count=20, reference=beside)))
+    for part in ("minilm's answers", "91.2", "40.4", "43.5"):
+        assert part in said
 
 
 def test_what_was_left_out_is_told() -> None:

@@ -88,7 +88,7 @@ def test_every_file_of_the_package_is_in_it(package: Path) -> None:
 def test_the_doctor_finds_the_bundled_files_and_a_worker(installed: Installed) -> None:
     lines = installed.run("-m", "bertsquad", "doctor").splitlines()
     bundled = [line for line in lines if line.startswith("  pocket/")]
-    assert len(bundled) == 4
+    assert len(bundled) == 6
     assert all(": ok (" in line for line in bundled)
     assert "  cpu: ok (fp32, int8)" in lines
 
