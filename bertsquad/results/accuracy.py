@@ -97,7 +97,8 @@ def judge_f1(
         return Verdict(UNDECIDED, "subset: no question was run with all of its windows"), None
     figures = f"F1 {f1:.3f} on {questions} questions ({what})"
     if target is None:
-        return Verdict(NO_TARGET, f"{figures}; no reference F1 is known for it"), None
+        beside = f", where {reference.named} have {reference.figures}" if reference else ""
+        return Verdict(NO_TARGET, f"{figures}{beside}; no reference F1 is known for it"), None
     goal = f"the target of {target:.3f}{target_is and f', {target_is}'}"
     if not subset:
         if f1 >= target:

@@ -74,6 +74,13 @@ def test_without_a_reference_f1_there_is_no_target(subset: bool) -> None:
     assert "F1 12.500" in verdict.reason
 
 
+def test_without_a_target_other_answers_tell_how_hard_the_questions_are() -> None:
+    own, theirs = [1.0] * 7 + [0.0] * 10, [1.0] * 16 + [0.0]
+    verdict, _ = judge_f1(41.2, None, own, True, WHAT, paired(own, theirs))
+    assert verdict.word == NO_TARGET
+    assert "minilm's answers have 94.1 (paired, 52.9 ± " in verdict.reason
+
+
 CONTEXT = "Low tide is at six."
 
 
