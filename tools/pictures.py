@@ -4,7 +4,8 @@
     python tools/pictures.py results --into pictures
 
 It writes the terminal's table (`table.svg`), one percentile plot (`percentiles.svg`) and the top of
-the report in a browser (`report.png`). Needs the extra `pictures` and a Chromium or Chrome.
+the report in a browser (`report.png`, and `report-dark.png` for readers in dark mode). Needs the
+extra `pictures` and a Chromium or Chrome.
 """
 
 import argparse
@@ -27,7 +28,7 @@ from bertsquad.report import exhibits
 from bertsquad.report.page import write
 from bertsquad.results import archive
 from bertsquad.results.archive import Archive
-from bertsquad.results.table import table
+from bertsquad.results.table import Line, Markup, table
 
 ROOT = Path(__file__).resolve().parents[1]
 PICTURES = ROOT / "docs" / "pictures"
@@ -40,16 +41,34 @@ BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stab
 #: The screenshot's part of the page, in CSS pixels.
 VIEW = {"width": 1100, "height": 1240}
 
-#: The colours of a plot that stands alone, on white (Okabe and Ito's, told apart by all).
+#: The colours of a plot that stands alone, on light and on dark ground, which is the reader's own
+#: (Okabe and Ito's, told apart by all). `ground` parts letters from the lines behind them.
 COLOURS = {
-    "ink": "#1b1f24",
-    "muted": "#59636e",
-    "grid": "#e2e6ea",
-    "data": "#0072b2",
-    "mark": "#c2410c",
-    "band": "#cfe3f1",
+    "light": {
+        "ink": "#1b1f24",
+        "muted": "#59636e",
+        "grid": "#e2e6ea",
+        "data": "#0072b2",
+        "mark": "#c2410c",
+        "band": "#cfe3f1",
+        "ground": "#ffffff",
+    },
+    "dark": {
+        "ink": "#e7eaee",
+        "muted": "#9ea8b3",
+        "grid": "#2a3036",
+        "data": "#56b4e9",
+        "mark": "#f0a35e",
+        "band": "#1d3a4d",
+        "ground": "#0d1117",
+    },
 }
 
+#: A terminal's colours, by how pytest's terminal marks a line.
+TERMINAL = {"green": "#7ddba3", "yellow": "#f0c069", "purple": "#d2a8ff", "red": "#ff9f98"}
+
+#: A blank that SVG keeps.
+NO_BREAK = "\u00a0"
 #: Size of a terminal's character and line in `table.svg`, and the room around them.
 CHARACTER, LINE, ROOM = 7.25, 17, 16
 
@@ -80,16 +99,16 @@ def quick_run(folder: Path) -> Path:
 
 
 def draw(read: Archive, folder: Path) -> None:
-    """Write the three pictures into a folder, and say what was written."""
+    """Write the pictures into a folder, and say what was written."""
     # The browser first: it is what may be missing.
     with tempfile.TemporaryDirectory() as place:
         page = Path(place) / "report.html"
         write(read, page)
-        shot = screenshot(page)
-    rows = table([one.newest for one in read.series])
+        light, dark = screenshot(page, "light"), screenshot(page, "dark")
     pictures: dict[str, bytes] = {
-        "report.png": shot,
-        "table.svg": terminal([line for line, _ in rows]).encode(),
+        "report.png": light,
+        "report-dark.png": dark,
+        "table.svg": terminal(table([one.newest for one in read.series])).encode(),
         "percentiles.svg": percentiles(read).encode(),
     }
     for name, content in pictures.items():
@@ -116,10 +135,10 @@ def browser() -> Iterator[Any]:
         started.close()
 
 
-def screenshot(page: Path) -> bytes:
-    """The top of a page as a PNG."""
+def screenshot(page: Path, scheme: str) -> bytes:
+    """The top of a page as a PNG, for readers in this scheme, `light` or `dark`."""
     with browser() as started:
-        tab = started.new_page(viewport=VIEW, color_scheme="light")
+        tab = started.new_page(viewport=VIEW, color_scheme=scheme)
         tab.goto(page.resolve().as_uri())
         return bytes(tab.screenshot())
 
@@ -135,27 +154,32 @@ def percentiles(read: Archive) -> str:
 
 
 def alone(plot: str) -> str:
-    """A plot of the page as a file of its own: on white, with its size, a font and its colours."""
-    for name, colour in COLOURS.items():
-        plot = plot.replace(f"var(--plot-{name})", colour)
+    """A plot of the page as a file of its own: with its size, a font and its colours."""
     root = ElementTree.fromstring(plot)  # noqa: S314, it is our own
     _, _, root.attrib["width"], root.attrib["height"] = root.attrib["viewBox"].split()
     root.set("font-family", "system-ui, 'DejaVu Sans', sans-serif")
     namespace = root.tag.removesuffix("svg")
-    ground = ElementTree.Element(f"{namespace}rect", width="100%", height="100%", fill="white")
-    halo = ElementTree.Element(f"{namespace}style")
-    halo.text = "text { paint-order: stroke; stroke: white; stroke-width: 3px }"
-    root[:0] = [halo, ground]
+    style = ElementTree.Element(f"{namespace}style")
+    light, dark = (
+        " ".join(f"--plot-{name}: {colour};" for name, colour in COLOURS[scheme].items())
+        for scheme in ("light", "dark")
+    )
+    style.text = (
+        f"svg {{ {light} }} @media (prefers-color-scheme: dark) {{ svg {{ {dark} }} }} "
+        "text { paint-order: stroke; stroke: var(--plot-ground); stroke-width: 3px }"
+    )
+    root.insert(0, style)
     return ElementTree.tostring(root, encoding="unicode")
 
 
-def terminal(lines: Sequence[str]) -> str:
+def terminal(lines: Sequence[Line]) -> str:
     """Lines as a terminal shows them, as SVG."""
-    width = max(map(len, lines)) * CHARACTER + 2 * ROOM
+    width = max(len(text) for text, _ in lines) * CHARACTER + 2 * ROOM
     height = len(lines) * LINE + 2 * ROOM
     rows = "\n".join(
-        f'<text x="{ROOM}" y="{ROOM + LINE * (n + 0.75):g}">{escape(line)}</text>'
-        for n, line in enumerate(line.replace(" ", "\u00a0") for line in lines)
+        f'<text x="{ROOM}" y="{ROOM + LINE * (n + 0.75):g}"{_looks(markup)}>'
+        f"{escape(text.replace(' ', NO_BREAK))}</text>"
+        for n, (text, markup) in enumerate(lines)
     )
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width:g} {height:g}" '
@@ -163,6 +187,12 @@ def terminal(lines: Sequence[str]) -> str:
         "font-family=\"ui-monospace, 'DejaVu Sans Mono', 'Liberation Mono', monospace\">\n"
         f'<rect width="100%" height="100%" rx="8" fill="#14171a"/>\n{rows}\n</svg>\n'
     )
+
+
+def _looks(markup: Markup) -> str:
+    """The attributes of a line's colour and weight."""
+    looks = [f' fill="{TERMINAL[name]}"' for name, on in markup.items() if on and name in TERMINAL]
+    return "".join([*looks, *([' font-weight="bold"'] if markup.get("bold") else [])])
 
 
 if __name__ == "__main__":

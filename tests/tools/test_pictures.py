@@ -1,5 +1,6 @@
 """`tools/pictures.py` makes the documents' pictures of results."""
 
+import re
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -8,7 +9,9 @@ import pytest
 from made import accuracy, performance, run_folder
 
 from bertsquad.errors import SuiteError
+from bertsquad.results import archive
 
+PICTURES = {"report.png", "report-dark.png", "table.svg", "percentiles.svg"}
 ROOT = Path(__file__).resolve().parents[2]
 
 
@@ -19,7 +22,7 @@ def results(tmp_path: Path) -> Path:
     return tmp_path / "results"
 
 
-def test_the_three_pictures_come_of_results(results: Path, tmp_path: Path) -> None:
+def test_the_pictures_come_of_results(results: Path, tmp_path: Path) -> None:
     try:
         with pictures.browser():
             pass
@@ -27,9 +30,11 @@ def test_the_three_pictures_come_of_results(results: Path, tmp_path: Path) -> No
         pytest.skip(str(error))
     assert pictures.main([str(results), "--into", str(tmp_path / "made")]) == 0
     made = {path.name: path.read_bytes() for path in (tmp_path / "made").iterdir()}
-    assert set(made) == {"report.png", "table.svg", "percentiles.svg"}
-    assert made["report.png"].startswith(b"\x89PNG")
-    assert len(made["report.png"]) < 300_000
+    assert set(made) == PICTURES
+    for name in ("report.png", "report-dark.png"):
+        assert made[name].startswith(b"\x89PNG")
+        assert len(made[name]) < 300_000
+    assert made["report.png"] != made["report-dark.png"]
     table = ElementTree.fromstring(made["table.svg"])
     lines = ["".join(text.itertext()).replace("\u00a0", " ") for text in table]
     assert [line.split()[0] for line in lines if line.startswith("minilm")] == [
@@ -53,8 +58,24 @@ def test_the_documents_show_the_pictures() -> None:
     readme = (ROOT / "README.md").read_text("utf-8")
     guide = (ROOT / "docs" / "guide.md").read_text("utf-8")
     assert "](docs/pictures/table.svg)" in readme
-    assert {path.name for path in (ROOT / "docs" / "pictures").iterdir()} == {
-        name
-        for name in ("report.png", "table.svg", "percentiles.svg")
-        if f"pictures/{name})" in readme + guide
-    }
+    assert {path.name for path in (ROOT / "docs" / "pictures").iterdir()} == PICTURES
+    for name in PICTURES:
+        assert re.search(rf'pictures/{re.escape(name)}[)"]', readme + guide)
+
+
+def test_a_line_of_the_table_has_its_colour() -> None:
+    drawn = pictures.terminal([("case  F1", {"bold": True}), ("a & b  1", {"green": True})])
+    head, row = ElementTree.fromstring(drawn)[-2:]
+    assert head.get("font-weight") == "bold" and head.get("fill") is None
+    assert row.get("fill") == pictures.TERMINAL["green"]
+    assert row.text == "a\u00a0&\u00a0b\u00a0\u00a01"
+
+
+def test_a_plot_has_no_ground_of_its_own_and_colours_for_both(results: Path) -> None:
+    drawn = pictures.percentiles(archive.read([results]))
+    assert "white" not in drawn
+    assert not any(one.tag.endswith("rect") for one in ElementTree.fromstring(drawn))
+    used = set(re.findall(r"var\(--plot-(\w+)\)", drawn))
+    for scheme in ("light", "dark"):
+        assert used <= pictures.COLOURS[scheme].keys()
+    assert "@media (prefers-color-scheme: dark)" in drawn

@@ -24,7 +24,9 @@ def anchors(document: Path) -> set[str]:
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
 def test_what_a_document_leads_to_is_there(document: Path) -> None:
-    for link in re.findall(r"\]\(([^)\s]+)\)", document.read_text("utf-8")):
+    form = r"\]\(([^)\s]+)\)|(?:src|srcset)=\"([^\"]+)\""
+    for found in re.findall(form, document.read_text("utf-8")):
+        link = "".join(found)
         if "://" in link:
             continue
         name, _, anchor = link.partition("#")
