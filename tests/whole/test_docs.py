@@ -87,3 +87,18 @@ def test_a_command_takes_what_the_documents_tell_to_type(command: str) -> None:
     if told:
         known = helped("bertsquad", command)
         assert [one for one in sorted(told) if one[1] not in known] == []
+
+
+def test_a_file_of_options_is_taken_as_if_it_had_been_typed(tmp_path: Path) -> None:
+    text = (ROOT / "docs" / "options.md").read_text("utf-8")
+    (tmp_path / "epyc.args").write_text(text.partition("## A file of options")[2].split("```\n")[1])
+    collected = [sys.executable, "-m", "pytest", f"@{tmp_path / 'epyc.args'}", "--collect-only"]
+    done = subprocess.run(
+        [*collected, "-q", "--instances=1"],  # what stands behind it on the command line counts
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        encoding="utf-8",
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "2/" in done.stdout and "minilm-pocket-offline-cpu-int8" in done.stdout
