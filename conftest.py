@@ -281,7 +281,7 @@ def _is_parallel(config: pytest.Config) -> bool:
 def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Iterator[None]:
     outcome: Any = yield
     if (case := _case(item)) is not None:
-        outcomes.tell_once(outcome.get_result(), call)
+        outcomes.shorten(outcome.get_result(), call)
         report = outcome.get_result()
         required.enforce(report, case.id, item.config.stash[OPTIONS])
         outcomes.attach(report, item, case.id, _mode(item))

@@ -22,20 +22,6 @@ _RESULT = pytest.StashKey[Result]()
 _FINAL = ("passed", "failed", "skipped")
 
 
-class _Sentence:
-    """A failure as pytest shows it, of which it finds nothing to repeat in its short summary."""
-
-    def __init__(self, text: str) -> None:
-        self._text = text
-
-    def __str__(self) -> str:
-        return self._text
-
-    def toterminal(self, writer: Any) -> None:
-        """Show it among the failures."""
-        writer.line(self._text)
-
-
 def keep(item: pytest.Item, result: Result) -> None:
     """Keep the result of an item's case for its report and for JUnit."""
     item.stash[_RESULT] = result
@@ -50,14 +36,11 @@ def forget(item: pytest.Item) -> None:
         del item.stash[_RESULT]
 
 
-def tell_once(report: Any, call: pytest.CallInfo[None]) -> None:
-    """Let pytest name a failure in its short summary without the sentence that it has told above.
-
-    The suite's own summary has it a second time, beside its cure.
-    """
+def shorten(report: Any, call: pytest.CallInfo[None]) -> None:
+    """Let the report on a case that fails by a sentence hold that alone."""
     error = call.excinfo.value if call.excinfo else None
     if isinstance(error, pytest.fail.Exception) and not error.pytrace:
-        report.longrepr = _Sentence(str(report.longrepr))
+        report.longrepr = str(report.longrepr)
 
 
 def attach(report: Any, item: pytest.Item, case: str, mode: str) -> None:

@@ -70,10 +70,11 @@ def test_many_cases_are_a_row_each_and_pytest_benchmark_draws_no_table(folder: P
         assert re.search(r"  p90 \d+\.\d+ ± \d+\.\d+ ms +p90 \d", found[1])
 
 
+@pytest.mark.parametrize("workers", [(), ("-n", "1")], ids=["here", "xdist"])
 def test_a_failure_is_told_where_it_happened_and_beside_its_cure_and_not_a_third_time(
-    folder: Path,
+    folder: Path, workers: tuple[str, ...]
 ) -> None:
-    status, terminal = of_tiny(folder, "failing", *FAILING)
+    status, terminal = of_tiny(folder, "failing", *FAILING, *workers)
     assert status == pytest.ExitCode.TESTS_FAILED
     told = "".join("".join(terminal.lines).split())  # as it may be broken anywhere
     assert told.count("isunderthetargetof99.000") == 2
