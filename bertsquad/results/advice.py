@@ -1,6 +1,6 @@
 """What to do about a result that is no plain success: for each cause the option that cures it.
 
-Pure functions of a Result. The remarks below the table, and on the page, are made of them.
+Pure functions of a Result. The remarks above the table, and on the page, are made of them.
 """
 
 import itertools
