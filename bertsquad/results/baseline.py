@@ -59,8 +59,9 @@ def judge(
     good = [value for one in before if is_good(one) and (value := getattr(one, new.key))]
     last = before[-1].gate if before else None
     failed_last = last is not None and last.failed
-    if last is not None and last.failed and last.baseline and last.runs > len(good):
-        good = [last.baseline] * last.runs  # its runs are no more among those that were read
+    if last is not None and last.failed and (last.baseline or 0) > 0 and last.runs > len(good):
+        # Its good runs are no more among those that were read.
+        good = [last.baseline] * min(last.runs, gate.RUNS)
     verdict = gate.decide(new, good, band, failed_last)
     if verdict.verdict == gate.NO_BASELINE and before:
         count = f"{len(before)} earlier run{'s' if len(before) > 1 else ''}"

@@ -102,6 +102,9 @@ def _problem(result: Result) -> str | None:
         least = _LEAST if name in _MEASURED else -_LARGEST if name in _SIGNED else 0
         if not (_is_figure(value) and value >= least) and not (name in _MAY_BE_0 and value == 0):
             return f"{name} is {str(value)[:60]}"
+    for key, value in vars(result.gate).items() if result.gate is not None else ():
+        if type(value) in (int, float) and not _is_figure(value):
+            return f"gate.{key} is {str(value)[:60]}"
     for key, value in result.settings.items():  # as LoadGen holds them, in 64 bits
         most = 100 if key == "target_latency_percentile" else 2**64
         if not 0 <= value < most or (value == 0 and most == 100):

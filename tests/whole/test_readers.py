@@ -31,8 +31,9 @@ from bertsquad.machine import hardware, noise, processor, tuning
 from bertsquad.models.onnx_file import load_model, weight_files
 from bertsquad.progress import Step
 from bertsquad.report import page, published
-from bertsquad.results import archive, comparison, table
+from bertsquad.results import archive, baseline, comparison, table
 from bertsquad.results.accuracy import score_log
+from bertsquad.results.gate import BAND, GateVerdict
 from bertsquad.results.result import RESULT, Outcome, Result
 from bertsquad.results.validity import objections
 from bertsquad.rules import SEEDS
@@ -96,6 +97,17 @@ def _benchmark_document(folder: Path) -> Any:
     document["benchmarks"][0]["extra_info"] = _small(performance())
     document["accuracy"] = [_small(accuracy())]
     return document
+
+
+#: A verdict of the gate with all its numbers.
+GATED = GateVerdict("failed", "qps", 28.1, 31.4, 10, -10.5, 5.0, 3.2, -0.5, 28.3, "gate: worse")
+
+
+def _gated(path: Path) -> None:
+    """Judge a run by the earlier results in a file."""
+    verdict = baseline.judge(performance(day=28), archive.read([path]).results, BAND)
+    assert verdict is not None
+    assert len(verdict.reason) < 6_000
 
 
 def _compared(path: Path) -> None:
@@ -311,6 +323,9 @@ def readers(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Reader]:
         Reader("accuracy.json", _small(accuracy()), _shown),
         Reader("benchmark.json", _benchmark_document(folder), _shown),
         Reader("page.json", _small(performance()), _drawn),
+        Reader("gated.json", _small(performance(gate=GATED)), _shown),
+        Reader("gated-page.json", _small(performance(gate=GATED)), _drawn),
+        Reader("history.json", _small(performance(gate=GATED)), _gated),
         Reader("cluster.json", _small(on_nodes(performance(), nodes_lost=[LOSS])), _shown),
         Reader("cluster-page.json", _small(on_nodes(performance(), nodes_lost=[LOSS])), _drawn),
         Reader("earlier.json", {"extra_info": _small(performance()), "stats": {}}, _compared),
@@ -414,7 +429,16 @@ def _cut_as_configured(path: Path) -> None:
 #: Records of the detail log that are spoilt.
 KEYS = ("result_90.00_percentile_latency_ns", "result_query_count", "early_stopping_result")
 DOCUMENTS = (
-    *(RESULT, "accuracy.json", "cluster.json", "benchmark.json", "earlier.json", "squad.json"),
+    *(
+        RESULT,
+        "accuracy.json",
+        "cluster.json",
+        "gated.json",
+        "history.json",
+        "benchmark.json",
+        "earlier.json",
+        "squad.json",
+    ),
     *(logs.ACCURACY, "facts.json", "raised.txt", "step.txt"),
     *("tokenizer.json", "tokenizer_config.json", *KEYS),
 )
@@ -472,7 +496,7 @@ def test_a_spoilt_file_is_read_or_refused_in_a_sentence(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["page.json", "cluster-page.json"])
+@pytest.mark.parametrize("name", ["page.json", "cluster-page.json", "gated-page.json"])
 @settings(long, max_examples=100)
 @given(data=st.data())
 def test_a_page_is_drawn_of_a_spoilt_result_or_it_is_refused_in_a_sentence(
