@@ -263,11 +263,17 @@ def test_the_command_line_ends_with_status_4_for_a_bad_value(folder: Path) -> No
     assert list(pytest_session.folder.iterdir()) == []
 
 
+#: How each option is typed: with its value, with or without one, or without.
+TYPED = [(one.flag, one.metavar, one.bare is not None) for one in OPTIONS]
+
+
 def test_help_shows_every_option_in_one_group_and_the_markers_are_registered(folder: Path) -> None:
     shown, markers = run_pytest_sessions(folder / "help", [["--help"], ["--markers"]])
     group = shown.out.partition("BERT on SQuAD under LoadGen:\n")[2].partition("\n\n")[0]
     starts = [line.split()[0] for line in group.splitlines() if line.startswith("  --")]
-    assert starts == [f"{option.flag}={option.metavar}" for option in OPTIONS]
+    forms = {flag: f"={metavar}" for flag, metavar, bare in TYPED if not bare}
+    forms |= {flag: f"=[{metavar}]" if metavar else "" for flag, metavar, bare in TYPED if bare}
+    assert starts == [f"{flag}{forms[flag]}" for flag, *_ in TYPED]
     for marker in ("cpu", "gpu", "slow", *TESTS, *SCENARIOS):
         assert f"@pytest.mark.{marker}:" in markers.out
 
