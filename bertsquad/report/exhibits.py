@@ -248,7 +248,7 @@ def _speeds(
         case = run.case.replace(f"-{run.scenario}-", "-", 1)  # the title says the scenario
         name = _bar_name(run, case, names)
         if value is not None:
-            bars.append(plots.Bar(name, value, bool(run.loadgen_valid)))
+            bars.append(plots.Bar(name, value, "" if run.loadgen_valid else word(run).text))
         share = round(value / best, 4) if value is not None and best else None
         beside = () if scenario.has_rate else (getattr(figures.plain(run), "value", None),)
         rows.append((name, value, *beside, share, word(run).text, run.sample_count))

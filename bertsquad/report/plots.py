@@ -35,11 +35,11 @@ MOST_NODES = 12
 
 @dataclass(frozen=True)
 class Bar:
-    """A case in a comparison; one that isn't `valid` is hatched."""
+    """A case in a comparison; one with an `objection` in a word is hatched."""
 
     label: str
     value: float
-    valid: bool = True
+    objection: str = ""
 
 
 @dataclass(frozen=True)
@@ -273,18 +273,18 @@ def _said(score: Score) -> str:
 
 
 def comparison(name: str, bars: Sequence[Bar], unit: str) -> str:
-    """A bar a case, in the order given, with its value; those that aren't valid are marked."""
+    """A bar a case, in the order given, with its value; those with an objection are marked."""
     with drawing():
         figure, axes = one_plot(44 + 38 * len(bars))
         places = [-float(n) for n in range(len(bars))]
         most = max([*(bar.value for bar in bars), 1e-9])
         for place, bar in zip(places, bars, strict=True):
-            style: dict[str, Any] = {"color": DATA} if bar.valid else {"color": BAND}
-            if not bar.valid:
+            style: dict[str, Any] = {"color": BAND if bar.objection else DATA}
+            if bar.objection:
                 style |= {"hatch": "////", "edgecolor": DATA, "linewidth": 1}
             axes.barh(place, bar.value, 0.42, **style)
             say(axes, short(bar.label, 60), (0, place + 0.24), (1, 3.5))
-            value = figure_of(bar.value) + ("" if bar.valid else " (INVALID)")
+            value = figure_of(bar.value) + (f" ({bar.objection})" if bar.objection else "")
             say(axes, value, (bar.value, place), (4, 0), va="center")
         axes.set_xlim(0, most * 1.28)
         axes.set_ylim(-len(bars) + 0.55, 0.75)
