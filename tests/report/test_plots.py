@@ -113,10 +113,10 @@ def test_a_plot_loads_nothing_brings_no_style_and_is_the_same_each_time(kind: st
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_plot_can_stand_alone(kind: str) -> None:
     drawn = pictures.alone(KINDS[kind]())
-    assert "var(" not in drawn
     root = ElementTree.fromstring(drawn)
     assert root.get("width") == "440"
-    assert 'fill="white"' in drawn
+    style = root.findtext(f"{SVG}style", "")
+    assert set(re.findall(r"var\((--plot-\w+)\)", drawn)) <= set(re.findall(r"--plot-\w+", style))
 
 
 def places(drawn: str) -> dict[str, tuple[float, float]]:
