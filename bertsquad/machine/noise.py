@@ -80,10 +80,14 @@ def together(readings: Sequence[Reading | None]) -> Reading | None:
 
 @dataclass(frozen=True)
 class Disturbance:
-    """What disturbed a run, and what to do about it."""
+    """What disturbed a run, and what to do about it.
+
+    `share` is the one that `matter` names, from 0 to 1, if it names any: that of the CPU time.
+    """
 
     matter: str
     cure: str
+    share: float | None = None
 
     def __str__(self) -> str:
         return f"{self.matter}: {self.cure}"
@@ -101,12 +105,12 @@ def disturbances(
     found = []
     if others > TOLERATED_SHARE:
         matter = f"other processes used {others:.0%} of this machine's CPU time during the run"
-        found.append(Disturbance(matter, "run it again when the machine is quiet"))
+        found.append(Disturbance(matter, "run it again when the machine is quiet", others))
     if stolen > TOLERATED_SHARE:
         matter = (
             f"the hypervisor gave {stolen:.0%} of this machine's CPU time to others during the run"
         )
-        found.append(Disturbance(matter, "run it again, or on a machine of its own"))
+        found.append(Disturbance(matter, "run it again, or on a machine of its own", stolen))
     if after.heat > before.heat:
         times = after.heat - before.heat
         matter = f"cores were slowed down for heat {times} times during the run"

@@ -37,17 +37,25 @@ STEADY_SHARE = {"offline": 0.67, "singlestream": 0.7, "multistream": 0.7, "serve
 
 @dataclass(frozen=True)
 class Advice:
-    """What is wrong with a result, and what to do about it (empty where that isn't known)."""
+    """What is wrong with a result, and what to do about it (empty where that isn't known).
+
+    `share` is one that `matter` names in per cent and `longer` a duration that `cure` names: all
+    that differs between runs of which there is the same to say. `causes` are the kinds of LoadGen's
+    causes, where it calls the run INVALID.
+    """
 
     matter: str
     cure: str = ""
+    share: float | None = None
+    longer: str = ""
+    causes: frozenset[str] = frozenset()
 
 
 def advise(result: Result) -> list[Advice]:
     """Everything that a reader of the result should know beyond its figures."""
     judged = _accuracy(result) if result.mode == "accuracy" else _timed(result)
     judged += [*_of_gate(result), *_of_settings(result)]
-    disturbed = [Advice(one.matter, one.cure) for one in result.disturbances]
+    disturbed = [Advice(one.matter, one.cure, one.share) for one in result.disturbances]
     if result.doubt is not None:
         disturbed.append(Advice(result.doubt.matter, result.doubt.cure))
     # Results that are older than these have sentences alone.
@@ -107,11 +115,13 @@ def _timed(result: Result) -> list[Advice]:
     if result.loadgen_valid is False:
         causes = result.invalid_causes
         reason = result.reason
-        if result.mode == "compliance" or result.nodes_lost:  # whose reason is another one
+        audited = result.mode == "compliance" or bool(result.nodes_lost)
+        if audited or (causes and not failed):  # the reason is another one, or names its case again
             said = "; ".join(cause.reason for cause in causes)
             reason = f"LoadGen calls the run INVALID: {said or 'see its log'}"
-        found.append(Advice(reason, _cures(result, causes)))
-        failed = failed and (result.mode == "compliance" or bool(result.nodes_lost))
+        kinds = frozenset(cause.kind for cause in causes)
+        found.append(Advice(reason, _cures(result, causes), causes=kinds))
+        failed = failed and audited
     if failed:
         cure = _for_audit(result) if result.mode == "compliance" else ""
         cure = nodes.CURE if result.nodes_lost else cure
@@ -270,12 +280,15 @@ def _spread(result: Result) -> list[Advice]:
     seconds = 10 * result.run_time_s
     wanted = limits.Need(seconds * (limits.rate(result) or 0), seconds)
     bound = result.rules == "mlperf" or limits.below(result, wanted)
-    more = "" if bound else f", longer (--min-duration-s {_up(seconds)})"
+    longer = "" if bound else _up(seconds)
+    more = longer and f", longer (--min-duration-s {longer})"
     return [
         Advice(
             "the speed was not steady: the slowest part of the run calculated at "
             f"{share:.0%} of the fastest's speed",
             f"run it again when the machine is quiet{more}, or several times to see the spread",
+            share,
+            longer,
         )
     ]
 

@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 
 from bertsquad.cluster.facts import Loss, NodeRun
 from bertsquad.machine.noise import Disturbance
@@ -33,7 +34,7 @@ def judge(verdict: Verdict, began: int, lost: Sequence[Loss], what: str) -> Verd
 def noise(nodes: Sequence[NodeRun]) -> list[Disturbance]:
     """What disturbed a run on each of its nodes, which the matter names."""
     return [
-        Disturbance(f"node {node.node}: {one.matter}", one.cure)
+        replace(one, matter=f"node {node.node}: {one.matter}")
         for node in nodes
         for one in node.disturbances
     ]

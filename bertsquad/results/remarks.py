@@ -1,11 +1,12 @@
 """What there is to say of finished cases beyond their figures, and what to do about it."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from bertsquad.results import names
-from bertsquad.results.advice import advise
+from bertsquad.results.advice import Advice, advise
 from bertsquad.results.result import FAILED, SKIPPED, Outcome, Result, failed
+from bertsquad.scenarios import MODES
 
 _PADDED = "run padded to its fixed length, which costs more than twice the work"
 
@@ -29,11 +30,18 @@ def remarks(outcomes: Sequence[Outcome], skips: bool = True) -> list[str]:
 def advice(outcomes: Sequence[Outcome], skips: bool = True) -> list[Remark]:
     """What is no plain success, what to do about it, and with `skips` what was not run."""
     results = [one for one in outcomes if isinstance(one, Result)]
-    by_cure: dict[str, list[tuple[str, Result]]] = {}
-    for result in sorted(results, key=lambda one: not failed(one)):
-        for found in advise(result):
-            by_cure.setdefault(found.cure, []).append((found.matter, result))
-    made = [Remark(tuple(grouped(found)), cure) for cure, found in by_cure.items()]
+    matters = [
+        (one, result)
+        for result in sorted(results, key=lambda one: not failed(one))
+        for one in advise(result)
+    ]
+    by_cure: dict[str, list[tuple[Advice, Result]]] = {}
+    for one, result in _shared(matters):
+        by_cure.setdefault(_alike(one.cure, one.longer), []).append((one, result))
+    made = [
+        Remark(tuple(grouped(found)), max((one for one, _ in found), key=_longest).cure)
+        for found in by_cure.values()
+    ]
     made.sort(key=lambda remark: remark.cure == "")  # those without a cure come last
     return [
         *_without_result(outcomes),
@@ -50,7 +58,7 @@ def _without_result(outcomes: Sequence[Outcome]) -> Iterator[Remark]:
     lost = [one for one in outcomes if one.verdict == FAILED and not isinstance(one, Result)]
     if lost:
         lines = [(one.reason.splitlines() or [""])[-1] for one in lost]
-        yield Remark(tuple(grouped(list(zip(lines, lost, strict=True)))))
+        yield Remark(tuple(grouped(list(zip(map(Advice, lines), lost, strict=True)))))
 
 
 def _of_versions(results: Sequence[Result]) -> Iterator[Remark]:
@@ -64,22 +72,69 @@ def _of_versions(results: Sequence[Result]) -> Iterator[Remark]:
         yield Remark((line,), f"pip install --force-reinstall {name} brings one version of it")
 
 
-def grouped(matters: Sequence[tuple[str, Outcome]]) -> list[str]:
-    """What there is to say, each once, after the cases that it is said of."""
-    cases_of: dict[tuple[str, str], dict[str, None]] = {}
-    for matter, one in matters:
-        cases_of.setdefault((matter, one.mode), {})[one.case] = None
-    return [f"{_named(list(cases), mode)}: {matter}" for (matter, mode), cases in cases_of.items()]
+def _alike(text: str, differing: str) -> str:
+    """A text without what differs between runs of which there is the same to say."""
+    return text.replace(differing, names.ANY) if differing else text
 
 
-def _named(cases: Sequence[str], mode: str) -> str:
-    """The case in its mode, or what many have in common and how many they are."""
+def _longest(one: Advice) -> float:
+    return float(one.longer or 0)
+
+
+def _shared(matters: Sequence[tuple[Advice, Result]]) -> Iterator[tuple[Advice, Result]]:
+    """What there is to say; an audit that is INVALID as the run it audits has that one's cure.
+
+    LoadGen is told the same of both, so what cures one cures the other.
+    """
+    cures = {
+        (result.case, one.causes): one.cure
+        for one, result in matters
+        if one.causes and result.mode == "performance"
+    }
+    for one, result in matters:
+        if one.causes and result.mode == "compliance":
+            one = replace(one, cure=cures.get((result.case, one.causes), one.cure))
+        yield one, result
+
+
+def grouped(matters: Sequence[tuple[Advice, Outcome]]) -> list[str]:
+    """What there is to say, each once, after the cases that it is said of.
+
+    Of shares that differ from run to run the least and the greatest are named.
+    """
+    said: dict[str, list[tuple[Advice, Outcome]]] = {}
+    for one, outcome in matters:
+        share = "" if one.share is None else f"{one.share:.0%}"
+        said.setdefault(_alike(one.matter, share), []).append((one, outcome))
+    return [
+        f"{_named([outcome for _, outcome in found])}: {_matter([one for one, _ in found])}"
+        for found in said.values()
+    ]
+
+
+def _matter(found: Sequence[Advice]) -> str:
+    first = found[0]
+    shares = [one.share for one in found if one.share is not None]
+    if first.share is None:
+        return first.matter
+    low, high = f"{min(shares):.0%}", f"{max(shares):.0%}"
+    between = low if low == high else f"{low} to {high}"
+    return first.matter.replace(f"{first.share:.0%}", between, 1)
+
+
+def _named(outcomes: Sequence[Outcome]) -> str:
+    """The case in its modes, or what many have in common and how many they are."""
+    cases = list(dict.fromkeys(one.case for one in outcomes))
+    modes = [mode for mode in MODES if mode in {one.mode for one in outcomes}]
+    mode = " and ".join(filter(None, (", ".join(modes[:-1]), modes[-1])))
     if len(cases) == 1:
         return f"{cases[0]}, {mode}"
     pattern = names.pattern(cases)
     if pattern == names.ANY:
         return f"{cases[0]}, {mode}, and {len(cases) - 1:,} more"
-    return f"{pattern}, {mode} ({len(cases):,} cases)"
+    runs = len({(one.case, one.mode) for one in outcomes})
+    count = f"{runs:,} runs" if runs < len(cases) * len(modes) else f"{len(cases):,} cases"
+    return f"{pattern}, {mode} ({count})"
 
 
 def _of_models(results: Sequence[Result]) -> Iterator[Remark]:

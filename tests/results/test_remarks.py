@@ -2,8 +2,9 @@
 
 from dataclasses import replace
 
-from made import ACCURACY, OFFLINE, SERVER, STREAM, SUBSET
+from made import ACCURACY, COMPLIANCE, OFFLINE, SERVER, STREAM, SUBSET
 
+from bertsquad.loadgen.logs import Cause
 from bertsquad.machine.noise import Disturbance
 from bertsquad.results.guessing import Doubt
 from bertsquad.results.remarks import remarks
@@ -46,6 +47,52 @@ def test_results_with_the_same_cure_share_its_line() -> None:
         f"{STREAM.case}, performance: a step of the clock",
         "  -> run it again",
     ]
+
+
+def test_what_differs_only_in_its_figure_is_one_line_for_all_cases_and_modes() -> None:
+    def busy(share: float) -> list[Disturbance]:
+        matter = f"other processes used {share:.0%} of the CPU"
+        return [Disturbance(matter, "run it again", share)]
+
+    audit = replace(COMPLIANCE, disturbances=busy(0.84))
+    runs = [replace(OFFLINE, disturbances=busy(0.79)), audit]
+    assert below(*runs)[:2] == [
+        f"{OFFLINE.case}, performance and compliance: other processes used 79% to 84% of the CPU",
+        "  -> run it again",
+    ]
+    (line, *_) = below(*runs, replace(STREAM, disturbances=busy(0.81)))
+    assert line == (
+        "minilm-pocket-*-cpu-fp32, performance and compliance (3 runs): "
+        "other processes used 79% to 84% of the CPU"
+    )
+    (line, *_) = below(replace(OFFLINE, disturbances=busy(0.79)))
+    assert line == f"{OFFLINE.case}, performance: other processes used 79% of the CPU"
+
+
+def test_runs_that_were_not_steady_share_a_cure_that_is_long_enough_for_all() -> None:
+    def slowed(result: Result, slowest: float, seconds: float) -> Result:
+        speeds = {"course": {"relative_speed": [1.0] * 5 + [slowest] * 5}}
+        return replace(result, timeline=speeds, run_time_s=seconds)
+
+    told = below(slowed(OFFLINE, 0.4, 3.0), slowed(STREAM, 0.5, 12.0))
+    assert told[0].endswith(
+        "the slowest part of the run calculated at 40% to 50% of the fastest's speed"
+    )
+    assert "longer (--min-duration-s 120)" in told[1]
+    assert sum("--min-duration-s" in line for line in told) == 1
+
+
+def test_an_audit_that_is_invalid_as_the_run_it_audits_shares_its_line_and_its_cure() -> None:
+    short = [Cause("min_duration", "the run was shorter than the minimum duration")]
+    run = replace(OFFLINE, loadgen_valid=False, invalid_causes=short, qps=4.3, target_qps=3.0)
+    audit = replace(COMPLIANCE, loadgen_valid=False, invalid_causes=short, qps=4.4, target_qps=3.0)
+    told = below(run, audit)
+    assert told[:2] == [
+        f"{OFFLINE.case}, performance and compliance: LoadGen calls the run INVALID: "
+        "the run was shorter than the minimum duration",
+        "  -> --target-qps 5.2 makes its query large enough",
+    ]
+    assert not any("5.3" in line for line in told)
 
 
 def test_what_is_the_same_of_many_cases_is_one_line_that_counts_them() -> None:
