@@ -41,13 +41,18 @@ def add(commands: Any) -> None:
     how = "table, md for a mail, csv or json for a program (default: %(default)s)"
     add("--format", choices=("table", "md", "csv", "json"), default="table", help=how)
     add("--case", metavar="TEXT", default="", help="only the cases whose names contain TEXT")
+    for name in "AB":
+        add(f"--case-{name.lower()}", metavar="TEXT", default="", help=f"the same for {name} alone")
 
 
 def _compare(given: argparse.Namespace) -> int:
-    if given.a.resolve() == given.b.resolve():
-        raise SuiteError(f"A and B are both {given.a}: name two places with results")
+    if (given.a.resolve(), given.case_a) == (given.b.resolve(), given.case_b):
+        raise SuiteError(
+            f"A and B are both {given.a}: name two places with results, or two cases of one with "
+            "--case-a and --case-b"
+        )
     a, b = (archive.read([path]) for path in (given.a, given.b))
-    found = contrast(a.of(given.case), b.of(given.case))
+    found = contrast(a.of(given.case).of(given.case_a), b.of(given.case).of(given.case_b))
     echo(_text(found, str(given.a), str(given.b), given.format))
     for name, read in (("A", a), ("B", b)):
         for sentence in read.left_out:

@@ -7,7 +7,7 @@ from statistics import geometric_mean
 from typing import Any
 
 from bertsquad.errors import SuiteError
-from bertsquad.results import resampling
+from bertsquad.results import names, resampling
 from bertsquad.results.archive import Archive, Series
 from bertsquad.results.comparison import differences
 from bertsquad.results.document import started
@@ -26,13 +26,29 @@ HIGHER, LOWER, EQUAL = "higher", "lower", "equal"
 #: offered isn't what it can do.
 UNLIKE, OFFERED = "unlike runs", "as offered"
 
+#: What may differ between cases that are compared though no case is in both, by what a user sets
+#: side by side: the least of it first. The speed of another model is that of other work.
+_FREE = (
+    *(("precision",), ("device",), ("device", "precision")),
+    *(("model",), ("model", "precision"), ("model", "device"), ("model", "device", "precision")),
+)
+#: What a case is made of.
+_PARTS = ("model", "dataset", "scenario", "device", "precision")
+#: That of it which is no other work.
+_ALIKE = ("device", "precision")
+
 #: What else than the provenance may differ though the runs are alike.
-_SETTINGS = ("provider", "target_source", "accuracy_target", "reference_f1")
-#: What of the provenance differs from run to run, or is told by something else.
+_SETTINGS = (
+    *("model", "device", "precision"),
+    *("provider", "target_source", "accuracy_target", "reference_f1"),
+)
+#: What of the provenance differs from run to run, or is told by something else, as the parts of a
+#: quantisation are by `model_preparation`.
 _PASSED_OVER = frozenset(
     "started_at command working_folder environment log_checksums batches pinned_cpus gpu_ids given "
     "model_path dataset_path provider_proof versions_claimed model_rebuilt "
-    "machine machine_id cpu cores model_checksum dataset_checksum tokeniser".split()
+    "machine machine_id cpu cores model_checksum dataset_checksum tokeniser "
+    "model_quantisation".split()
 )
 
 
@@ -72,8 +88,9 @@ class Fact:
 class Contrast:
     """All that is to be said of A and B.
 
-    `common` are the cases and modes that both have; `unlike` why the figures of some can't be
-    compared, with those cases; `only_a` and `only_b` those that one side lacks, and why.
+    `common` are the cases and modes that are compared: those that both have, or where there is
+    none, those that differ alike, with `*` for what differs. `unlike` is why the figures of some
+    can't be compared, with those cases; `only_a` and `only_b` what one side lacks, and why.
     """
 
     changes: list[Change]
@@ -89,25 +106,23 @@ def contrast(a: Archive, b: Archive) -> Contrast:
     """Compare two sets of results; SuiteError where there is nothing to compare."""
     a, b, notes = _apart(a, b)
     newest = [_newest(one) for one in (a, b)]
+    pairs, free = _paired(*newest)
+    if free:
+        notes.append(f"no case is in A and in B, so those are compared that differ in {_and(free)}")
     order = {case: n for n, case in enumerate(dict.fromkeys(case for _, case in newest[0]))}
-    common = sorted(
-        (place for place in newest[0] if place in newest[1]),
-        key=lambda place: (order[place[1]], _MODES.index(place[0])),
-    )
-    if not common:
-        raise SuiteError(
-            f"A and B have no case in common: A has {_some(newest[0])}, B has {_some(newest[1])}"
-        )
+    pairs.sort(key=lambda pair: (order[pair[0][1]], _MODES.index(pair[0][0])))
+    common = [(one[0], names.pattern([one[1], other[1]])) for one, other in pairs]
     changes: list[Change] = []
     facts: dict[str, tuple[Any, Any, list[str]]] = {}
     unlike: dict[str, list[str]] = {}
-    for place in common:
-        pair = newest[0][place], newest[1][place]
+    for place, (there, here) in zip(common, pairs, strict=True):
+        pair = newest[0][there], newest[1][here]
         one, other = (series.newest for series in pair)
-        why = differences(vars(other), vars(one))
+        alike = {key: getattr(one, key) for key in free if key in _ALIKE}
+        why = differences(vars(other) | alike, vars(one))
         for sentence in why:
             unlike.setdefault(sentence, []).append(_named(place))
-        changes += _changes(*pair, bool(why))
+        changes += _changes(place[1], *pair, bool(why))
         for fact, then, now in _facts(one, other):
             key = json.dumps([fact, then, now], default=str)
             facts.setdefault(key, (then, now, []))[2].append(_named(place))
@@ -115,23 +130,62 @@ def contrast(a: Archive, b: Archive) -> Contrast:
         Fact(json.loads(key)[0], then, now, tuple(where))
         for key, (then, now, where) in facts.items()
     ]
+    compared = [{one for one, _ in pairs}, {other for _, other in pairs}]
     only = [
-        [_named(place) + _why(place, there) for place in mine if place not in others]
-        for mine, others, there in ((newest[0], newest[1], b), (newest[1], newest[0], a))
+        [_named(place) + _why(place, there) for place in mine if place not in done]
+        for mine, done, there in zip(newest, compared, (b, a), strict=True)
     ]
-    for name, side in (("A", a), ("B", b)):
+    for name, side, done in zip("AB", (a, b), compared, strict=True):
         if (count := len({*map(machine_of, side.results)})) > 1:
             notes.append(f"{name} has runs of {count} machines: each case's newest are compared")
         notes += [
             f"{_named((lost.mode, lost.case))}: the latest run in {name} gave no result "
             f"({lost.reason}); what is shown is of the run before"
             for lost in side.missing
-            if lost.verdict == FAILED and (lost.mode, lost.case) in common
+            if lost.verdict == FAILED and (lost.mode, lost.case) in done
         ]
     return Contrast(changes, list(map(_named, common)), told, unlike, only[0], only[1], notes)
 
 
 _Place = tuple[str, str]  # mode and case
+
+
+def _paired(
+    a: Mapping[_Place, Series], b: Mapping[_Place, Series]
+) -> tuple[list[tuple[_Place, _Place]], tuple[str, ...]]:
+    """Which case of A is compared with which of B, and what may differ between the two.
+
+    It is the same one, or where no case is in both, the only one that is the same but for as little
+    as possible. SuiteError where there is none, or several would do.
+    """
+    if common := [(place, place) for place in a if place in b]:
+        return common, ()
+    for free in _FREE:
+        sides = [_by_rest(side, free) for side in (a, b)]
+        rests = [rest for rest in sides[0] if rest in sides[1]]
+        if any(len(side[rest]) > 1 for side in sides for rest in rests):
+            raise SuiteError(
+                f"A and B have no case in common, and more than one that differs in {_and(free)}: "
+                f"A has {_some(a)}, B has {_some(b)}: choose with --case-a and --case-b"
+            )
+        if rests:
+            return [(sides[0][rest][0], sides[1][rest][0]) for rest in rests], free
+    raise SuiteError(f"A and B have no case in common: A has {_some(a)}, B has {_some(b)}")
+
+
+def _by_rest(
+    side: Mapping[_Place, Series], free: Sequence[str]
+) -> dict[tuple[object, ...], list[_Place]]:
+    """The cases by what is the same in those that differ in some of their parts."""
+    found: dict[tuple[object, ...], list[_Place]] = {}
+    for place, series in side.items():
+        kept = [getattr(series.newest, key) for key in _PARTS if key not in free]
+        found.setdefault((place[0], *kept), []).append(place)
+    return found
+
+
+def _and(words: Sequence[str]) -> str:
+    return " and ".join(filter(None, (", ".join(words[:-1]), words[-1])))
 
 
 def _newest(archive: Archive) -> dict[_Place, Series]:
@@ -170,9 +224,9 @@ def _named(place: _Place) -> str:
 
 
 def _some(places: Mapping[_Place, object]) -> str:
-    names = sorted(map(_named, places))
-    more = f" and {len(names) - 3} more" if len(names) > 3 else ""
-    return ", ".join(names[:3]) + more if names else "no result"
+    found = sorted(map(_named, places))
+    more = f" and {len(found) - 3} more" if len(found) > 3 else ""
+    return ", ".join(found[:3]) + more if found else "no result"
 
 
 def _why(place: _Place, there: Archive) -> str:
@@ -181,7 +235,7 @@ def _why(place: _Place, there: Archive) -> str:
     return f": {said[-1].verdict} there: {said[-1].reason}" if said else ""
 
 
-def _changes(a: Series, b: Series, unlike: bool) -> Iterator[Change]:
+def _changes(case: str, a: Series, b: Series, unlike: bool) -> Iterator[Change]:
     """The figures of a case that both have: the judged one, then the plain one beside it."""
     for of in (judged, plain):
         then, now = of(a.newest), of(b.newest)
@@ -190,8 +244,7 @@ def _changes(a: Series, b: Series, unlike: bool) -> Iterator[Change]:
         if then.key != now.key or then.name != now.name:  # judged at another percentile
             continue
         name = f"{now.name} judged" if now.key == "mlperf_metric_value" else now.name
-        mode, case = b.mode, b.case
-        change = Change(case, mode, name, now.key, now.unit, then.value, now.value)
+        change = Change(case, b.mode, name, now.key, now.unit, then.value, now.value)
         if now.key == "f1":
             yield _of_f1(change, unlike)
         elif then.value and now.value:  # a ratio to 0 says nothing
@@ -259,8 +312,8 @@ def _flat(facts: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any
             yield f"{prefix}{key}", one
 
 
-def where(names: Sequence[str], of: Sequence[str]) -> str:
+def where(places: Sequence[str], of: Sequence[str]) -> str:
     """In which cases something is so, in words: all of them, one or two by name, or how many."""
-    if len(names) == len(of):
+    if len(places) == len(of):
         return "all"
-    return ", ".join(names) if len(names) < 3 else f"{len(names)} of {len(of)}, as {names[0]}"
+    return ", ".join(places) if len(places) < 3 else f"{len(places)} of {len(of)}, as {places[0]}"

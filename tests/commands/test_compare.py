@@ -71,6 +71,16 @@ def test_csv_and_json_hold_all_digits(places: Path, capsys: pytest.CaptureFixtur
     assert {"machine", "git_revision"} <= {fact["fact"] for fact in found["facts"]}
 
 
+def test_two_precisions_of_one_folder_are_compared(
+    places: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    name = CASE.replace("fp32", "int8")
+    run_folder(places / "a", performance("offline", case=name, precision="int8"))
+    out = told(capsys, "a", "a", "--case-a", "fp32", "--case-b", "int8")
+    assert "minilm-pocket-offline-cpu-*" in out and "no case is in A and in B" in out
+    assert f"only in A: {CASE} (accuracy)" in out
+
+
 def test_cases_are_chosen(places: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run_folder(places / "a", performance(day=3))
     benchmark_json(places / "c.json", performance(day=4), performance("offline", day=4))
@@ -83,6 +93,8 @@ def test_cases_are_chosen(places: Path, capsys: pytest.CaptureFixture[str]) -> N
         (["a", "nowhere"], "nowhere can't be read: No such file"),
         (["a", "a"], "A and B are both a: name two places"),
         (["a", "../{here}/a"], "A and B are both a: name two places"),
+        (["a", "a", "--case-a", "off", "--case-b", "off"], "or two cases of one with --case-a"),
+        (["a", "b.json", "--case-b", "server"], "expected cases whose names contain 'server'"),
         (["a", "copy"], "A and B hold the same runs"),
         (["a", "half.json"], "half.json is cut short or damaged"),
         (["a", "other.json"], "no case in common"),

@@ -1,5 +1,6 @@
 """A and B side by side: what is faster, what isn't alike, and what only one of them has."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -12,6 +13,8 @@ from bertsquad.results.archive import Archive, Lost
 from bertsquad.results.contrast import Change, Contrast, contrast
 from bertsquad.results.document import time_of
 from bertsquad.results.result import FAILED, Result
+
+PARTS = ("model", "dataset", "scenario", "device", "precision")
 
 
 def offline(day: int, qps: float, **facts: Any) -> Result:
@@ -149,3 +152,52 @@ def test_a_figure_of_0_has_no_ratio() -> None:
 def test_a_percentile_that_is_judged_at_one_side_alone_is_not_shown() -> None:
     found = compared([performance("singlestream", mlperf_metric_value=None)], [stream(2, 80.0)])
     assert [one.figure for one in found.changes] == ["p90"]
+
+
+def other(of: Result, **parts: str) -> Result:
+    """The result as if another model, device or precision had given it."""
+    made = {key: parts.get(key, getattr(of, key)) for key in PARTS}
+    case = "-".join(made.values())
+    return replace(of, **made, case=case)
+
+
+def test_where_no_case_is_in_both_those_are_compared_that_differ_in_precision() -> None:
+    fp32 = [offline(1, 30.0), stream(1, 80.0), accuracy()]
+    int8 = [other(one, precision="int8") for one in (offline(2, 60.0), stream(2, 40.0), accuracy())]
+    found = compared(fp32, int8)
+    assert found.common == [
+        "minilm-pocket-offline-cpu-* (performance)",
+        "minilm-pocket-offline-cpu-* (accuracy)",
+        "minilm-pocket-singlestream-cpu-* (performance)",
+    ]
+    assert (only(found, "qps").ratio, only(found, "qps").seen) == (2.0, module.FASTER)
+    assert only(found, "qps").case == "minilm-pocket-offline-cpu-*"
+    assert ("precision", "fp32", "int8") in [(one.fact, one.a, one.b) for one in found.facts]
+    assert found.unlike == {} and found.only_a == found.only_b == []
+    assert any("differ in precision" in note for note in found.notes)
+
+
+def test_as_little_as_possible_differs_between_cases_of_other_names() -> None:
+    fp32 = offline(1, 30.0)
+    by_device = other(offline(2, 45.0), device="openvino")
+    by_both = other(offline(3, 90.0), device="openvino", precision="bf16")
+    assert only(compared([fp32], [by_device, by_both]), "qps").b == 45.0
+    assert only(compared([fp32], [by_both]), "qps").case == "minilm-pocket-offline-*"
+    found = compared([other(fp32, model="mine", precision="int8"), fp32], [by_device])
+    assert only(found, "qps").ratio == 1.5
+    assert found.only_a == ["mine-pocket-offline-cpu-int8 (performance)"]
+
+
+def test_another_model_is_other_work() -> None:
+    mine = other(offline(2, 60.0, model_checksum="abc"), model="mine")
+    found = compared([offline(1, 30.0, model_checksum="def")], [mine])
+    assert only(found, "qps").seen == module.UNLIKE
+    assert ("model", "minilm", "mine") in [(one.fact, one.a, one.b) for one in found.facts]
+
+
+def test_where_several_cases_would_do_none_is_chosen() -> None:
+    some = [other(offline(1, 30.0), precision=name) for name in ("int8", "bf16")]
+    with pytest.raises(SuiteError, match="choose with --case-a and --case-b"):
+        compared(some, [offline(2, 60.0)])
+    with pytest.raises(SuiteError, match="no case in common"):
+        compared([offline(1, 30.0)], [stream(2, 80.0)])
