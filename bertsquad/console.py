@@ -11,6 +11,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
+from pathlib import Path
 from typing import Any, Literal, Self, TextIO
 
 from bertsquad.errors import printable
@@ -52,6 +53,25 @@ def echo(text: str, file: TextIO | None = None) -> None:
     """Print a text line by line, with what no terminal should get raw as escapes."""
     for line in text.split("\n"):
         print(printable(line), file=file)
+
+
+def flush(stream: TextIO | None) -> None:
+    """Write what a stream holds, so that an error of it is told here and not at Python's end."""
+    if stream is not None:
+        stream.flush()
+
+
+def drop(stream: TextIO | None) -> None:
+    """Drop what a stream holds if nobody takes it.
+
+    Python would try again at its end, and show a traceback.
+    """
+    try:
+        flush(stream)
+    except OSError:
+        if stream is not None:
+            with Path(os.devnull).open("w", encoding="utf-8") as nowhere:
+                os.dup2(nowhere.fileno(), stream.fileno())
 
 
 class Progress:

@@ -526,3 +526,32 @@ def test_doctor_speaks_in_every_encoding(
     done = told(variables | {"BERTSQUAD_CACHE": str(tmp_path / "café")}, "doctor")
     assert done.stderr.count(b"\n") <= 1 and b"Traceback" not in done.stderr
     assert done.stdout.startswith(b"bertsquad ") or b"expected a path" in done.stderr
+
+
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_who_has_read_enough_ends_a_command_without_a_word(tmp_path: Path, unbuffered: str) -> None:
+    run_folder(tmp_path, performance())
+    command = [sys.executable, "-m", "bertsquad", "show", str(tmp_path)]
+    reader, writer = os.pipe()
+    os.close(reader)
+    environment = os.environ | {"PYTHONUNBUFFERED": unbuffered}
+    done = subprocess.run(
+        command, stdout=writer, stderr=subprocess.PIPE, env=environment, text=True, check=False
+    )
+    os.close(writer)
+    assert (done.returncode, done.stderr) == (128 + signal.SIGPIPE, "")
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no /dev/full")
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_output_that_nothing_takes_is_one_sentence(tmp_path: Path, unbuffered: str) -> None:
+    run_folder(tmp_path, performance())
+    command = [sys.executable, "-m", "bertsquad", "show", str(tmp_path)]
+    environment = os.environ | {"PYTHONUNBUFFERED": unbuffered}
+    with Path("/dev/full").open("w", encoding="utf-8") as full:
+        done = subprocess.run(
+            command, stdout=full, stderr=subprocess.PIPE, env=environment, text=True, check=False
+        )
+    assert done.returncode == 1
+    (line,) = done.stderr.splitlines()
+    assert "No space left on device" in line
