@@ -11,7 +11,7 @@ from bertsquad.machine.noise import Disturbance
 from bertsquad.results import gate
 from bertsquad.results.baseline import judge, measure
 from bertsquad.results.gate import BAND, GateVerdict
-from bertsquad.results.result import FAILED, Result
+from bertsquad.results.result import FAILED, NO_TARGET, Result
 
 
 def night(day: int, qps: float = 100.0, **changes: Any) -> Result:
@@ -49,7 +49,7 @@ def test_each_kind_of_case_has_its_figure(result: Result, key: str, name: str) -
 
 @pytest.mark.parametrize(
     "result",
-    [compliance(), accuracy(f1=None), accuracy(f1=0.0), performance("offline", qps=None)],
+    [compliance(), accuracy(f1=None), performance("offline", qps=None), night(1, qps=0.0)],
 )
 def test_what_has_no_figure_has_no_verdict(result: Result) -> None:
     assert judge(result, HISTORY, BAND) is None
@@ -104,7 +104,48 @@ def test_a_run_of_another_machine_is_no_part_of_a_baseline() -> None:
     facts = new.provenance | {"machine": "node", "machine_id": "0a"}
     verdict = verdict_of(replace(new, provenance=facts), HISTORY)
     assert verdict.verdict == gate.NO_BASELINE
-    assert verdict.reason == "gate: no baseline yet"
+    assert verdict.reason.startswith(
+        "gate: no baseline yet: 10 earlier runs of it on other machines, the last on Some CPU, 4 c"
+    )
+    assert "BERTSQUAD_MACHINE" in verdict.reason
+
+
+def test_a_case_without_any_earlier_run_has_no_baseline_yet() -> None:
+    assert verdict_of(night(28), [accuracy()]).reason == "gate: no baseline yet"
+
+
+def test_runs_that_are_all_unlike_are_no_baseline_and_the_reason_says_in_what() -> None:
+    facts = HISTORY[0].provenance | {"model_checksum": "other"}
+    verdict = verdict_of(replace(night(28, 50.0), provenance=facts), HISTORY)
+    assert verdict.verdict == gate.NO_BASELINE
+    assert verdict.reason == (
+        "gate: no baseline yet: 10 earlier runs of it not alike, of the last here model_checksum "
+        "is other and was aa"
+    )
+
+
+def test_an_f1_of_nothing_is_a_loss() -> None:
+    history = [accuracy(day=day, verdict=NO_TARGET) for day in range(1, 4)]
+    lost = accuracy(day=9, f1=0.0, exact_match=0.0, verdict=NO_TARGET)
+    assert verdict_of(lost, history).failed
+    after = verdict_of(accuracy(day=10), [lost])
+    assert (after.baseline, after.verdict) == (0.0, gate.PASSED)
+
+
+def test_a_night_that_ended_without_a_figure_ends_no_loss() -> None:
+    slow = night(11, 90.0)
+    failed = replace(slow, gate=verdict_of(slow, HISTORY))
+    invalid = night(12, 90.0, verdict=FAILED)
+    verdict = verdict_of(night(13, 90.0), [failed, invalid])
+    assert verdict.failed
+    assert verdict.baseline == 100.0
+
+
+def test_a_baseline_of_another_figure_is_not_taken_over() -> None:
+    plain = GateVerdict(gate.FAILED, "latency_p90_ms", 90.0, 50.0, 10)
+    stream = performance("singlestream", gate=plain)
+    new = verdict_of(performance("singlestream", 9), [stream])
+    assert new.verdict == gate.NO_BASELINE
 
 
 def test_a_rate_that_a_probe_found_and_the_machine_did_not_keep_is_no_baseline() -> None:
@@ -112,6 +153,12 @@ def test_a_rate_that_a_probe_found_and_the_machine_did_not_keep_is_no_baseline()
     server = [performance("server", day) for day in range(1, 6)]
     assert verdict_of(performance("server", 9), server).runs == 5
     unkept = [replace(one, invalid_causes=missed) for one in server]
+    lost = verdict_of(performance("server", 9, invalid_causes=missed), [*server, *unkept[1:]])
+    assert lost.failed
+    assert "the bound was missed at the rate that the probe found" in lost.reason
+    assert "5 good runs kept theirs" in lost.reason
+    often = verdict_of(performance("server", 9, invalid_causes=missed), [*server, *unkept])
+    assert often.verdict == gate.PASSED
     verdict = verdict_of(performance("server", 9), unkept)
     assert verdict.verdict == gate.NO_BASELINE
     assert "of 5 earlier runs none passed undisturbed" in verdict.reason
