@@ -120,7 +120,7 @@ def read(sources: Sequence[Path]) -> Archive:
             _read_folder(source, archive)
         else:
             _read_file(source, archive)
-    archive.results = list(_distinct(archive.results))
+    archive.results = list(distinct(archive.results))
     archive.missing = _still_missing(archive)
     if not archive.results and not archive.missing:
         problem = archive.left_out[0] if archive.left_out else None
@@ -216,7 +216,7 @@ def _one_machine(results: Sequence[Result]) -> Machine | None:
     return machines.pop() if len(machines) == 1 else None
 
 
-def _distinct(results: Iterable[Result]) -> Iterator[Result]:
+def distinct(results: Iterable[Result]) -> Iterator[Result]:
     """Each run once: its folder and a JSON file may both have been named."""
     seen = set()
     for result in results:

@@ -153,6 +153,11 @@ class Result:
             return self.reason
         return self.gate.reason if self.gate is not None and self.gate.failed else None
 
+    def unwritten(self, why: str) -> "Result":
+        """The result failed, since a file of it could not be written; `why` is a sentence."""
+        said = f"{why}; what was measured stands in the table. {self.reason}"
+        return replace(self, verdict=FAILED, mlperf_valid=False, reason=said)
+
     def as_dict(self) -> dict[str, Any]:
         """All fields, as JSON can hold them."""
         return dataclasses.asdict(self)

@@ -4,18 +4,19 @@ Earlier results are those in pytest-benchmark's storage, which under `--gate` ge
 session's results, with what the gate said of them.
 """
 
+import contextlib
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 from bertsquad.errors import SuiteError
-from bertsquad.files import unreadable
+from bertsquad.files import failure, unreadable, unwritable
 from bertsquad.results import archive, baseline
 from bertsquad.results.document import NotOurs
-from bertsquad.results.result import Result
+from bertsquad.results.result import RESULT, Result
 
-#: So many of the newest files of the storage are read.
-MOST_FILES = 100
+#: So many of the newest files of the storage are read, which may be of many cases and machines.
+MOST_FILES = 1000
 #: What a file of the storage is called, after its number, where the user gives no name.
 NAME = "gate"
 
@@ -51,12 +52,25 @@ class Gate:
         self._history: list[Result] | None = None
 
     def run(self, run_once: Callable[[], Result]) -> Result:
-        """The result of a run, judged; where it misses, that of a second run, which counts."""
-        result = self._judged(run_once())
-        if result.gate is None or not result.gate.failed:
-            return result
-        self._say(f"{result.case}, {result.mode}: {result.gate.reason}; it is run again")
-        return self._judged(run_once(), result.gate.value)
+        """The result of a run, judged; where it misses, that of a second run, which counts.
+
+        Where the second one gives no result, whatever the reason, the first one's stays.
+        """
+        first = self._judged(run_once())
+        missed = first.gate
+        if missed is None or not missed.failed:
+            return first
+        self._say(f"{first.case}, {first.mode}: {missed.reason}; it is run again")
+        try:
+            second = run_once()
+        except SuiteError as error:
+            why = str(error)
+        except OSError as error:
+            why = str(failure(error))
+        else:
+            return self._judged(second, missed.value)
+        reason = f"{missed.reason}; run again, which gave no result: {why}"
+        return _saved(replace(first, gate=replace(missed, reason=reason)))
 
     def _judged(self, result: Result, first_value: float | None = None) -> Result:
         """The result with the gate's verdict, which its `result.json` has then too."""
@@ -68,20 +82,40 @@ class Gate:
         if first_value is not None:
             reason = f"{verdict.reason}; run again after {first_value:.5g}"
             verdict = replace(verdict, first_value=first_value, reason=reason)
-        judged = replace(result, gate=verdict)
-        judged.save()
-        return judged
+        return _saved(replace(result, gate=verdict))
 
     def history(self) -> list[Result]:
-        """The earlier results; what can't be read is told and left out."""
+        """The earlier results, each once; what can't be read is told and left out."""
         if self._history is None:
-            self._history = []
-            files = sorted(self._folder.rglob("*.json"), key=lambda path: path.stat().st_mtime)
-            for path in files[-MOST_FILES:]:
+            found: list[Result] = []
+            for path in sorted(self._folder.rglob("*.json"), key=_changed)[-MOST_FILES:]:
                 try:
-                    self._history += archive.read([path]).results
+                    found += archive.read([path]).results
                 except NotOurs:
                     continue
                 except SuiteError as error:
                     self._say(f"the gate leaves a file of the history out: {error}")
+            if not found:
+                self._say(f"the gate found no earlier results in {self._folder}")
+            # Without what is drawn of them, which would fill the memory.
+            self._history = [replace(one, timeline={}) for one in archive.distinct(found)]
         return self._history
+
+
+def _changed(path: Path) -> float:
+    """When a file was changed; 0 where it has gone, which shows when it is read."""
+    with contextlib.suppress(OSError):
+        return path.stat().st_mtime
+    return 0.0
+
+
+def _saved(result: Result) -> Result:
+    """The result, its `result.json` written anew; it fails where that can't be done."""
+    try:
+        result.save()
+    except OSError as error:
+        place = Path(result.run_dir) / RESULT
+        return result.unwritten(
+            str(unwritable(place, error, "choose another folder with --output"))
+        )
+    return result

@@ -26,7 +26,7 @@ from bertsquad.models.zoo import Model, locate
 from bertsquad.progress import Step
 from bertsquad.results import compliance, predictions
 from bertsquad.results.accuracy import read_log
-from bertsquad.results.result import FAILED, RESULT, Result
+from bertsquad.results.result import RESULT, Result
 from bertsquad.results.run_folder import RunFolder, owned, refuse_another
 from bertsquad.squad import datasets, known_questions
 from bertsquad.squad.datasets import DATASETS, CalibrationSet, Data, DatasetEntry
@@ -336,8 +336,7 @@ def _saved(result: Result, unwritten: str | None, folder: RunFolder) -> Result:
     except OSError as error:
         place = Path(result.run_dir) / RESULT
         unwritten = str(unwritable(place, error, "choose another folder with --output"))
-    said = f"{unwritten}; what was measured stands in the table. {result.reason}"
-    failed = replace(result, verdict=FAILED, mlperf_valid=False, reason=said)
+    failed = result.unwritten(unwritten)
     with contextlib.suppress(OSError):
         failed.save(folder.unfinished)
         folder.settle()

@@ -1,9 +1,12 @@
 """Results compared with those of the nights before: a storage, a second run, whole nights."""
 
+import errno
 import json
 import os
+import shutil
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +14,7 @@ import pytest
 from made import accuracy, benchmark_json, performance, run_folder
 from pytest_sessions import PytestSession, Reported, name_of, run_pytest_sessions, run_tiny
 
-from bertsquad.errors import SuiteError
+from bertsquad.errors import BoundUnattainable, SuiteError, Unavailable
 from bertsquad.results import gate
 from bertsquad.results.result import RESULT, Result
 from bertsquad.suite.gate import Gate, storage_folder
@@ -93,6 +96,79 @@ def test_a_file_that_cannot_be_read_is_told_and_left_out(tmp_path: Path, said: l
     (line,) = said
     assert "the gate leaves a file of the history out: " in line
     assert "0011_gate.json is cut short or damaged" in line
+
+
+@pytest.mark.parametrize(
+    ("error", "why"),
+    [
+        (BoundUnattainable("no rate keeps the bound"), "no rate keeps the bound"),
+        (Unavailable("the device has gone", "device"), "the device has gone"),
+        (OSError(errno.ENOSPC, "No space left on device"), "a file: No space left"),
+    ],
+)
+def test_a_miss_stays_one_where_the_second_run_gives_no_result(
+    error: Exception, why: str, tmp_path: Path, said: list[str]
+) -> None:
+    before = storage(tmp_path / "storage", *[100.0] * 10)
+    attempts: list[Callable[[], Result]] = [runs(tmp_path, 90.0), partial(raise_, error)]
+    result = Gate(5.0, False, before, said.append).run(lambda: attempts.pop(0)())
+    assert result.qps == 90.0
+    assert result.failure is not None
+    assert f"(band 5.0 %); run again, which gave no result: {why}" in result.failure
+    kept = json.loads((Path(result.run_dir) / RESULT).read_bytes())
+    assert kept["gate"]["reason"] == result.failure
+
+
+def raise_(error: Exception) -> Result:
+    raise error
+
+
+def test_figures_stay_where_the_verdict_cannot_be_written(tmp_path: Path, said: list[str]) -> None:
+    before = storage(tmp_path / "storage", *[100.0] * 10)
+    once = runs(tmp_path, 99.0)
+    (tmp_path / "file").touch()
+
+    def run_once() -> Result:
+        return replace(once(), run_dir=str(tmp_path / "file" / "folder"))
+
+    result = Gate(5.0, False, before, said.append).run(run_once)
+    assert result.qps == 99.0
+    assert result.failure is not None
+    assert "result.json can't be written" in result.failure
+    assert "what was measured stands in the table" in result.failure
+
+
+def test_a_night_counts_once_however_many_copies_of_its_file_there_are(
+    tmp_path: Path, said: list[str]
+) -> None:
+    before = storage(tmp_path / "storage", 100.0, 100.0, 100.0)
+    shutil.copytree(before, before / "copy")
+    (before / "0004_gate.json").symlink_to(tmp_path / "nowhere")
+    found = Gate(5.0, False, before, said.append).run(runs(tmp_path, 99.0)).gate
+    assert found is not None
+    assert found.runs == 3
+    (line,) = said
+    assert "0004_gate.json" in line
+
+
+def test_a_night_of_long_ago_counts_though_many_other_cases_ran_since(
+    tmp_path: Path, said: list[str]
+) -> None:
+    before = storage(tmp_path / "storage", *[100.0] * 3)
+    for number in range(150):
+        benchmark_json(
+            before / "others" / f"{number}.json", performance("singlestream", timeline={})
+        )
+    found = Gate(5.0, False, before, said.append).run(runs(tmp_path, 99.0)).gate
+    assert found is not None
+    assert found.runs == 3
+
+
+def test_a_storage_without_results_is_told(tmp_path: Path, said: list[str]) -> None:
+    result = Gate(5.0, False, tmp_path / "moved", said.append).run(runs(tmp_path, 99.0))
+    assert result.gate is not None
+    assert result.gate.verdict == gate.NO_BASELINE
+    assert said == [f"the gate found no earlier results in {tmp_path / 'moved'}"]
 
 
 def test_f1_has_a_history_too(tmp_path: Path, said: list[str]) -> None:
