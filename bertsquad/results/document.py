@@ -11,6 +11,7 @@ from bertsquad import typed
 from bertsquad.credentials import masked
 from bertsquad.errors import SuiteError
 from bertsquad.files import unreadable
+from bertsquad.results.reference import SOURCES
 from bertsquad.results.result import LATENCIES, RESULT, SCHEMA_VERSION, Result, of_document
 from bertsquad.scenarios import MODES, SCENARIOS
 
@@ -59,7 +60,10 @@ _LARGEST, _LEAST = 1e18, 1e-9
 _MAY_BE_0 = ("qps", *(name for _, name in LATENCIES), "mlperf_metric_value")
 _MEASURED = (*_MAY_BE_0, "run_time_s", "target_qps", "target_latency_ms")
 #: These may be negative, and no others.
-_SIGNED = ("null_threshold", "best_null_threshold")
+_SIGNED = (
+    *("null_threshold", "best_null_threshold", "reference.difference", "reference.estimate"),
+    *("gate.change", "gate.creep"),
+)
 #: What no page can show: control codes other than tab and line feed, and two codes that are
 #: no characters.
 _UNSHOWN = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\ufffe\uffff]")
@@ -102,13 +106,12 @@ def _problem(result: Result) -> str | None:
         least = _LEAST if name in _MEASURED else -_LARGEST if name in _SIGNED else 0
         if not (_is_figure(value) and value >= least) and not (name in _MAY_BE_0 and value == 0):
             return f"{name} is {str(value)[:60]}"
-    for key, value in vars(result.gate).items() if result.gate is not None else ():
-        if type(value) in (int, float) and not _is_figure(value):
-            return f"gate.{key} is {str(value)[:60]}"
     for key, value in result.settings.items():  # as LoadGen holds them, in 64 bits
         most = 100 if key == "target_latency_percentile" else 2**64
         if not 0 <= value < most or (value == 0 and most == 100):
             return f"settings.{key[:60]} is {str(value)[:60]}"
+    if result.reference is not None and result.reference.source not in SOURCES:
+        return f"reference.source is {result.reference.source[:60]!r}"
     for names in _NEEDED[result.mode]:
         if all(getattr(result, name) is None for name in names):
             return f"no {' and no '.join(names)} is in it"
@@ -138,7 +141,13 @@ def _numbers(result: Result) -> Iterator[tuple[str, Any]]:
         yield from ((name, one) for one in parts if type(one) in (int, float))
     for cause in result.invalid_causes:
         yield from ((name, one) for name, one in vars(cause).items() if type(one) is int)
-    for name, some in (("nodes", result.nodes), ("nodes_lost", result.nodes_lost)):
+    for name, some in (
+        ("nodes", result.nodes),
+        ("nodes_lost", result.nodes_lost),
+        ("gate", filter(None, [result.gate])),
+        ("reference", filter(None, [result.reference])),
+        ("reference.first", result.reference.first if result.reference else []),
+    ):
         for key, value in ((key, value) for one in some for key, value in vars(one).items()):
             rates = value if key == "samples_per_s" else [value]
             yield from ((f"{name}.{key}", one) for one in rates if type(one) in (int, float))

@@ -13,7 +13,7 @@ from bertsquad.results.statistics import half_width
 #: Where the answers that a run is compared with come from: those of the same model that are kept
 #: with the suite, those of another model that are kept with it, or the fp32 run of the model
 #: earlier in the pytest session.
-KNOWN, BUNDLED, SESSION = "known", "bundled", "session"
+KNOWN, BUNDLED, SESSION = SOURCES = "known", "bundled", "session"
 
 #: A subset fails only if it is so sure that the target is missed, and isn't called passed if it is
 #: still that likely.

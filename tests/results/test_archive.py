@@ -1,6 +1,7 @@
 """Results are read back from wherever they lie, and what can't be read is named."""
 
 import json
+from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -11,7 +12,9 @@ from counted import calls
 from hypothesis import given
 from hypothesis import strategies as st
 from made import (
+    GATED,
     LOSS,
+    REFERENCE,
     accuracy,
     benchmark_json,
     compliance,
@@ -27,6 +30,7 @@ from bertsquad.errors import SuiteError
 from bertsquad.loadgen.logs import Cause
 from bertsquad.loadgen.timeline import TIMELINE
 from bertsquad.results import archive
+from bertsquad.results.reference import Difference
 from bertsquad.results.result import RESULT, Result
 
 NOW = datetime(2026, 11, 30, tzinfo=UTC)
@@ -317,6 +321,18 @@ def test_a_folder_of_bad_files_alone_says_what_is_wrong_with_one(tmp_path: Path)
         (on_nodes(performance()), "nodes", [vars(node(gpus="none"))] * 2),
         (performance(), "nodes_lost", [{"node": "a", "second": float("inf"), "cause": "b"}]),
         (performance(), "nodes_lost", [{"node": "a", "second": "one", "cause": "b"}]),
+        (performance(), "gate", vars(replace(GATED, baseline=float("nan")))),
+        (performance(), "gate", vars(replace(GATED, baseline=-1.0))),
+        (performance(), "gate", vars(replace(GATED, runs=-1))),
+        (performance(), "gate", vars(replace(GATED, change=float("inf")))),
+        (accuracy(), "reference", asdict(replace(REFERENCE, source="nobody"))),
+        (accuracy(), "reference", asdict(replace(REFERENCE, f1=float("nan")))),
+        (accuracy(), "reference", asdict(replace(REFERENCE, half_width=-1.0))),
+        (
+            accuracy(),
+            "reference",
+            asdict(replace(REFERENCE, first=[Difference("a", 1.0, float("inf"))])),
+        ),
     ],
 )
 def test_a_field_that_is_not_what_it_should_be_is_named_with_the_file(
@@ -332,6 +348,11 @@ def test_a_field_that_is_not_what_it_should_be_is_named_with_the_file(
     assert result.case in problem
     assert key in problem
     assert len(problem) < 400
+
+
+def test_what_the_gate_and_a_reference_said_is_read_as_it_was_written(tmp_path: Path) -> None:
+    made = accuracy(reference=REFERENCE, gate=GATED)
+    assert archive.read([run_folder(tmp_path, made)]).results == [made]
 
 
 def test_a_result_of_before_there_were_clusters_is_of_one_node(tmp_path: Path) -> None:

@@ -14,6 +14,8 @@ import numpy as np
 from bertsquad.cluster.facts import Loss, NodeRun
 from bertsquad.loadgen.logs import Cause
 from bertsquad.loadgen.timeline import Timeline, rank
+from bertsquad.results.gate import GateVerdict
+from bertsquad.results.reference import Difference, Reference
 from bertsquad.results.result import PASSED, RESULT, Result
 from bertsquad.scenarios import SCENARIOS
 
@@ -113,6 +115,13 @@ def performance(scenario: str = "server", day: int = 1, **changes: Any) -> Resul
         timeline=run.digest() | {"off_by_us": 1.5},
     )
     return replace(made, **changes)
+
+
+#: What another's answers say of a subset, and what the gate says of a run.
+REFERENCE = Reference(
+    "bundled", "minilm", 17, 91.2, 24.5, 44.2, 26.0, 59.0, 2, [Difference("5733be", 1.0, 0.4)]
+)
+GATED = GateVerdict("failed", "qps", 28.1, 31.4, 10, -10.5, 5.0, 3.2, -0.5, 28.3, "gate: worse")
 
 
 def compliance(scenario: str = "offline", day: int = 1, **changes: Any) -> Result:

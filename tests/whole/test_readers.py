@@ -17,7 +17,7 @@ import pytest
 import tiny
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from made import LOSS, accuracy, benchmark_json, on_nodes, performance, timeline
+from made import GATED, LOSS, REFERENCE, accuracy, benchmark_json, on_nodes, performance, timeline
 from shared_data import reading
 from spoilt import contents, long, quick, sentence, texts
 
@@ -33,7 +33,7 @@ from bertsquad.progress import Step
 from bertsquad.report import page, published
 from bertsquad.results import archive, baseline, comparison, table
 from bertsquad.results.accuracy import score_log
-from bertsquad.results.gate import BAND, GateVerdict
+from bertsquad.results.gate import BAND
 from bertsquad.results.result import RESULT, Outcome, Result
 from bertsquad.results.validity import objections
 from bertsquad.rules import SEEDS
@@ -97,10 +97,6 @@ def _benchmark_document(folder: Path) -> Any:
     document["benchmarks"][0]["extra_info"] = _small(performance())
     document["accuracy"] = [_small(accuracy())]
     return document
-
-
-#: A verdict of the gate with all its numbers.
-GATED = GateVerdict("failed", "qps", 28.1, 31.4, 10, -10.5, 5.0, 3.2, -0.5, 28.3, "gate: worse")
 
 
 def _gated(path: Path) -> None:
@@ -320,7 +316,8 @@ def readers(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Reader]:
     csv = Path(published.__file__).with_name("published.csv").read_bytes()
     found = (
         Reader(RESULT, _small(performance()), _shown),
-        Reader("accuracy.json", _small(accuracy()), _shown),
+        Reader("accuracy.json", _small(accuracy(reference=REFERENCE)), _shown),
+        Reader("accuracy-page.json", _small(accuracy(reference=REFERENCE)), _drawn),
         Reader("benchmark.json", _benchmark_document(folder), _shown),
         Reader("page.json", _small(performance()), _drawn),
         Reader("gated.json", _small(performance(gate=GATED)), _shown),
@@ -496,7 +493,9 @@ def test_a_spoilt_file_is_read_or_refused_in_a_sentence(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["page.json", "cluster-page.json", "gated-page.json"])
+@pytest.mark.parametrize(
+    "name", ["page.json", "cluster-page.json", "gated-page.json", "accuracy-page.json"]
+)
 @settings(long, max_examples=100)
 @given(data=st.data())
 def test_a_page_is_drawn_of_a_spoilt_result_or_it_is_refused_in_a_sentence(
