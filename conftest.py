@@ -111,7 +111,10 @@ def pytest_configure(config: pytest.Config) -> None:
 def _storage(config: pytest.Config) -> str:
     if not _records(config):
         raise SuiteError("--gate needs pytest-benchmark, whose storage it reads: let it be loaded")
-    return str(config.option.benchmark_storage)
+    given = config.option
+    if given.benchmark_disable and not given.benchmark_enable:  # nothing timed would be stored
+        raise SuiteError("--gate keeps what pytest-benchmark times: leave --benchmark-disable out")
+    return str(given.benchmark_storage)
 
 
 @pytest.fixture(scope="session")

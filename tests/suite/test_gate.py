@@ -321,6 +321,7 @@ def test_a_gate_that_cannot_work_is_refused_before_anything_runs(tmp_path: Path)
             *("--gate", "--benchmark-storage", "elasticsearch+http://localhost:9/a/b")
         ],
         "--gate needs pytest-benchmark": ["--gate", "-p", "no:benchmark"],
+        "--gate keeps what pytest-benchmark times": ["--gate", "--benchmark-disable"],
     }
     done = run_pytest_sessions(tmp_path / "here", list(commands.values()))
     for said, ended in zip(commands, done, strict=True):
