@@ -17,7 +17,7 @@ from bertsquad.loadgen.logs import Cause
 from bertsquad.machine.noise import Disturbance
 from bertsquad.results.gate import GateVerdict
 from bertsquad.results.guessing import Doubt
-from bertsquad.results.reference import Reference
+from bertsquad.results.reference import SESSION, Reference
 
 #: Raised whenever a key of `result.json` changes its meaning or goes away.
 SCHEMA_VERSION = 1
@@ -251,7 +251,10 @@ def repeat_command(result: Result) -> str:
     if result.questions_left_out:  # as they are wherever int8 is asked for, on devices that have it
         del given["--device"]
     test = f"test_{result.mode}"
-    words = ["pytest", f"benchmarks/{test}.py::{test}[{result.case}]"]
+    cases, beside = [result.case], result.reference
+    if beside is not None and beside.source == SESSION:  # what it was judged by runs before it
+        cases = [f"{result.case.removesuffix(result.precision)}fp32", result.case]
+    words = ["pytest", *(f"benchmarks/{test}.py::{test}[{case}]" for case in cases)]
     for flag, value in given.items():
         if str(value).startswith("-"):  # such as -1e-05, which else is taken for an option
             words.append(f"{flag}={value}")
@@ -259,6 +262,8 @@ def repeat_command(result: Result) -> str:
             words += [flag, str(value)] if value else []
     if result.questions_left_out and result.precision != "int8":
         words += ["--precision", "int8"]
+    if len(cases) > 1:
+        words += ["--precision", "fp32"]
     return shlex.join(words)
 
 

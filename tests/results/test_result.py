@@ -1,5 +1,6 @@
 """A result is kept whole in `result.json`, and says how it is made again."""
 
+import itertools
 import json
 import shlex
 from dataclasses import replace
@@ -7,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from made import OFFICIAL, performance
+from made import OFFICIAL, REFERENCE, performance
 
 from bertsquad.errors import SuiteError
 from bertsquad.results.document import result_in
@@ -118,6 +119,20 @@ def test_a_line_that_repeats_a_quick_case_names_its_size() -> None:
     )
     subset = repeated(rules="quick", sample_count=20, mode="accuracy", accuracy_target=99.9)
     assert subset[-4:] == "--accuracy-target 99.9 --dataset-size 20".split()
+
+
+def test_a_line_that_repeats_a_case_runs_first_what_it_was_judged_by() -> None:
+    quantised = {"mode": "accuracy", "precision": "int8", "case": "mine-squad-offline-cpu-int8"}
+    own = replace(REFERENCE, source="session")
+    words = repeated(**quantised, rules="quick", sample_count=20, reference=own)
+    assert words[1:3] == [
+        "benchmarks/test_accuracy.py::test_accuracy[mine-squad-offline-cpu-fp32]",
+        "benchmarks/test_accuracy.py::test_accuracy[mine-squad-offline-cpu-int8]",
+    ]
+    asked = [value for flag, value in itertools.pairwise(words) if flag == "--precision"]
+    assert asked == ["int8", "fp32"]
+    known = repeated(**quantised, rules="quick", sample_count=20, reference=REFERENCE)
+    assert known.count("--precision") == 1
 
 
 def test_a_line_that_repeats_a_case_quotes_the_users_own_paths() -> None:
