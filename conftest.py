@@ -186,6 +186,9 @@ def run(
             skips, message = not cases.is_named(error.subject, case, given), str(error)
         except BoundUnattainable as error:
             skips, message = given.rules != "mlperf", str(error)
+            if gatekeeper is not None and (kept := gatekeeper.lost(case, given)):
+                count = f"{kept} good run{'' if kept == 1 else 's'}"
+                skips, message = False, f"{case.id}: gate: {count} kept the bound: {message}"
         except SuiteError as error:
             message = f"{case.id}: {error}"
         except OSError as error:  # of what we write: a full disk, a folder that can't be written

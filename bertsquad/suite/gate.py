@@ -11,9 +11,14 @@ from pathlib import Path
 
 from bertsquad.errors import SuiteError
 from bertsquad.files import failure, unreadable, unwritable
+from bertsquad.machine import hardware, identity
 from bertsquad.results import archive, baseline
+from bertsquad.results.comparison import differences
 from bertsquad.results.document import NotOurs
 from bertsquad.results.result import RESULT, Result
+from bertsquad.suite.cases import Case
+from bertsquad.suite.earlier import expected
+from bertsquad.suite.options import Options
 
 #: So many of the newest files of the storage are read, which may be of many cases and machines.
 MOST_FILES = 1000
@@ -71,6 +76,22 @@ class Gate:
             return self._judged(second, missed.value)
         reason = f"{missed.reason}; run again, which gave no result: {why}"
         return _saved(replace(first, gate=replace(missed, reason=reason)))
+
+    def lost(self, case: Case, options: Options) -> int:
+        """How many good runs a timed case had on this machine, asked for as by `options`.
+
+        For one that no rate can be had of any more; 0 where that is accepted.
+        """
+        if self._accept:
+            return 0
+        return sum(
+            (one.case, one.mode) == (case.id, "performance")
+            and one.provenance.get("machine_id") == identity.identity()
+            and one.provenance.get("cores") == hardware.cores()
+            and baseline.is_good(one)
+            and not differences(expected(case, options, vars(one)), vars(one))
+            for one in self.history()
+        )
 
     def _judged(self, result: Result, first_value: float | None = None) -> Result:
         """The result with the gate's verdict, which its `result.json` has then too."""

@@ -11,8 +11,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import tiny
 from made import accuracy, benchmark_json, performance, run_folder
-from pytest_sessions import PytestSession, Reported, name_of, run_pytest_sessions, run_tiny
+from pytest_sessions import (
+    PytestSession,
+    Reported,
+    name_of,
+    run_pytest,
+    run_pytest_sessions,
+    run_tiny,
+)
 
 from bertsquad.errors import BoundUnattainable, SuiteError, Unavailable
 from bertsquad.results import gate
@@ -311,6 +319,34 @@ def test_accuracy_alone_has_a_history_also_under_n(storage_of_nights: Path) -> N
     names = [file.name for file in (folder / "alone").rglob("*.json")]
     assert len(names) == 3
     assert all(name.startswith("untimed_") for name in names)
+
+
+def test_a_bound_that_no_rate_keeps_any_more_is_a_loss_and_no_skip(tmp_path: Path) -> None:
+    asked = (
+        *("-k", "server and performance", "--dataset", "pocket", "--device", "cpu"),
+        *("--dataset-size", "60", "--min-duration-s", "0.2", "--gate"),
+        *("--model", str(tiny.model(tmp_path / "tiny.onnx")), "--benchmark-storage"),
+    )
+    never = ("--target-latency-ms", "0.000001")
+
+    def night(storage: str, *more: str) -> PytestSession:
+        return run_pytest(tmp_path / storage, *asked, str(tmp_path / storage / "storage"), *more)
+
+    assert night("before", "--target-latency-ms", "1000").code == 0
+    for file in (tmp_path / "before" / "storage").rglob("*.json"):
+        document = json.loads(file.read_bytes())
+        good = {"target_latency_ms": 1e-6, "disturbances": [], "invalid_causes": []}
+        document["benchmarks"][0]["extra_info"] |= good
+        file.write_text(json.dumps(document), "utf-8")
+    lost, first = night("before", *never), night("nothing", *never)
+    assert lost.code == pytest.ExitCode.TESTS_FAILED
+    (case,) = lost.cases.values()
+    assert "gate: 1 good run kept the bound: a long query takes" in case.message
+    assert "can't be kept at any rate" in case.message
+    assert "Traceback" not in lost.out + lost.err
+    assert {one.outcome for one in first.cases.values()} == {"skipped"}
+    assert first.code == 0
+    assert night("before", *never, "--gate-accept").code == 0
 
 
 def test_a_gate_that_cannot_work_is_refused_before_anything_runs(tmp_path: Path) -> None:
