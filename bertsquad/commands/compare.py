@@ -28,7 +28,7 @@ _ONE_RUN = (
 )
 _TOO_SHORT = "Too short a run for an interval: a longer one (--min-duration-s) or repeats give it."
 _F1 = "Of F1 there is the difference in points, B - A, and no ratio."
-_OFFERED = "The QPS of Server is what was offered (--target-qps, or what a probe found)."
+_OFFERED = "The QPS of Server is at most what was offered (--target-qps, or what a probe found)."
 
 
 def add(commands: Any) -> None:

@@ -49,7 +49,8 @@ def brief(result: Result) -> str:
     """A result in a few words, for the list of verdicts."""
     figure, beside = figures.judged(result), figures.plain(result)
     if figure is None:
-        return f"{result.compliance_responses} responses"
+        count = result.compliance_responses
+        return f"{count} response{'' if count == 1 else 's'}"
     margin = figures.f1_margin(result)
     said = f"no {figure.name}" if figure.value is None else figure.told(margin)
     if result.mode == "accuracy" and not result.whole:

@@ -32,7 +32,8 @@ def row(outcome: Result | Missing) -> tuple[object, ...]:
 def _shown(result: Result) -> str | None:
     figure = judged(result)
     if figure is None:
-        return f"{result.compliance_responses} responses"
+        count = result.compliance_responses
+        return f"{count} response{'' if count == 1 else 's'}"
     return None if figure.value is None else str(figure)
 
 

@@ -178,7 +178,12 @@ def _row(case: str, outcomes: Sequence[Outcome]) -> _Row:
 
 
 def _verdict(verdicts: Mapping[str, Word]) -> str:
-    """The words on F1 and on the speed; beside another, a bad one of F1 says that it is of it."""
+    """The words on F1 and on the speed; beside another, a bad one of F1 says that it is of it.
+
+    One that is said of both, as of a case that could not run, stands once.
+    """
+    if len({one.text for one in verdicts.values()}) == 1:
+        return next(iter(verdicts.values())).text
     said = [
         f"F1 {one.text}"
         if len(verdicts) > 1 and (mode, one.kind) == ("accuracy", "bad")

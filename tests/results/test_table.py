@@ -141,6 +141,8 @@ def test_what_failed_of_two_is_said() -> None:
     failed = replace(ACCURACY, verdict=FAILED)
     assert rows(failed)[0]["verdict"] == "failed"
     assert rows(failed, OFFLINE)[0]["verdict"] == "F1 failed, VALID"
+    both = [Missing(ACCURACY.case, mode, FAILED, "no GPU") for mode in ("accuracy", "performance")]
+    assert rows(*both)[0]["verdict"] == "failed"
     assert rows(ACCURACY, replace(OFFLINE, verdict=FAILED))[0]["verdict"] == "passed, failed"
     assert rows(replace(COMPLIANCE, verdict=FAILED), ACCURACY)[0]["TEST01"] == "failed"
     assert rows(replace(ACCURACY, verdict=NO_TARGET))[0]["verdict"] == NO_TARGET
