@@ -681,6 +681,7 @@ def test_what_the_archive_lets_through_has_a_page(folder: Path, data: st.DataObj
     lines(read)
 
 
+@pytest.mark.slow
 def test_many_nights_of_many_cases_stay_one_small_page(tmp_path: Path) -> None:
     for day in range(1, 29):
         runs = [
@@ -723,6 +724,7 @@ def cells(table: list[list[str]]) -> list[list[str]]:
     return [[" ".join(cell.split()) for cell in row] for row in table]
 
 
+@pytest.mark.slow
 def test_cases_beyond_the_first_have_all_numbers_of_their_plots_as_text(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -756,6 +758,7 @@ def test_cases_beyond_the_first_have_all_numbers_of_their_plots_as_text(
             assert cells(lines) == cells(table)
 
 
+@pytest.mark.slow
 def test_a_case_without_plots_is_light_for_a_browser(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("bertsquad.report.page.DRAWN_CASES", 1)
     results = list(nights(4, 5))
@@ -766,6 +769,7 @@ def test_a_case_without_plots_is_light_for_a_browser(monkeypatch: pytest.MonkeyP
     assert many - few < 10 * 10_000
 
 
+@pytest.mark.slow
 def test_which_cases_have_plots_is_told_with_the_way_to_those_of_others(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -791,6 +795,7 @@ def test_which_cases_have_plots_is_told_with_the_way_to_those_of_others(
     assert "cases have plots" not in text_of(page)
 
 
+@pytest.mark.slow
 def test_of_many_rows_as_many_are_drawn_as_can_be_told_apart(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -138,6 +138,7 @@ folder.settle()
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGKILL")
 def test_a_process_killed_at_any_moment_loses_neither_run_and_the_next_one_copes(
     folder: RunFolder,

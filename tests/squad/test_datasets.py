@@ -259,6 +259,7 @@ def test_a_calibration_file_of_ones_own_leaves_all_questions_in(tmp_path: Path) 
     assert (len(chosen.windows), chosen.note) == (4, "the 4 windows of others.json")
 
 
+@pytest.mark.slow
 @needs_dev_set
 def test_mlperfs_calibration_questions_serve_other_tokenisers_too(
     monkeypatch: pytest.MonkeyPatch,

@@ -191,6 +191,7 @@ def test_the_estimate_of_a_real_pytest_session_comes_from_the_one_before(tmp_pat
     assert all(value < 999 for value in json.loads(file.read_bytes()).values())
 
 
+@pytest.mark.slow
 def test_cases_that_share_the_machine_with_others_are_not_timed(tmp_path: Path) -> None:
     for _ in range(2):
         assert run_tiny(tmp_path / "here", "-n", "1", "-k", "offline and accuracy").code == 0

@@ -258,6 +258,7 @@ def test_a_gate_with_nothing_to_compare_with_is_refused_before_the_runs(
         assert part in error
 
 
+@pytest.mark.slow
 def test_what_shows_only_afterwards_is_refused_once_the_results_are_saved(
     saved: PytestSession, baseline: dict[str, Any], folder: Path
 ) -> None:
@@ -310,6 +311,7 @@ def test_an_earlier_file_that_lacks_something_is_passed_over(
     assert not _can_be_compared(document)
 
 
+@pytest.mark.slow
 def test_such_a_file_alone_leaves_nothing_to_compare_with(
     baseline: dict[str, Any], folder: Path
 ) -> None:
@@ -323,6 +325,7 @@ def test_such_a_file_alone_leaves_nothing_to_compare_with(
     assert "Traceback" not in pytest_session.out + pytest_session.err
 
 
+@pytest.mark.slow
 def test_a_gate_that_compared_nothing_fails(baseline: dict[str, Any], folder: Path) -> None:
     gate = ("--benchmark-compare=0001", "--benchmark-compare-fail=median:5%")
     pytest_session = run_tiny(folder / "untimed", *SAVED[2:], *gate, "-k", "accuracy and offline")

@@ -309,6 +309,7 @@ def test_each_night_is_saved_with_its_verdicts(
         assert entry["extra_info"]["gate"]["verdict"] == verdict
 
 
+@pytest.mark.slow
 def test_accuracy_alone_has_a_history_also_under_n(storage_of_nights: Path) -> None:
     folder = storage_of_nights.parent
     given = ("-k", "offline and accuracy", "--gate", "--benchmark-storage", str(folder / "alone"))

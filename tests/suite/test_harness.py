@@ -189,6 +189,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("owners")
 
 
+@pytest.mark.slow
 def test_a_second_pytest_session_waits_for_the_run_folder_and_says_whose_it_is(
     folder: Path,
 ) -> None:

@@ -80,6 +80,7 @@ def documents(pytest_session: PytestSession) -> Iterator[dict[str, Any]]:
     yield json.loads(file.read_bytes())
 
 
+@pytest.mark.slow
 def test_what_some_cases_fail_in_takes_nothing_from_the_others(mixed: PytestSession) -> None:
     assert mixed.code == pytest.ExitCode.TESTS_FAILED
     found = outcomes(mixed)
@@ -193,6 +194,7 @@ IDENTITY = (
 SETTINGS = "model_checksum dataset_checksum instances threads batch_tokens user_conf seeds".split()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("test", "scenario"),
     [("accuracy", "offline"), ("performance", "singlestream"), ("compliance", "offline")],
@@ -249,6 +251,7 @@ def test_a_full_disk_costs_the_file_and_not_the_figures(mixed: PytestSession, fo
     assert [path for path in (here / "storage").rglob("*") if path.is_file()] == []
 
 
+@pytest.mark.slow
 @needs_limits
 def test_an_earlier_json_stays_whole_where_the_disk_is_full(folder: Path) -> None:
     here = folder / "full-again"
@@ -260,6 +263,7 @@ def test_an_earlier_json_stays_whole_where_the_disk_is_full(folder: Path) -> Non
     assert list(here.glob(".benchmarks*.json")) == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("asked", [("-k", "nosuchcase"), ("--collect-only",)])
 def test_an_earlier_json_stays_where_nothing_was_run(folder: Path, asked: tuple[str, ...]) -> None:
     place = folder / "earlier.json"

@@ -37,6 +37,7 @@ def test_the_same_night_is_green_where_nobody_requires_it(folder: Path) -> None:
     assert {case.outcome for case in plain.cases.values()} == {"skipped"}
 
 
+@pytest.mark.slow
 def test_a_required_case_is_failed_under_n_too(folder: Path) -> None:
     chosen = ("-n", "1", "-k", "offline and not compliance")
     done = run_tiny(folder / "parallel", *chosen, "--require", SMALL)

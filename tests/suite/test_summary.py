@@ -52,6 +52,7 @@ def test_the_answer_is_within_the_last_lines_of_the_screen(folder: Path) -> None
     assert "cases not run" in said
 
 
+@pytest.mark.slow
 def test_many_cases_are_a_row_each_and_pytest_benchmark_draws_no_table(folder: Path) -> None:
     json_file = folder / "many.json"
     repeated = ("--count", "2") if find_spec("pytest_repeat") else ()
@@ -70,6 +71,7 @@ def test_many_cases_are_a_row_each_and_pytest_benchmark_draws_no_table(folder: P
         assert re.search(r"  p90 \d+\.\d+ ± \d+\.\d+ ms +p90 \d", found[1])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("workers", [(), ("-n", "1")], ids=["here", "xdist"])
 def test_a_failure_is_told_where_it_happened_and_beside_its_cure_and_not_a_third_time(
     folder: Path, workers: tuple[str, ...]

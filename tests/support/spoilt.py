@@ -9,7 +9,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 
 #: In the fast suite the same examples each time, so that a failure is everyone's.
-quick = settings(max_examples=100, deadline=None, derandomize=True)
+quick = settings(max_examples=25, deadline=None, derandomize=True)
 long = settings(max_examples=500, deadline=None)
 
 _DEPTHS = (63, 64, 65, 100, 900, 1_000, 10_000, 100_000)

@@ -296,6 +296,7 @@ PHASES: dict[str, tuple[str, ...]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("phase", "how"),
     matrix({("loading", "SIGTERM"), ("scoring", "Ctrl-C")}),
@@ -568,6 +569,7 @@ def parallel_pytest_session(begin: Begin, home: Path) -> PytestSession:
     return pytest_session
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", SLOW_BUT_SIGTERM)
 def test_parallel_workers_end_with_their_pytest_session(begin: Begin, home: Path, how: str) -> None:
     pytest_session = parallel_pytest_session(begin, home)
@@ -576,6 +578,7 @@ def test_parallel_workers_end_with_their_pytest_session(begin: Begin, home: Path
     check_files(pytest_session, home, done=False)
 
 
+@pytest.mark.slow
 def test_parallel_workers_end_with_a_pytest_session_that_was_killed(
     begin: Begin, home: Path
 ) -> None:
@@ -724,6 +727,7 @@ def test_a_worker_that_is_killed_before_it_can_speak_fails_its_case(
         begin_worker()
 
 
+@pytest.mark.slow
 def test_the_case_of_an_xdist_worker_that_is_killed_fails_by_name(begin: Begin, home: Path) -> None:
     chosen = ("accuracy and (offline or singlestream)", "-n", "2", "--dataset-size", "all")
     pytest_session = tiny_pytest_session(begin, home, *chosen, "--benchmark-json", "it.json")

@@ -520,6 +520,7 @@ def conf_alone(folder: Path) -> PytestSession:
     return run_tiny(folder / "alone", "-k", "performance", *JSON, "--user-conf", str(conf))
 
 
+@pytest.mark.slow
 def test_what_only_a_user_conf_can_set_decides_a_real_run(conf_alone: PytestSession) -> None:
     done = conf_alone
     assert done.code == 0, done.out
@@ -596,6 +597,7 @@ def test_how_the_machine_was_divided_is_recorded(failing: PytestSession, scenari
     assert found["cpu_quota"] == hardware.quota()
 
 
+@pytest.mark.slow
 def test_f1_is_the_same_however_the_machine_is_divided(
     failing: PytestSession, folder: Path
 ) -> None:
@@ -612,6 +614,7 @@ def test_f1_is_the_same_however_the_machine_is_divided(
     assert divided["f1"] > 0
 
 
+@pytest.mark.slow
 def test_a_quantised_model_that_misses_the_target_is_a_failed_case(folder: Path) -> None:
     options = "--precision int8 --reference-f1 100".split()
     pytest_session = run_tiny(folder / "int8", "-k", "offline and accuracy", *options, wide=True)

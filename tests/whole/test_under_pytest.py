@@ -224,6 +224,7 @@ def test_a_case_that_passes_when_it_is_run_again_is_no_failure(folder: Path) -> 
     assert "no target" in row(pytest_session)
 
 
+@pytest.mark.slow
 def test_a_case_that_fails_however_often_it_is_run_is_told_once(folder: Path) -> None:
     chosen = ("-p", "fails", "-k", "offline", "--reference-f1", "100")
     pytest_session = rerun(folder / "reruns", "fails", FAILS, *chosen)
