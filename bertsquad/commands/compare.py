@@ -11,7 +11,8 @@ from bertsquad.commands.show import RESULTS
 from bertsquad.console import echo
 from bertsquad.errors import SuiteError
 from bertsquad.results import archive, formats, resampling
-from bertsquad.results.contrast import OFFERED, Change, Contrast, contrast, where
+from bertsquad.results.contrast import OFFERED, Change, Contrast, Fact, contrast, where
+from bertsquad.results.names import shortened
 
 _HEAD = ("case", "figure", "A", "B", "B / A", "95 % interval", "seen", "of")
 _CSV = (
@@ -19,6 +20,8 @@ _CSV = (
     *("interval_low", "interval_high", "interval_of", "difference", "seen", "unlike"),
 )
 _FACTS = ("what differs", "A", "B", "in")
+#: So many characters of a value of a fact are shown in a terminal; the other forms have all.
+_WIDEST = 32
 #: So many cases are named that only one side has.
 _MOST = 5
 #: What a reader of an interval could misunderstand.
@@ -73,8 +76,7 @@ def _text(found: Contrast, a: str, b: str, form: str) -> str:
         width = len(_HEAD) if of_runs else len(_HEAD) - 1
         parts.append(make(_HEAD[:width], (_row(one)[:width] for one in found.changes)))
     if found.facts:
-        facts = ((one.fact, one.a, one.b, where(one.where, found.common)) for one in found.facts)
-        parts.append(make(_FACTS, facts))
+        parts.append(make(_FACTS, (_fact(one, found.common, form) for one in found.facts)))
     if notes := list(_notes(found)):
         parts.append("\n".join(f"{start}{note}" for note in notes))
     return "\n\n".join(parts)
@@ -92,6 +94,15 @@ def _row(one: Change) -> tuple[str | None, ...]:
     figures = f"{one.a:.{digits}f}", f"{one.b:.{digits}f}"
     of = one.interval_of if _of_runs(one) else None
     return (one.case, f"{one.figure}{unit}", *figures, change, interval, one.seen, of)
+
+
+def _fact(one: Fact, common: list[str], form: str) -> tuple[str, str, str, str]:
+    """A fact's row; a terminal has no room for a sentence beside another."""
+    a, b = map(formats.cell, (one.a, one.b))
+    short = shortened(a, _WIDEST), shortened(b, _WIDEST)
+    if form == "table" and short[0] != short[1]:  # what differs is to be seen
+        a, b = short
+    return one.fact, a, b, where(one.where, common)
 
 
 def _of_runs(one: Change) -> bool:
