@@ -23,9 +23,16 @@ from pytest_sessions import (
 )
 
 from bertsquad.errors import BoundUnattainable, SuiteError, Unavailable
+from bertsquad.loadgen.logs import Cause
+from bertsquad.machine import hardware, identity
+from bertsquad.models.zoo import MODELS
 from bertsquad.results import gate
 from bertsquad.results.result import RESULT, Result
+from bertsquad.squad.datasets import DATASETS
+from bertsquad.suite.cases import Case
+from bertsquad.suite.earlier import expected
 from bertsquad.suite.gate import Gate, storage_folder
+from bertsquad.suite.options import Options
 
 TIMED, SCORED = name_of("performance", "offline"), name_of("accuracy", "offline")
 
@@ -179,6 +186,33 @@ def test_a_storage_without_results_is_told(tmp_path: Path, said: list[str]) -> N
     assert said == [f"the gate found no earlier results in {tmp_path / 'moved'}"]
 
 
+def test_runs_that_kept_a_bound_are_counted_where_they_were_here_alike_and_good(
+    tmp_path: Path, said: list[str]
+) -> None:
+    options = Options(target_latency_ms=40.0)
+    case = Case(MODELS["minilm"], DATASETS["pocket"], "server", "cpu", "fp32")
+    made = performance("server")
+    known = dict(expected(case, options, vars(made)))
+    here = {"machine_id": identity.identity(), "cores": hardware.cores()}
+    facts = made.provenance | known.pop("provenance") | here
+    kept = replace(made, **known | {"target_qps": 33.0}, provenance=facts)
+    missed = [Cause("latency_bound", "p99 over the bound")]
+    changes: list[dict[str, Any]] = [
+        {},
+        {},
+        {"target_latency_ms": 130.0},
+        {"invalid_causes": missed},
+        {"provenance": facts | {"machine_id": "another"}},
+    ]
+    for day, change in enumerate(changes, 1):
+        at = {"started_at": f"2026-11-{day:02}T02:00:00+00:00"}
+        one = replace(kept, **change)
+        one = replace(one, provenance=one.provenance | at)
+        benchmark_json(tmp_path / f"{day}.json", one)
+    assert Gate(5.0, False, tmp_path, said.append).lost(case, options) == 2
+    assert Gate(5.0, True, tmp_path, said.append).lost(case, options) == 0  # accepted
+
+
 def test_f1_has_a_history_too(tmp_path: Path, said: list[str]) -> None:
     for day in range(1, 6):
         benchmark_json(tmp_path / "storage" / f"untimed_{day}.json", accuracy(day=day))
@@ -322,6 +356,7 @@ def test_accuracy_alone_has_a_history_also_under_n(storage_of_nights: Path) -> N
     assert all(name.startswith("untimed_") for name in names)
 
 
+@pytest.mark.slow
 def test_a_bound_that_no_rate_keeps_any_more_is_a_loss_and_no_skip(tmp_path: Path) -> None:
     asked = (
         *("-k", "server and performance", "--dataset", "pocket", "--device", "cpu"),
