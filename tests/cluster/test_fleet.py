@@ -194,6 +194,7 @@ def test_a_node_is_whole_again_after_a_run_that_failed_on_it(
         begun.worker.close()
 
 
+@pytest.mark.slow
 def test_who_loses_all_nodes_is_told_so_and_can_go_on_where_they_come_back(
     nodes: LocalCluster, tmp_path: Path
 ) -> None:

@@ -178,6 +178,7 @@ def test_clean_removes_what_was_kept(cache: Path) -> None:
     assert not (cache / TIMES).exists()
 
 
+@pytest.mark.slow
 def test_the_estimate_of_a_real_pytest_session_comes_from_the_one_before(tmp_path: Path) -> None:
     chosen = ("-k", "offline or server")
     for _ in range(2):  # the first makes what the others find

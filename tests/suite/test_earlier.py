@@ -281,6 +281,7 @@ def test_what_shows_only_afterwards_is_refused_once_the_results_are_saved(
     assert len(json.loads(file.read_bytes())["benchmarks"]) == 2
 
 
+@pytest.mark.slow
 def test_a_case_that_the_earlier_results_lack_is_named_and_passes(
     baseline: dict[str, Any], folder: Path
 ) -> None:

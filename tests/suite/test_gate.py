@@ -290,6 +290,7 @@ def verdicts(nights: dict[str, Night]) -> dict[str, str]:
     return {name: night.result["gate"]["verdict"] for name, night in nights.items()}
 
 
+@pytest.mark.slow
 def test_a_slower_run_fails_every_night_until_it_is_accepted(nights: dict[str, Night]) -> None:
     assert verdicts(nights) == {
         "first": gate.NO_BASELINE,

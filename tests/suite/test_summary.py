@@ -87,6 +87,7 @@ def test_a_failure_is_told_where_it_happened_and_beside_its_cure_and_not_a_third
     ]
 
 
+@pytest.mark.slow
 def test_a_skip_that_pytest_tells_is_not_told_again(folder: Path) -> None:
     """As it is with -ra; performance needs the plugin that is off here."""
     chosen = ("-k", "offline and performance", "-p", "no:benchmark")

@@ -123,6 +123,7 @@ def test_nothing_outlives_a_pytest_session_that_is_ended(
     assert "raylet" not in out
 
 
+@pytest.mark.slow
 @pytest.mark.cluster
 def test_the_worker_may_be_killed_and_the_session_goes_on_to_its_end(
     place: Place, started: "subprocess.Popen[str]"

@@ -912,6 +912,7 @@ def test_a_model_whose_every_answer_has_another_shape_fails_before_loadgen_start
         assert list(Path(request.folder).iterdir()) == []
 
 
+@pytest.mark.slow
 def test_a_model_whose_every_answer_is_nan_fails_before_loadgen_starts(
     begin: Begin, home: Path, tmp_path: Path
 ) -> None:

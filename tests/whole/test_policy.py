@@ -638,6 +638,7 @@ def test_f1_reaches_the_json_though_no_benchmark_ran(failing: PytestSession) -> 
     assert {entry["verdict"] for entry in accuracy.values()} == {"failed"}
 
 
+@pytest.mark.slow
 def test_a_json_that_was_asked_for_is_written_though_nothing_ran(folder: Path) -> None:
     (pytest_session,) = run_pytest_sessions(folder / "nothing", [[*JSON, "-k", "nosuchcase"]])
     assert pytest_session.code == pytest.ExitCode.NO_TESTS_COLLECTED
