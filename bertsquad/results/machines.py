@@ -1,9 +1,11 @@
 """Which results are of one machine: only those make one history."""
 
 from collections import Counter
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+from typing import Any
 
+from bertsquad.machine import hardware, identity
 from bertsquad.results.result import Result
 
 
@@ -29,10 +31,19 @@ def machine_of(result: Result) -> Machine:
     With other cores it is another one. Results of before have no identity of a machine: there, what
     the hardware is has to do.
     """
-    facts = result.provenance
+    return _of_facts(result.provenance)
+
+
+def this_machine() -> Machine:
+    """The machine that results have which are made now."""
+    facts = {"machine": identity.name(), "machine_id": identity.identity()}
+    return _of_facts(facts | {"cpu": hardware.cpu_name(), "cores": hardware.cores()})
+
+
+def _of_facts(facts: Mapping[str, Any]) -> Machine:
     cpu, cores = str(facts.get("cpu") or "unknown processor"), facts.get("cores") or 1
-    hardware = f"{cpu}, {cores} core{'' if cores == 1 else 's'}"
-    return Machine(str(facts.get("machine") or ""), hardware, str(facts.get("machine_id") or ""))
+    made_of = f"{cpu}, {cores} core{'' if cores == 1 else 's'}"
+    return Machine(str(facts.get("machine") or ""), made_of, str(facts.get("machine_id") or ""))
 
 
 def labels(machines: Collection[Machine]) -> dict[Machine, str]:

@@ -11,10 +11,10 @@ from pathlib import Path
 
 from bertsquad.errors import SuiteError
 from bertsquad.files import failure, unreadable, unwritable
-from bertsquad.machine import hardware, identity
 from bertsquad.results import archive, baseline
 from bertsquad.results.comparison import differences
 from bertsquad.results.document import NotOurs
+from bertsquad.results.machines import machine_of, this_machine
 from bertsquad.results.result import RESULT, Result
 from bertsquad.suite.cases import Case
 from bertsquad.suite.earlier import expected
@@ -84,10 +84,10 @@ class Gate:
         """
         if self._accept:
             return 0
+        here = this_machine()
         return sum(
             (one.case, one.mode) == (case.id, "performance")
-            and one.provenance.get("machine_id") == identity.identity()
-            and one.provenance.get("cores") == hardware.cores()
+            and machine_of(one) == here
             and baseline.is_good(one)
             and not differences(expected(case, options, vars(one)), vars(one))
             for one in self.history()
